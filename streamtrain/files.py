@@ -1,0 +1,97 @@
+"""Files and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from streamtrain.errors import UsageError
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_file(path: Path, data: bytes | memoryview) -> None:
+    """Publish a file whole: written beside its place, synced, then renamed onto it."""
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def publish_folder(staging: Path, destination: Path) -> None:
+    """Move a finished folder to its place, an earlier one there being replaced in one step.
+
+    Where the system can exchange two names (Linux renameat2), there is no moment without a folder at
+    `destination`; elsewhere the earlier one is first moved aside.
+    """
+    sync_folder(staging)
+    if destination.exists():
+        old = staging
+        if not _exchange(staging, destination):
+            old = destination.with_name(f".{destination.name}.{uuid.uuid4().hex[:8]}.old")
+            destination.rename(old)
+            staging.rename(destination)
+        sync_folder(destination.parent)
+        shutil.rmtree(old)
+    else:
+        staging.rename(destination)
+    sync_folder(destination.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names atomically; False where the system or file system cannot."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:  # a C library older than glibc 2.28
+        return False
+    arguments = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    return bool(renameat2(*arguments) == 0)
+
+
+def refuse_existing(destination: Path, *, overwrite: bool) -> None:
+    """Raise UsageError where something stands at `destination` that may not be replaced."""
+    if destination.exists() and not overwrite:
+        raise UsageError(f"{destination} exists already. Choose another name, or replace it: --overwrite")
+    if destination.exists() and not destination.is_dir():
+        raise UsageError(f"{destination} is a file; a folder would go there. Choose another name")
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, *, busy: str) -> Iterator[None]:
+    """Hold a lock file for the length of a `with`; a second holder gets UsageError(busy) at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(busy) from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)

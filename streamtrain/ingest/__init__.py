@@ -1,0 +1,1 @@
+"""CSV text → shards, every line accounted for."""

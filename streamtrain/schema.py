@@ -1,0 +1,92 @@
+"""What a row means: its pixels, their range, the image they form, and the classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from streamtrain.errors import DataError
+
+DTYPES = ("uint8", "uint16", "float32")
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The meaning of every row of a data set; what a model must agree with to read it.
+
+    image_shape: rows × columns of the image, or (features,) where the row is no image
+    dtype:       how a pixel is stored: uint8, uint16 or float32
+    pixel_range: (lo, hi), the values that become 0 and 1
+    classes:     class names in index order; empty where the data has no labels
+    """
+
+    image_shape: tuple[int, ...]
+    dtype: str
+    pixel_range: tuple[float, float]
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ValueError(f"pixels are stored as one of {', '.join(DTYPES)}, not {self.dtype!r}")
+        if not self.image_shape or min(self.image_shape) < 1:
+            raise ValueError(f"an image shape has positive sides, not {self.image_shape}")
+
+    @property
+    def features(self) -> int:
+        """Pixels in a row."""
+        return math.prod(self.image_shape)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row's pixels as they are stored."""
+        return self.features * np.dtype(self.dtype).itemsize
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """(lo, span) of the normalisation x → (x − lo) / span; span is 1 where the range is a point."""
+        lo, hi = self.pixel_range
+        return lo, (hi - lo) or 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of JSON values, the inverse of `from_json`."""
+        return {
+            "image_shape": list(self.image_shape),
+            "dtype": self.dtype,
+            "pixel_range": list(self.pixel_range),
+            "classes": list(self.classes),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Schema:
+        """The schema that `to_json` wrote."""
+        lo, hi = data["pixel_range"]
+        return cls(
+            image_shape=tuple(int(side) for side in data["image_shape"]),
+            dtype=str(data["dtype"]),
+            pixel_range=(lo, hi),
+            classes=tuple(str(name) for name in data["classes"]),
+        )
+
+    def label_map(self, other: Schema, *, where: str) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """For each class index of `other`, this schema's index of the class with that name.
+
+        where: names the data of `other` in errors.
+        Raises DataError where the rows cannot be compared: another number of pixels, or a class that
+        this schema does not have. `other` may lack classes.
+        """
+        if other.features != self.features:
+            raise DataError(
+                f"{where}: a row has {other.features} pixels {other.image_shape}, the model reads "
+                f"{self.features} {self.image_shape}. Convert it with the same --shape and --label"
+            )
+        added = [name for name in other.classes if name not in self.classes]
+        if added:
+            raise DataError(
+                f"{where}: class {added[0]!r} is not among the {len(self.classes)} classes of the training "
+                f"data. Train on data that has every class, or convert again with --classes"
+            )
+        return np.array([self.classes.index(name) for name in other.classes], dtype=np.int64)

@@ -1,0 +1,1 @@
+"""Parquet shards and the manifest that describes them."""

@@ -1,0 +1,151 @@
+"""The manifest: what is in a folder of shards, in what order, from which source, with which digests."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from streamtrain.errors import DataError
+from streamtrain.files import write_file
+from streamtrain.schema import Schema
+
+FILE_NAME = "manifest.json"
+FORMAT = "streamtrain-shards"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One Parquet file: its name, rows, bytes, digest, and rows of each class index."""
+
+    file: str
+    rows: int
+    bytes: int
+    digest: str
+    label_counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that the rows came from; `first_line` is its first line's number over all sources."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    digest: str
+    lines: int
+    first_line: int
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Every line of the sources: lines = header + blank + repeated_headers + kept + rejected.
+
+    `comments` is how many of the blank lines hold a comment; `in_other_parts` how many of the kept rows
+    a split put elsewhere.
+    """
+
+    lines: int = 0
+    header: int = 0
+    blank: int = 0
+    repeated_headers: int = 0
+    kept: int = 0
+    rejected: int = 0
+    comments: int = 0
+    in_other_parts: int = 0
+
+    def __post_init__(self) -> None:
+        if self.lines != self.header + self.blank + self.repeated_headers + self.kept + self.rejected:
+            raise ValueError(f"lines do not add up: {self}")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` says; see the fields of `Schema`, `Source`, `Shard` and `Totals`."""
+
+    schema: Schema
+    sources: tuple[Source, ...]
+    parse: dict[str, Any]
+    rows_per_group: int
+    shards: tuple[Shard, ...]
+    totals: Totals
+    pixels: dict[str, Any]
+    label_disorder: float | None
+    shuffle: dict[str, Any] | None
+
+    @property
+    def rows(self) -> int:
+        """Rows in all shards together."""
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def label_counts(self) -> list[int]:
+        """Rows of each class index."""
+        return [sum(column) for column in zip(*(shard.label_counts for shard in self.shards), strict=True)]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values, the digest of them included."""
+        body = {"format": FORMAT, "version": VERSION, "rows": self.rows} | asdict(self)
+        body["schema"] = self.schema.to_json()
+        body = dict(json.loads(json.dumps(body)))
+        return body | {"digest": digest_of_json(body)}
+
+    @property
+    def digest(self) -> str:
+        """The digest that the file ends with, over all its other keys."""
+        return str(self.to_json()["digest"])
+
+    def write(self, folder: Path) -> None:
+        """Publish `manifest.json`; the last file of a folder to be written."""
+        write_file(folder / FILE_NAME, json.dumps(self.to_json(), indent=1).encode() + b"\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Manifest:
+        """The manifest of a folder of shards.
+
+        Raises DataError where there is none, or it is damaged or of another version.
+        """
+        path = folder / FILE_NAME
+        if not folder.exists():
+            raise DataError(f"{folder}: there is no such folder. Make it: streamtrain convert CSV {folder}")
+        if not path.exists():
+            raise DataError(
+                f"{folder}: no {FILE_NAME}, so these are no shards or an unfinished conversion. "
+                f"Make them: streamtrain convert CSV {folder}"
+            )
+        try:
+            body = json.loads(path.read_bytes())
+            claimed = body.pop("digest")
+            if body["format"] != FORMAT or claimed != digest_of_json(body):
+                raise ValueError("its digest does not match")
+            if body["version"] != VERSION:
+                raise DataError(f"{path}: version {body['version']}, this program reads {VERSION}. Upgrade it")
+            return cls(
+                schema=Schema.from_json(body["schema"]),
+                sources=tuple(Source(**source) for source in body["sources"]),
+                parse=body["parse"],
+                rows_per_group=body["rows_per_group"],
+                shards=tuple(
+                    Shard(**shard | {"label_counts": tuple(shard["label_counts"])}) for shard in body["shards"]
+                ),
+                totals=Totals(**body["totals"]),
+                pixels=body["pixels"],
+                label_disorder=body["label_disorder"],
+                shuffle=body["shuffle"],
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path} is damaged: {error}. Convert the source again") from error
+
+
+def digest_bytes(data: bytes | memoryview) -> str:
+    """xxh3-128 of bytes, with its name before it."""
+    return f"xxh3_128:{xxhash.xxh3_128_hexdigest(data)}"
+
+
+def digest_of_json(body: dict[str, Any]) -> str:
+    """xxh3-128 of the canonical JSON text: sorted keys, no spaces."""
+    return digest_bytes(json.dumps(body, sort_keys=True, separators=(",", ":")).encode())

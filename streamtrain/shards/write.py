@@ -1,0 +1,54 @@
+"""Blocks → one Parquet file that any tool opens."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from streamtrain.block import Block
+from streamtrain.schema import Schema
+from streamtrain.shards.manifest import Shard, digest_bytes
+
+GROUP_BYTES = 1 << 20  # decoded pixels in a row group, at most
+
+
+def rows_per_group(schema: Schema) -> int:
+    """Rows of every row group but a shard's last."""
+    return max(1, GROUP_BYTES // schema.row_bytes)
+
+
+def write_shard(path: Path, block: Block, schema: Schema, *, labelled: bool) -> Shard:
+    """Write a block as a shard, synced to disk, and say what it holds.
+
+    Columns: `label` int32 (only where `labelled`), `line` int64, and `image`, one fixed-size
+    binary of the row's pixels, row-major and little-endian.
+    """
+    pixels = np.ascontiguousarray(block.pixels, dtype=np.dtype(schema.dtype).newbyteorder("<"))
+    image = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(schema.row_bytes), len(block), [None, pa.py_buffer(pixels.reshape(-1))]
+    )
+    columns = {"line": pa.array(block.lines, pa.int64()), "image": image}
+    if labelled:
+        columns = {"label": pa.array(block.labels.astype(np.int32, copy=False), pa.int32())} | columns
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        pa.table(columns),
+        sink,
+        row_group_size=rows_per_group(schema),
+        compression="zstd",
+        use_dictionary=False,
+        write_statistics=False,
+        write_page_checksum=True,
+        column_encoding={"line": "DELTA_BINARY_PACKED"},
+    )
+    data = memoryview(sink.getvalue())
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    counts = np.bincount(block.labels, minlength=len(schema.classes)).tolist() if schema.classes else []
+    return Shard(path.name, len(block), len(data), digest_bytes(data), tuple(counts))

@@ -1,0 +1,1 @@
+"""Shards → shuffled, normalised minibatches within a memory budget."""

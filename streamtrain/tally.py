@@ -1,0 +1,145 @@
+"""Aggregates that stream: each is a small state with `+`, divided once, at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from streamtrain.block import Array
+
+DISORDER_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Loss and confusion of a model over some rows; add two to get those of both.
+
+    loss_sum:  sum of the rows' cross-entropies in nats, float64
+    confusion: (classes, classes) int64, true class down, predicted class across
+    """
+
+    loss_sum: float
+    confusion: Array
+
+    @classmethod
+    def empty(cls, classes: int) -> Evaluation:
+        """Of no rows: the zero of the sum."""
+        return cls(0.0, np.zeros((classes, classes), dtype=np.int64))
+
+    @classmethod
+    def of(cls, losses: Array, predicted: Array, labels: Array, *, classes: int) -> Evaluation:
+        """Of one batch: losses (rows,), predicted (rows,) and labels (rows,) class indices."""
+        cells = np.bincount(labels.astype(np.int64) * classes + predicted, minlength=classes * classes)
+        return cls(float(losses.sum(dtype=np.float64)), cells.reshape(classes, classes))
+
+    def __add__(self, other: Evaluation) -> Evaluation:
+        return Evaluation(self.loss_sum + other.loss_sum, self.confusion + other.confusion)
+
+    @property
+    def rows(self) -> int:
+        """Rows counted."""
+        return int(self.confusion.sum())
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy a row, in nats; NaN of no rows."""
+        return self.loss_sum / self.rows if self.rows else float("nan")
+
+    @property
+    def accuracy(self) -> float:
+        """Share of rows predicted right; NaN of no rows."""
+        return int(np.trace(self.confusion)) / self.rows if self.rows else float("nan")
+
+    def per_class(self, names: tuple[str, ...]) -> dict[str, dict[str, float]]:
+        """Precision, recall, F1 and support of each class; a ratio of nothing is 0, as in scikit-learn."""
+        right = np.diag(self.confusion).astype(float)
+        support = self.confusion.sum(axis=1)
+        predicted = self.confusion.sum(axis=0)
+        precision = right / np.maximum(predicted, 1)
+        recall = right / np.maximum(support, 1)
+        f1 = 2 * right / np.maximum(predicted + support, 1)
+        return {
+            name: {
+                "precision": float(precision[k]),
+                "recall": float(recall[k]),
+                "f1": float(f1[k]),
+                "support": int(support[k]),
+            }
+            for k, name in enumerate(names)
+        }
+
+
+@dataclass(frozen=True)
+class PixelTally:
+    """Sum, sum of squares, minimum and maximum of every pixel position; add two to get those of both.
+
+    Each is (features,); the sums are int64 and exact for integer pixels, float64 for float ones.
+    """
+
+    sum: Array
+    sum_of_squares: Array
+    min: Array
+    max: Array
+
+    @classmethod
+    def of(cls, pixels: Array) -> PixelTally:
+        """Of pixels (rows, features), at least one row."""
+        kind = np.float64 if pixels.dtype.kind == "f" else np.int64
+        wide = pixels.astype(kind)
+        return cls(wide.sum(axis=0), np.einsum("rf,rf->f", wide, wide), pixels.min(axis=0), pixels.max(axis=0))
+
+    def __add__(self, other: PixelTally) -> PixelTally:
+        return PixelTally(
+            self.sum + other.sum,
+            self.sum_of_squares + other.sum_of_squares,
+            np.minimum(self.min, other.min),
+            np.maximum(self.max, other.max),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Lists of JSON numbers by pixel position."""
+        return {name: getattr(self, name).tolist() for name in ("sum", "sum_of_squares", "min", "max")}
+
+
+@dataclass
+class DisorderTally:
+    """How well an order mixes the classes: label disorder D, fed the labels in that order.
+
+    D = mean over batches of Σ_k (n_k − m·p_k)² / (m·p_k) / (K − 1), m = 256, K the classes present and
+    p_k their shares: Pearson's χ² a degree of freedom. 1 is a random order; m / D is the effective batch
+    size. A last batch of fewer than m rows does not count.
+    """
+
+    batches: int = 0
+    counts: Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    squares: Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    carry: Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def update(self, labels: Array) -> None:
+        """Take the next labels (rows,) of the order, non-negative integers."""
+        labels = np.concatenate([self.carry, labels.astype(np.int64)])
+        whole = len(labels) // DISORDER_BATCH
+        batches, self.carry = labels[: whole * DISORDER_BATCH], labels[whole * DISORDER_BATCH :]
+        classes = max(len(self.counts), int(labels.max(initial=-1)) + 1)
+        self.counts = np.pad(self.counts, (0, classes - len(self.counts)))
+        self.squares = np.pad(self.squares, (0, classes - len(self.squares)))
+        if whole:
+            cells = np.repeat(np.arange(whole), DISORDER_BATCH) * classes + batches
+            counts = np.bincount(cells, minlength=whole * classes).reshape(whole, classes)
+            self.counts += counts.sum(axis=0)
+            self.squares += (counts * counts).sum(axis=0)
+            self.batches += whole
+
+    def value(self) -> float | None:
+        """D, or None where there is no whole batch or fewer than two classes."""
+        totals = self.counts + np.bincount(self.carry, minlength=len(self.counts))
+        present = totals > 0
+        if not self.batches or present.sum() < 2:
+            return None
+        expected = DISORDER_BATCH * totals[present] / totals.sum()  # (classes,) m·p_k
+        spread = (
+            self.squares[present] - 2 * expected * self.counts[present] + self.batches * expected**2
+        )  # (classes,) Σ over batches of (n_k − m·p_k)²
+        return float((spread / expected).sum() / (present.sum() - 1) / self.batches)
