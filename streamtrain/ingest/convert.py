@@ -136,7 +136,9 @@ def _converting(
 ) -> Iterator[Progress | Conversion]:
     started = time.monotonic()
     lock = dest.with_name(f".{dest.name}.lock")
-    with exclusive(lock, busy=f"{dest} is being written by another convert. Wait for it, or choose another name"):
+    with exclusive(
+        lock, busy=f"{dest} is being written by another convert. Wait for it, or choose another name"
+    ):
         staging = dest.with_name(f".{dest.name}.unfinished")
         shutil.rmtree(staging, ignore_errors=True)
         try:
@@ -253,7 +255,9 @@ class _Pass:
             self._counts[name] += getattr(parsed, name)
         self._counts["rejected"] += len(parsed.bad)
         self._counts["kept"] += len(done.labels)
-        ids = np.array([self.words.setdefault(word, len(self.words)) for word in parsed.words], dtype=np.int64)
+        ids = np.array(
+            [self.words.setdefault(word, len(self.words)) for word in parsed.words], dtype=np.int64
+        )
         for name, written in done.parts.items():
             part = self.parts[name]
             part.written.append(written)
@@ -318,7 +322,9 @@ class _Pass:
                 with ShardFile(folder, written.shard, as_written, rows_per_group=size) as file:
                     blocks = [file.read_group(g) for g in range(-(-written.shard.rows // size))]
                 block = Block(
-                    np.concatenate([b.pixels for b in blocks]), labels, np.concatenate([b.lines for b in blocks])
+                    np.concatenate([b.pixels for b in blocks]),
+                    labels,
+                    np.concatenate([b.lines for b in blocks]),
                 )
                 return write_shard(folder / written.shard.file, block, self.schema, labelled=True)
         counts = np.bincount(labels, minlength=len(self.schema.classes))

@@ -17,7 +17,14 @@ _ZERO, _NEWLINE, _RETURN = 48, 10, 13
 
 @numba.njit(cache=True, nogil=True, boundscheck=False)
 def parse(
-    data: Array, delimiter: int, fields: int, label: int, limit: int, pixels: Array, labels: Array, starts: Array
+    data: Array,
+    delimiter: int,
+    fields: int,
+    label: int,
+    limit: int,
+    pixels: Array,
+    labels: Array,
+    starts: Array,
 ) -> int:
     """Parse the lines of `data`; returns the number of kept rows, or −1 where the outputs are too short.
 
