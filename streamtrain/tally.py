@@ -88,9 +88,7 @@ class PixelTally:
         """Of pixels (rows, features), at least one row."""
         kind = np.float64 if pixels.dtype.kind == "f" else np.int64
         wide = pixels.astype(kind)
-        return cls(
-            wide.sum(axis=0), np.einsum("rf,rf->f", wide, wide), pixels.min(axis=0), pixels.max(axis=0)
-        )
+        return cls(wide.sum(axis=0), np.einsum("rf,rf->f", wide, wide), pixels.min(axis=0), pixels.max(axis=0))
 
     def __add__(self, other: PixelTally) -> PixelTally:
         return PixelTally(

@@ -136,9 +136,7 @@ def _converting(
 ) -> Iterator[Progress | Conversion]:
     started = time.monotonic()
     lock = dest.with_name(f".{dest.name}.lock")
-    with exclusive(
-        lock, busy=f"{dest} is being written by another convert. Wait for it, or choose another name"
-    ):
+    with exclusive(lock, busy=f"{dest} is being written by another convert. Wait for it, or choose another name"):
         staging = dest.with_name(f".{dest.name}.unfinished")
         shutil.rmtree(staging, ignore_errors=True)
         try:
@@ -255,9 +253,7 @@ class _Pass:
             self._counts[name] += getattr(parsed, name)
         self._counts["rejected"] += len(parsed.bad)
         self._counts["kept"] += len(done.labels)
-        ids = np.array(
-            [self.words.setdefault(word, len(self.words)) for word in parsed.words], dtype=np.int64
-        )
+        ids = np.array([self.words.setdefault(word, len(self.words)) for word in parsed.words], dtype=np.int64)
         for name, written in done.parts.items():
             part = self.parts[name]
             part.written.append(written)

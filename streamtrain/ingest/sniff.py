@@ -60,9 +60,7 @@ def sniff(sample: bytes, *, path: str, whole: bool, wanted: Wanted) -> Verdict:
     header, why_header = _header(lines[0], rows, delimiter, wanted.header, path=path)
     names = tuple(split(lines[0], delimiter)) if header else ()
     if header and len(names) != fields:
-        raise DataError(
-            f"{path}:1: the header has {len(names)} columns, most rows {fields}. Mend its first line"
-        )
+        raise DataError(f"{path}:1: the header has {len(names)} columns, most rows {fields}. Mend its first line")
     rows = [row for row in rows[int(header) :] if tuple(row) != names]
     if not rows:
         raise DataError(f"{path} has a header and no rows. Check the download, or say --no-header")
@@ -112,9 +110,7 @@ def split(line: str, delimiter: str) -> list[str]:
     """A line's values without the spaces and quotes around them."""
     if '"' in line:
         try:
-            return [
-                cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
-            ]
+            return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))]
         except csv.Error:
             return []
     return [cell.strip() for cell in (line.split() if delimiter == " " else line.split(delimiter))]
@@ -137,9 +133,7 @@ def _delimiter(lines: Sequence[str], path: str) -> tuple[str, int]:
         counts = Counter(len(split(line, delimiter)) for line in lines[:500])
         fields, times = counts.most_common(1)[0]
         if fields > 1:
-            best = max(
-                best, (times / min(len(lines), 500), fields, delimiter), key=lambda b: (b[0] > 0.5, b[1])
-            )
+            best = max(best, (times / min(len(lines), 500), fields, delimiter), key=lambda b: (b[0] > 0.5, b[1]))
     share, fields, delimiter = best
     if share <= 0.5:
         raise DataError(
@@ -244,16 +238,12 @@ def _decimal(row: Sequence[str], label: int | None) -> bool:
 def _dtype(pixels: Array, declared: tuple[float, float] | None, path: str) -> tuple[str, float, float, str]:
     """How pixels are stored, the least and the largest that they may be, and why."""
     if not len(pixels):
-        raise DataError(
-            f"{path}: no row of the sample holds only numbers. Is the label elsewhere? Say --label"
-        )
+        raise DataError(f"{path}: no row of the sample holds only numbers. Is the label elsewhere? Say --label")
     fraction = bool(((pixels % 1 != 0).any(axis=1)).mean() > 0.5)
     if declared is not None:
         low, high = declared
         integers = not fraction and low >= 0 and float(low).is_integer() and float(high).is_integer()
-        dtype = (
-            ("uint8" if high <= 255 else "uint16" if high <= 65535 else "float32") if integers else "float32"
-        )
+        dtype = ("uint8" if high <= 255 else "uint16" if high <= 65535 else "float32") if integers else "float32"
         return dtype, low, high, f"pixels {low:g}..{high:g}, as --range says"
     if fraction or (pixels.min(axis=1) < 0).mean() > 0.5:
         return "float32", -3.4e38, 3.4e38, "pixels are numbers with a fraction"
@@ -266,9 +256,7 @@ def _is_square(number: int) -> bool:
     return number > 0 and math.isqrt(number) ** 2 == number
 
 
-def _shape(
-    features: int, names: tuple[str, ...], wanted: tuple[int, ...] | None
-) -> tuple[tuple[int, ...], str]:
+def _shape(features: int, names: tuple[str, ...], wanted: tuple[int, ...] | None) -> tuple[tuple[int, ...], str]:
     if wanted is not None:
         if math.prod(wanted) != features:
             said = "x".join(map(str, wanted))

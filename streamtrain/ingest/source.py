@@ -116,12 +116,10 @@ class TextFile:
 
     def facts(self) -> FileFacts:
         """What was read; call it at the end. Raises DataError where the file changed meanwhile."""
-        now = os.stat(self.path)
+        now = self.path.stat()
         before = (self._start.st_size, self._start.st_mtime_ns, self._start.st_ino)
         if before != (now.st_size, now.st_mtime_ns, now.st_ino) or self._hashed.bytes != now.st_size:
-            raise DataError(
-                f"{self.path} changed while it was read. Let its writer finish, then convert again"
-            )
+            raise DataError(f"{self.path} changed while it was read. Let its writer finish, then convert again")
         digest = f"xxh3_128:{self._hashed.hash.hexdigest()}"
         return FileFacts(str(self.path), now.st_size, now.st_mtime_ns, digest)
 

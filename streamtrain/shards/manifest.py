@@ -123,17 +123,14 @@ class Manifest:
             if body["format"] != FORMAT or claimed != digest_of_json(body):
                 raise ValueError("its digest does not match")
             if body["version"] != VERSION:
-                raise DataError(
-                    f"{path}: version {body['version']}, this program reads {VERSION}. Upgrade it"
-                )
+                raise DataError(f"{path}: version {body['version']}, this program reads {VERSION}. Upgrade it")
             return cls(
                 schema=Schema.from_json(body["schema"]),
                 sources=tuple(Source(**source) for source in body["sources"]),
                 parse=body["parse"],
                 rows_per_group=body["rows_per_group"],
                 shards=tuple(
-                    Shard(**shard | {"label_counts": tuple(shard["label_counts"])})
-                    for shard in body["shards"]
+                    Shard(**shard | {"label_counts": tuple(shard["label_counts"])}) for shard in body["shards"]
                 ),
                 totals=Totals(**body["totals"]),
                 pixels=body["pixels"],

@@ -38,6 +38,10 @@ class ShardFile:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the file back."""
         self._file.close()
 
     def read_group(self, group: int) -> Block:
@@ -56,9 +60,7 @@ class ShardFile:
         if len(lines) != rows:
             raise self._damaged(f"row group {group} has {len(lines)} rows, not {rows}")
         if self.schema.classes and not 0 <= labels.min() <= labels.max() < len(self.schema.classes):
-            raise self._damaged(
-                f"row group {group} has a label outside its {len(self.schema.classes)} classes"
-            )
+            raise self._damaged(f"row group {group} has a label outside its {len(self.schema.classes)} classes")
         return Block(pixels, labels, lines)
 
     def _damaged(self, what: str) -> DataError:

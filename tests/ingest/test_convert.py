@@ -155,9 +155,7 @@ def test_the_number_of_workers_changes_no_byte(real_data: Path, tmp_path: Path) 
         (gzip.compress(b"1,2,3\n" * 10000)[:-20], "truncated gzip"),
     ],
 )
-def test_a_file_that_is_no_digit_csv_is_refused_by_what_it_is(
-    tmp_path: Path, content: bytes, said: str
-) -> None:
+def test_a_file_that_is_no_digit_csv_is_refused_by_what_it_is(tmp_path: Path, content: bytes, said: str) -> None:
     source = tmp_path / "d.csv"
     source.write_bytes(content)
     with pytest.raises(DataError, match=said):

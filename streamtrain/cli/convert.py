@@ -1,0 +1,124 @@
+"""`streamtrain convert`: text to shards."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streamtrain.cli import common, say
+from streamtrain.errors import UsageError
+
+if TYPE_CHECKING:
+    from streamtrain.ingest.convert import Conversion
+
+
+@click.command("convert")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("dest")
+@click.option("--label", metavar="first|last|NAME|INDEX|none", help="The label's column; numbers count from 1.")
+@click.option("--header/--no-header", default=None, help="Whether line 1 names the columns.")
+@click.option("--shape", metavar="HxW", help="The image's rows x columns, as 28x28.")
+@click.option("--range", "pixel_range", metavar="LO..HI", help="What a pixel may be, as 0..255.")
+@click.option("--classes", metavar="N|A,B,...", help="How many classes, or their names in order.")
+@click.option("--split", metavar="NAME=SHARE,...", help="Parts in folders of their own: train=0.9,val=0.1.")
+@click.option("--on-bad-row", type=click.Choice(["error", "reject"]), default="error", show_default=True)
+@click.option("--workers", type=click.IntRange(1), help="Threads that parse.  [default: the cores]")
+@click.option("--overwrite", is_flag=True, help="Replace DEST where it exists.")
+@common
+def command(sources: tuple[str, ...], dest: str, as_json: bool, quiet: bool, debug: bool, **options: Any) -> int:
+    """Convert CSV files, plain or gzip, to a folder DEST of Parquet shards.
+
+    Example: streamtrain convert mnist_train.csv.gz shards/train
+    """
+    from streamtrain.ingest.convert import convert
+
+    shape, pixel_range = options.pop("shape"), options.pop("pixel_range")
+    classes, split, workers = options.pop("classes"), options.pop("split"), options.pop("workers")
+    conversion = convert(
+        sources,
+        dest,
+        shape=_numbers(shape, "x", int, "--shape", "28x28"),
+        pixel_range=_numbers(pixel_range, "..", float, "--range", "0..255", count=2),
+        classes=_classes(classes),
+        split=_shares(split),
+        **options,
+        **({"workers": workers} if workers else {}),
+    )
+    if as_json:
+        click.echo(json.dumps(_as_json(conversion)))
+    else:
+        for reason in conversion.verdict.reasons:
+            say(f"  {reason}")
+        for name, manifest in conversion.manifests.items():
+            facts = f"{len(manifest.schema.classes)} classes, {len(manifest.shards)} shards"
+            click.echo(f"{conversion.folders[name]}: {manifest.rows:,} rows, {facts}")
+    low, high = conversion.schema.pixel_range
+    if not conversion.verdict.dialect.declared_range:
+        say(f"pixels are {low:g}..{high:g}, found by the full pass; declare it with --range")
+    if (conversion.label_disorder or 0) > 2:
+        say(f"warning: the rows are sorted by class (label disorder {conversion.label_disorder:.0f}, random is 1)")
+    if conversion.totals.rejected:
+        say(f"warning: {conversion.totals.rejected:,} rows rejected, see {dest}/rejected.jsonl")
+        return 3
+    return 0
+
+
+def _numbers(
+    text: str | None, separator: str, kind: type, option: str, example: str, *, count: int = 0
+) -> tuple[Any, ...] | None:
+    if text is None:
+        return None
+    try:
+        values = tuple(kind(part) for part in text.split(separator))
+    except ValueError:
+        values = ()
+    if not values or (count and len(values) != count):
+        raise UsageError(f"{option} {text!r} is not of the form {example}. Write it so: {option} {example}")
+    return values
+
+
+def _classes(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    if text.isdecimal():
+        return tuple(map(str, range(int(text))))
+    return tuple(name.strip() for name in text.split(","))
+
+
+def _shares(text: str | None) -> dict[str, float] | None:
+    if text is None:
+        return None
+    try:
+        return {name: float(share) for name, share in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise UsageError(f"--split {text!r} is not of the form train=0.9,val=0.1. Write it so") from None
+
+
+def _as_json(conversion: Conversion) -> dict[str, Any]:
+    from streamtrain.process import peak_rss_mb
+
+    dialect, totals, schema = conversion.verdict.dialect, conversion.totals, conversion.schema
+    label = None if dialect.label is None else dialect.label + 1
+    return {
+        "rows_read": totals.kept + totals.rejected,
+        "rows_kept": totals.kept,
+        "rows_rejected": totals.rejected,
+        "lines": totals.lines,
+        "shards": sum(len(manifest.shards) for manifest in conversion.manifests.values()),
+        "bytes_in": conversion.bytes_in,
+        "bytes_out": conversion.bytes_out,
+        "seconds": conversion.seconds,
+        "peak_rss_mb": peak_rss_mb(),
+        "manifest": [str(folder / "manifest.json") for folder in conversion.folders.values()],
+        "schema": {
+            "label": label,
+            "header": dialect.header,
+            "delimiter": dialect.delimiter,
+            "image_shape": list(schema.image_shape),
+            "classes": list(schema.classes),
+            "pixel_range": list(schema.pixel_range),
+        },
+        "label_disorder": conversion.label_disorder,
+    }

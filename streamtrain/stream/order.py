@@ -1,0 +1,69 @@
+"""Which row when: a pure function of the row groups, the seed, the epoch and the window.
+
+An epoch visits every row once. The row groups are permuted over the whole set and dealt into windows of
+nearly equal size; inside a window the rows are permuted. Nothing is remembered, so any position can be
+computed without the ones before it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from streamtrain.block import Array
+from streamtrain.errors import UsageError
+
+
+class Cursor(NamedTuple):
+    """A position in training: the epoch, from 1, and the rows of it handed to the model so far."""
+
+    epoch: int
+    rows: int
+
+
+class Window(NamedTuple):
+    """Rows that are shuffled together: `start` rows of the epoch come before it.
+
+    groups: (groups,) int64, ascending indices of the row groups in it; rows: how many rows they have
+    """
+
+    number: int
+    start: int
+    rows: int
+    groups: Array
+
+
+def permutation(length: int, *key: int) -> Array:
+    """A uniform random permutation of 0 … length − 1, (length,) int64, the same on every machine.
+
+    key: non-negative integers; another key gives an independent permutation.
+    It sorts raw PCG64 output, whose stream NumPy keeps stable across versions, unlike that of
+    `Generator.permutation`. Two of n 64-bit keys are equal with a chance below n² / 2^65.
+    """
+    return np.argsort(np.random.PCG64(np.random.SeedSequence(key)).random_raw(length), kind="stable")
+
+
+def windows(group_rows: Array, *, seed: int, epoch: int, window_rows: int) -> list[Window]:
+    """The windows of an epoch, in order, each of at most `window_rows` rows.
+
+    group_rows: (groups,) int64, the rows of each row group
+    window_rows: at least the largest group; all rows in one window where they fit
+    """
+    total, largest = int(group_rows.sum()), int(group_rows.max(initial=0))
+    if window_rows < largest:
+        raise UsageError(f"a window of {window_rows} rows cannot hold a row group of {largest}. Raise --memory")
+    if total <= window_rows:
+        return [Window(0, 0, total, np.arange(len(group_rows)))] if total else []
+    count = -(-len(group_rows) // (window_rows // largest))
+    dealt = np.array_split(permutation(len(group_rows), seed, epoch), count)
+    starts = np.cumsum([0] + [group_rows[groups].sum() for groups in dealt])
+    return [
+        Window(number, int(starts[number]), int(group_rows[groups].sum()), np.sort(groups))
+        for number, groups in enumerate(dealt)
+    ]
+
+
+def row_order(window: Window, *, seed: int, epoch: int) -> Array:
+    """The permutation of a window's rows, (rows,) int64 indices into its groups laid end to end."""
+    return permutation(window.rows, seed, epoch, window.number + 1)

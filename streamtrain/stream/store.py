@@ -1,0 +1,94 @@
+"""Row groups in memory: the only place that holds decoded rows for longer than a call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from streamtrain.block import Array, Block
+from streamtrain.schema import Schema
+from streamtrain.shards.manifest import Manifest
+from streamtrain.shards.read import ShardFile, group_rows
+
+
+class Store:
+    """The row groups of a folder of shards, one window of them decoded.
+
+    folder: where the shards lie; manifest: what they hold
+    schema: the meaning that rows are given, another data set's where `label_map` translates the labels
+    resident_rows, peak_rows: rows decoded now, and at most so far
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, schema: Schema, label_map: Array | None) -> None:
+        self.folder, self.manifest, self.schema, self.label_map = folder, manifest, schema, label_map
+        self.groups = group_rows(manifest)  # (groups, 3)
+        self.group_rows: Array = self.groups[:, 2]
+        self.resident_rows = self.peak_rows = 0
+        self._held: tuple[int, ...] = ()
+        self._pixels = torch.empty((0, manifest.schema.row_bytes), dtype=torch.uint8)
+        self._labels = torch.empty(0, dtype=torch.int64)
+
+    def load(self, groups: Array) -> tuple[Tensor, Tensor]:
+        """Decode row groups into the one window buffer: raw pixels (rows, row bytes) uint8, labels (rows,).
+
+        groups: ascending indices. What was loaded before is overwritten; the same groups are not read again.
+        """
+        wanted = tuple(groups.tolist())
+        rows = int(self.group_rows[groups].sum())
+        if wanted != self._held:
+            self._held = ()
+            if len(self._pixels) < rows:
+                self._pixels = torch.empty(0)  # give the smaller buffer back before the larger is taken
+                self._pixels = torch.empty((rows, self.manifest.schema.row_bytes), dtype=torch.uint8)
+                self._labels = torch.empty(rows, dtype=torch.int64)
+            at = 0
+            for block in self.read(wanted):
+                stop = at + len(block)
+                self._pixels[at:stop].numpy()[...] = block.pixels.view(np.uint8).reshape(len(block), -1)
+                self._labels[at:stop].numpy()[...] = block.labels
+                at = self.resident_rows = stop
+                self.peak_rows = max(self.peak_rows, at)
+            self._held = wanted
+        return self._pixels[:rows], self._labels[:rows]
+
+    def read(self, groups: Sequence[int]) -> Iterator[Block]:
+        """Decode row groups one by one, each shard opened once for a run of its groups."""
+        open_file: ShardFile | None = None
+        opened = -1
+        try:
+            for shard, group, _ in self.groups[list(groups)].tolist():
+                if shard != opened:
+                    if open_file:
+                        open_file.close()
+                    size = self.manifest.rows_per_group
+                    open_file = ShardFile(
+                        self.folder, self.manifest.shards[shard], self.manifest.schema, rows_per_group=size
+                    )
+                    opened = shard
+                assert open_file is not None
+                block = open_file.read_group(group)
+                yield (
+                    block
+                    if self.label_map is None
+                    else Block(block.pixels, self.label_map[block.labels], block.lines)
+                )
+        finally:
+            if open_file:
+                open_file.close()
+
+    def blocks(self) -> Iterator[Block]:
+        """Every row group in order, each once; out of the window buffer where that holds them all."""
+        if len(self._held) == len(self.groups):
+            kind = np.dtype(self.schema.dtype).newbyteorder("<")
+            at = 0
+            for rows in self.group_rows.tolist():
+                pixels = self._pixels[at : at + rows].numpy().view(kind)
+                labels = self._labels[at : at + rows].numpy()
+                yield Block(pixels, labels, np.zeros(rows, dtype=np.int64))
+                at += rows
+        else:
+            yield from self.read(range(len(self.groups)))
