@@ -1,5 +1,5 @@
 # Sourced by the scripts beside it, from the repository's root. Gives $venv_python, the interpreter of .venv, and
-# install_into_venv EXTRAS. PYTHON=/path/to/python names the interpreter that a new .venv is made with.
+# install_into_venv EXTRAS, and puts .venv/bin first on the PATH. PYTHON=/path/to/python names the interpreter that a new .venv is made with.
 # Plain enough for bash 3.2, which macOS ships.
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -31,6 +31,8 @@ elif ! _is_new_enough "$venv_python"; then
     exit 1
 fi
 
+PATH=$PWD/.venv/bin:$PATH
+
 # Installs the package, editable, with EXTRAS ("demo,dev") unless that was done already for the same
 # pyproject.toml, constraints.txt and place on disk.
 install_into_venv() {
@@ -42,6 +44,7 @@ print(hashlib.sha256(b"\0".join([*parts, str(pathlib.Path.cwd()).encode()])).hex
 PY
     )
     if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
+        echo "Installing streamtrain[$1] into .venv; the first time takes minutes." >&2
         rm -f "$stamp"
         "$venv_python" -m pip install -q -c constraints.txt -e ".[$1]"
         echo "$want" >"$stamp"

