@@ -1,5 +1,6 @@
 # Sourced by the scripts beside it, from the repository's root. Gives $venv_python, the interpreter of .venv, and
-# install_into_venv EXTRAS, and puts .venv/bin first on the PATH. PYTHON=/path/to/python names the interpreter that a new .venv is made with.
+# install_into_venv EXTRAS, and puts .venv/bin first on the PATH. PYTHON=/path/to/python names the interpreter that
+# a new .venv is made with.
 # Plain enough for bash 3.2, which macOS ships.
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,9 @@ from torch import Tensor
 from streamtrain.block import Array
 from streamtrain.schema import Schema
 from streamtrain.stream.order import Window, row_order, windows
-from streamtrain.stream.store import Store
+
+if TYPE_CHECKING:
+    from streamtrain.stream.store import Shards
 
 
 class Minibatch(NamedTuple):
@@ -31,7 +33,7 @@ class Loaded(NamedTuple):
 
 
 def minibatches(
-    store: Store, *, batch_size: int, seed: int, epoch: int, window_rows: int, start: int = 0, reuse: bool = False
+    store: Shards, *, batch_size: int, seed: int, epoch: int, window_rows: int, start: int = 0, reuse: bool = False
 ) -> Iterator[Minibatch]:
     """The shuffled, normalised minibatches of an epoch from row `start` of its order on; the last is short.
 
@@ -42,7 +44,7 @@ def minibatches(
     return normalised(gathered(loaded, size=batch_size, reuse=reuse), schema=store.schema, reuse=reuse)
 
 
-def shuffled(plan: Iterable[Window], store: Store, *, seed: int, epoch: int, start: int) -> Iterator[Loaded]:
+def shuffled(plan: Iterable[Window], store: Shards, *, seed: int, epoch: int, start: int) -> Iterator[Loaded]:
     """Load each window that row `start` has not passed, with the order of the rows still to come."""
     for window in plan:
         if window.start + window.rows > start:

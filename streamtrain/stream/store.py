@@ -1,8 +1,12 @@
-"""Row groups in memory: the only place that holds decoded rows for longer than a call."""
+"""An opened folder of shards: its row groups, read in order or held a window at a time.
+
+This is the only place that holds decoded rows for longer than a call.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +14,23 @@ import torch
 from torch import Tensor
 
 from streamtrain.block import Array, Block
+from streamtrain.budget import plan
+from streamtrain.errors import UsageError
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Manifest
 from streamtrain.shards.read import ShardFile, group_rows
+from streamtrain.stream.pipeline import Minibatch, minibatches
 
 
-class Store:
-    """The row groups of a folder of shards, one window of them decoded.
+def open_shards(path: str | Path) -> Shards:
+    """Open a folder of shards for reading. Raises DataError where its manifest is missing or damaged."""
+    folder = Path(path)
+    manifest = Manifest.load(folder)
+    return Shards(folder, manifest, manifest.schema, None)
+
+
+class Shards:
+    """A data set on disk; loop over `minibatches(…)`, or over `blocks()` to see every row in order.
 
     folder: where the shards lie; manifest: what they hold
     schema: the meaning that rows are given, another data set's where `label_map` translates the labels
@@ -31,6 +45,32 @@ class Store:
         self._held: tuple[int, ...] = ()
         self._pixels = torch.empty((0, manifest.schema.row_bytes), dtype=torch.uint8)
         self._labels = torch.empty(0, dtype=torch.int64)
+
+    @property
+    def rows(self) -> int:
+        """Rows in all shards."""
+        return self.manifest.rows
+
+    def like(self, schema: Schema) -> Shards:
+        """The same rows with another data set's meaning: its class indices and its pixel range.
+
+        Raises DataError where they cannot be read so: other pixels, or a class that `schema` lacks.
+        """
+        if schema == self.schema:
+            return self
+        label_map = schema.label_map(self.manifest.schema, where=str(self.folder))
+        return Shards(self.folder, self.manifest, replace(schema, dtype=self.schema.dtype), label_map)
+
+    def minibatches(
+        self, *, batch_size: int = 256, seed: int = 0, epoch: int = 1, memory_bytes: int = 256_000_000
+    ) -> Minibatches:
+        """The shuffled, normalised minibatches of an epoch; loop over them as often as you like."""
+        if batch_size < 1:
+            raise UsageError(f"a batch has at least 1 row, not {batch_size}")
+        largest = int(self.group_rows.max())
+        sizes = {"group_rows": largest, "batch_size": batch_size, "parameters": 0, "units": 0}
+        window_rows = plan(memory_bytes, self.schema, rows=self.rows, **sizes).window_rows
+        return Minibatches(self, batch_size, seed, epoch, window_rows)
 
     def load(self, groups: Array) -> tuple[Tensor, Tensor]:
         """Decode row groups into the one window buffer: raw pixels (rows, row bytes) uint8, labels (rows,).
@@ -92,3 +132,23 @@ class Store:
                 at += rows
         else:
             yield from self.read(range(len(self.groups)))
+
+
+@dataclass(frozen=True)
+class Minibatches:
+    """The minibatches of one epoch, in an order that its fields alone decide; each loop yields them anew."""
+
+    shards: Shards
+    batch_size: int
+    seed: int
+    epoch: int
+    window_rows: int
+
+    def __iter__(self) -> Iterator[Minibatch]:
+        return minibatches(
+            self.shards,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            epoch=self.epoch,
+            window_rows=self.window_rows,
+        )

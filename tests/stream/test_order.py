@@ -1,0 +1,47 @@
+"""Every row once an epoch, in an order that its arguments alone decide."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from streamtrain.errors import UsageError
+from streamtrain.stream.order import permutation, row_order, windows
+
+
+@given(
+    sizes=some.lists(some.integers(1, 40), min_size=1, max_size=30),
+    seed=some.integers(0, 9),
+    epoch=some.integers(1, 9),
+    extra=some.integers(0, 200),
+)
+def test_an_epoch_visits_every_row_once_in_windows_of_bounded_size(
+    sizes: list[int], seed: int, epoch: int, extra: int
+) -> None:
+    groups = np.array(sizes)
+    window_rows = max(sizes) + extra
+    plan = windows(groups, seed=seed, epoch=epoch, window_rows=window_rows)
+    assert sorted(np.concatenate([window.groups for window in plan])) == list(range(len(sizes)))
+    assert all(window.rows == groups[window.groups].sum() <= window_rows for window in plan)
+    assert [window.start for window in plan] == np.cumsum([0, *(w.rows for w in plan)])[:-1].tolist()
+    for window in plan:
+        assert sorted(row_order(window, seed=seed, epoch=epoch)) == list(range(window.rows))
+
+
+def test_the_order_is_the_same_today_and_in_years() -> None:
+    assert permutation(8, 0, 1, 1).tolist() == PINNED
+    assert permutation(8, 0, 2, 1).tolist() != PINNED
+
+
+def test_every_place_is_equally_likely() -> None:
+    places = np.array([permutation(5, key) for key in range(5000)])
+    counts = np.array([np.bincount(places[:, column], minlength=5) for column in range(5)])
+    assert abs(counts - 1000).max() < 150
+
+
+def test_a_window_smaller_than_a_row_group_is_refused() -> None:
+    with pytest.raises(UsageError, match="--memory"):
+        windows(np.array([10, 20]), seed=0, epoch=1, window_rows=19)
+
+
+PINNED = [2, 1, 4, 7, 6, 0, 3, 5]
