@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamtrain.ingest.convert import convert
+    from streamtrain.learn.checkpoint import load
     from streamtrain.learn.evaluate import evaluate
     from streamtrain.learn.fit import fit
     from streamtrain.learn.mlp import MLP
+    from streamtrain.learn.predict import predict
     from streamtrain.stream.store import open_shards
 
 __version__ = "0.1.0"
@@ -20,8 +22,10 @@ _PUBLIC = {
     "MLP": "streamtrain.learn.mlp",
     "fit": "streamtrain.learn.fit",
     "evaluate": "streamtrain.learn.evaluate",
+    "predict": "streamtrain.learn.predict",
+    "load": "streamtrain.learn.checkpoint",
 }
-__all__ = ["MLP", "convert", "evaluate", "fit", "open_shards"]
+__all__ = ["MLP", "convert", "evaluate", "fit", "load", "open_shards", "predict"]
 
 
 def __getattr__(name: str) -> Any:

@@ -21,17 +21,25 @@ class Plan:
 
 
 def plan(
-    memory_bytes: int, schema: Schema, *, rows: int, group_rows: int, batch_size: int, parameters: int, units: int
+    memory_bytes: int,
+    schema: Schema,
+    *,
+    rows: int,
+    group_rows: int,
+    batch_size: int,
+    parameters: int,
+    units: int,
+    workers: int,
 ) -> Plan:
     """The largest window of `rows` rows in all that `memory_bytes` allows.
 
     group_rows: rows of the largest row group, the least window; parameters: weights and biases of the model;
-    units: activations of a row, over all layers
+    units: activations of a row, over all layers; workers: threads that decode a row group each
     Raises UsageError, with the smallest budget that works, where a row group does not fit.
     """
     batch = max(batch_size, group_rows)  # evaluation takes a row group at a time
     working = 4 * batch * (2 * schema.features + 3 * units) + 4 * 3 * parameters
-    fixed = FIXED + working + GROUP_COPIES * group_rows * schema.row_bytes
+    fixed = FIXED + working + workers * GROUP_COPIES * group_rows * schema.row_bytes
     each = schema.row_bytes + ROW_OVERHEAD
     if memory_bytes < fixed + group_rows * each:
         least = -(-(fixed + group_rows * each) // 10**6)

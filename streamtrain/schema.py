@@ -83,6 +83,8 @@ class Schema:
                 f"{where}: a row has {other.features} pixels {other.image_shape}, the model reads "
                 f"{self.features} {self.image_shape}. Convert it with the same --shape and --label"
             )
+        if not other.classes:
+            raise DataError(f"{where} has no labels to compare with. Convert it again with --label")
         added = [name for name in other.classes if name not in self.classes]
         if added:
             raise DataError(

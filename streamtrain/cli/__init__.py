@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
-from collections.abc import Callable
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import click
 
 from streamtrain import __version__
-from streamtrain.errors import StreamtrainError
+from streamtrain.errors import StreamtrainError, UsageError
 
-COMMANDS = {"convert": "CSV text to Parquet shards."}
+COMMANDS = {
+    "convert": "CSV text to Parquet shards.",
+    "train": "Train on shards or a CSV, an evaluation an epoch.",
+    "evaluate": "Loss, accuracy and confusion of a run on data.",
+    "predict": "The class of each row of a CSV.",
+    "demo": "All of it, on real embedded digits.",
+}
 
 
 class _Commands(click.Group):
-    """The commands of this folder, imported one by one."""
+    """The commands of this folder, imported one by one; the help of the group imports none."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -28,22 +35,67 @@ class _Commands(click.Group):
         command: click.Command = importlib.import_module(f"streamtrain.cli.{cmd_name}").command
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+class Command(click.Command):
+    """A command with the options that all have. Each option reads STREAMTRAIN_<OPTION> too."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += [
+            click.Option(["--json", "as_json"], is_flag=True, help="The result as JSON lines on stdout."),
+            click.Option(["-q", "--quiet"], is_flag=True, help="No progress; errors and warnings still show."),
+            click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
+            click.Option(
+                ["--config"],
+                type=click.Path(dir_okay=False),
+                metavar="FILE.toml",
+                is_eager=True,
+                expose_value=False,
+                callback=_read_config,
+                help="Read options from a file, as epochs = 5.",
+            ),
+        ]
+        for param in self.params:
+            if isinstance(param, click.Option) and param.name != "config":
+                param.envvar = f"STREAMTRAIN_{_long_name(param).upper()}"
+
+
+def _long_name(option: click.Option) -> str:
+    """An option's name in a configuration file and, in capitals, in the environment: batch_size."""
+    return max(option.opts, key=len).lstrip("-").replace("-", "_")
+
+
+def _read_config(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    """Take the options of a TOML file, or of its table named like the command, as defaults."""
+    if value is None:
+        return
+    try:
+        with Path(value).open("rb") as file:
+            settings = tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"{value} cannot be read: {error.strerror}. Name the file of --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{value} is no TOML: {error}. Write lines like epochs = 5") from error
+    own = {name: table for name, table in settings.items() if not isinstance(table, dict)}
+    own |= settings.get(ctx.command.name or "", {})
+    unknown_tables = [name for name, table in settings.items() if isinstance(table, dict) and name not in COMMANDS]
+    options = {_long_name(p): p.name or "" for p in ctx.command.params if isinstance(p, click.Option)}
+    unknown = [*unknown_tables, *(name for name in own if name.replace("-", "_") not in options)]
+    if unknown:
+        raise UsageError(
+            f"{value}: {unknown[0]!r} is no option of {ctx.command.name}. Options are {', '.join(sorted(options))}"
+        )
+    ctx.default_map = {options[name.replace("-", "_")]: setting for name, setting in own.items()}
+
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="streamtrain")
 def group() -> None:
     """Digit CSVs of any size → Parquet shards → shuffled minibatches → a trained MLP."""
-
-
-def common(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that every command takes: --json, -q, --debug."""
-    for option in (
-        click.option("--debug", is_flag=True, help="Show the traceback of an error."),
-        click.option("-q", "--quiet", is_flag=True, help="No progress; errors and warnings still show."),
-        click.option("--json", "as_json", is_flag=True, help="The result as JSON lines on stdout."),
-    ):
-        command = option(command)
-    return command
 
 
 def say(text: str) -> None:
@@ -53,6 +105,7 @@ def say(text: str) -> None:
 
 def main() -> None:
     """Run the command line and leave with its exit code; the one place where errors become codes."""
+    debug = "--debug" in sys.argv or bool(os.environ.get("STREAMTRAIN_DEBUG"))
     try:
         code = group.main(prog_name="streamtrain", standalone_mode=False)
     except click.exceptions.Abort:
@@ -62,12 +115,12 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except StreamtrainError as error:
-        if "--debug" in sys.argv:
+        if debug:
             raise
         say(f"error: {error}")
         code = error.exit_code
     except OSError as error:
-        if "--debug" in sys.argv:
+        if debug:
             raise
         place = f"{Path(error.filename)}: " if error.filename else ""
         say(f"error: {place}{error.strerror or error}. Check the disk and its permissions")

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamtrain.cli import common, say
+from streamtrain.cli import Command, say
+from streamtrain.cli.live import Live, eta
 from streamtrain.errors import UsageError
 
 if TYPE_CHECKING:
     from streamtrain.ingest.convert import Conversion
 
 
-@click.command("convert")
+@click.command("convert", cls=Command)
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.argument("dest")
 @click.option("--label", metavar="first|last|NAME|INDEX|none", help="The label's column; numbers count from 1.")
@@ -24,45 +28,57 @@ if TYPE_CHECKING:
 @click.option("--classes", metavar="N|A,B,...", help="How many classes, or their names in order.")
 @click.option("--split", metavar="NAME=SHARE,...", help="Parts in folders of their own: train=0.9,val=0.1.")
 @click.option("--on-bad-row", type=click.Choice(["error", "reject"]), default="error", show_default=True)
-@click.option("--workers", type=click.IntRange(1), help="Threads that parse.  [default: the cores]")
+@click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="Threads that parse.")
 @click.option("--overwrite", is_flag=True, help="Replace DEST where it exists.")
-@common
 def command(sources: tuple[str, ...], dest: str, as_json: bool, quiet: bool, debug: bool, **options: Any) -> int:
     """Convert CSV files, plain or gzip, to a folder DEST of Parquet shards.
 
     Example: streamtrain convert mnist_train.csv.gz shards/train
     """
-    from streamtrain.ingest.convert import convert
-
     shape, pixel_range = options.pop("shape"), options.pop("pixel_range")
-    classes, split, workers = options.pop("classes"), options.pop("split"), options.pop("workers")
-    conversion = convert(
+    conversion = _convert(
         sources,
         dest,
+        quiet=quiet,
         shape=_numbers(shape, "x", int, "--shape", "28x28"),
         pixel_range=_numbers(pixel_range, "..", float, "--range", "0..255", count=2),
-        classes=_classes(classes),
-        split=_shares(split),
+        classes=_classes(options.pop("classes")),
+        split=_shares(options.pop("split")),
         **options,
-        **({"workers": workers} if workers else {}),
     )
     if as_json:
         click.echo(json.dumps(_as_json(conversion)))
     else:
-        for reason in conversion.verdict.reasons:
-            say(f"  {reason}")
         for name, manifest in conversion.manifests.items():
             facts = f"{len(manifest.schema.classes)} classes, {len(manifest.shards)} shards"
             click.echo(f"{conversion.folders[name]}: {manifest.rows:,} rows, {facts}")
-    low, high = conversion.schema.pixel_range
-    if not conversion.verdict.dialect.declared_range:
-        say(f"pixels are {low:g}..{high:g}, found by the full pass; declare it with --range")
-    if (conversion.label_disorder or 0) > 2:
-        say(f"warning: the rows are sorted by class (label disorder {conversion.label_disorder:.0f}, random is 1)")
     if conversion.totals.rejected:
         say(f"warning: {conversion.totals.rejected:,} rows rejected, see {dest}/rejected.jsonl")
         return 3
     return 0
+
+
+def _convert(sources: Sequence[str | Path], dest: str | Path, *, quiet: bool, **options: Any) -> Conversion:
+    """Convert, showing progress, and say how the file was read and what a person should know of it."""
+    from streamtrain.ingest.convert import Conversion, converting
+
+    with Live(quiet=quiet) as live:
+        for step in converting(sources, dest, **options):
+            if isinstance(step, Conversion):
+                conversion = step
+            elif live.due():
+                share = step.bytes_read / step.bytes_total if step.bytes_total else 0.0
+                live.update(f"converting  {share:4.0%}  {step.rows:,} rows  {eta(share, step.seconds)}")
+    if not quiet:
+        for reason in conversion.verdict.reasons:
+            say(f"  {reason}")
+    if not conversion.verdict.dialect.declared_range:
+        low, high = conversion.schema.pixel_range
+        say(f"  pixels are {low:g}..{high:g}, found by the full pass; declare it with --range")
+    if (conversion.label_disorder or 0) > 2:
+        disorder = f"label disorder {conversion.label_disorder:.0f}, random is 1"
+        say(f"warning: the rows are sorted by class ({disorder}): train with a --memory that holds them all")
+    return conversion
 
 
 def _numbers(

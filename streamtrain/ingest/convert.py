@@ -33,11 +33,12 @@ REJECTED = "rejected.jsonl"
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a conversion is: bytes read of the files on disk, of how many."""
+    """How far a conversion is: bytes read of the files on disk, of how many, and in which time."""
 
     bytes_read: int
     bytes_total: int
     rows: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,7 @@ class _Pass:
         """Parse every file and write the shards."""
         total = sum(path.stat().st_size for path in paths)
         read_before = number = 0
+        started = time.monotonic()
         waiting: deque[Future[_Done]] = deque()
         with ThreadPoolExecutor(workers) as pool:
             try:
@@ -219,7 +221,8 @@ class _Pass:
                             number += 1
                             while len(waiting) > workers:
                                 self._take(waiting.popleft().result())
-                            yield Progress(read_before + file.raw_bytes, total, self._counts["kept"])
+                            read, kept = read_before + file.raw_bytes, self._counts["kept"]
+                            yield Progress(read, total, kept, time.monotonic() - started)
                         facts = file.facts()
                     read_before += facts.size
                     self.facts.append(_source(facts, lines, first_line))

@@ -19,7 +19,7 @@ SAMPLE_BYTES = 8 << 20
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", " ": "space"}
 _LABEL_NAMES = ("label", "class", "target", "y", "digit")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
-_SAMPLE_ROWS = 5000
+_SAMPLE_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Wanted:
     """What the user declared; None where it is to be found.
 
     label: "first", "last", "none", a column's name or its number from 1
+    features: pixels in a row, where a model has to read them
     """
 
     label: str | None = None
@@ -34,6 +35,7 @@ class Wanted:
     shape: tuple[int, ...] | None = None
     pixel_range: tuple[float, float] | None = None
     classes: tuple[str, ...] | None = None
+    features: int | None = None
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,8 @@ def _label(
     fields = table.shape[1]
     if wanted.label is not None:
         return _wanted_label(wanted.label, names, fields, path)
+    if fields == wanted.features:
+        return None, f"no label: a row is as wide as the {fields} pixels that are wanted"
     named = [i for i, name in enumerate(names) if name.lower() in _LABEL_NAMES]
     if len(named) == 1:
         return named[0], f"the label is column {named[0] + 1}: the header calls it {names[named[0]]}"

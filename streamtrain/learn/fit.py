@@ -4,16 +4,40 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from streamtrain.errors import DataError, RunError, UsageError
-from streamtrain.learn.evaluate import evaluate, one_thread
+from streamtrain.learn.evaluate import evaluating, one_thread
 from streamtrain.learn.functional import cross_entropy_gradient
 from streamtrain.learn.mlp import MLP
 from streamtrain.learn.sgd import sgd_step
-from streamtrain.stream.pipeline import Minibatch, minibatches
+from streamtrain.stream.order import Cursor
+from streamtrain.stream.pipeline import minibatches
 from streamtrain.stream.store import Shards
+
+
+class Progress(NamedTuple):
+    """Where training stands between two steps; with the weights, all that a resume needs.
+
+    cursor: the epoch and its rows that were trained; loss_sum: over those rows, each as it was trained, in nats
+    seconds: that they took
+    """
+
+    cursor: Cursor
+    loss_sum: float
+    seconds: float
+
+    @classmethod
+    def at(cls, epoch: int) -> Progress:
+        """The start of an epoch, counted from 1."""
+        return cls(Cursor(epoch, 0), 0.0, 0.0)
+
+    @property
+    def loss(self) -> float:
+        """Mean loss a row of the epoch so far, in nats; NaN before the first."""
+        return self.loss_sum / self.cursor.rows if self.cursor.rows else math.nan
 
 
 @dataclass(frozen=True)
@@ -41,69 +65,76 @@ class EpochReport:
         return self.rows / self.seconds
 
 
-def fit(
+def fit(model: MLP, train: Shards, **options: Any) -> Iterator[EpochReport]:
+    """Train `model` in place and yield a report an epoch; the options are those of `training`."""
+    return (report for report in training(model, train, **options) if isinstance(report, EpochReport))
+
+
+def training(
     model: MLP,
     train: Shards,
     *,
     test: Shards | None = None,
     val: Shards | None = None,
     epochs: int = 20,
-    first_epoch: int = 1,
     batch_size: int = 256,
     lr: float = 0.05,
     seed: int = 0,
     window_rows: int | None = None,
     eval_train: bool = True,
-) -> Iterator[EpochReport]:
-    """Train `model` in place by SGD and yield a report an epoch.
+    start: Progress | None = None,
+) -> Iterator[Progress | EpochReport]:
+    """Train `model` in place by SGD; yield Progress after every step and a report at the end of each epoch.
 
     test, val: read with the meaning of the training data; window_rows: rows shuffled together, by default all
+    start: go on from there, `model` being as it was then; by default from epoch 1
     Raises UsageError or DataError at the call for sizes out of range and for sets that do not fit each other;
     RunError before a loss that is not finite reaches the weights.
     """
-    if min(epochs, first_epoch, batch_size) < 1 or not (lr > 0 and math.isfinite(lr)) or seed < 0:
+    if min(epochs, batch_size) < 1 or not (lr > 0 and math.isfinite(lr)) or seed < 0:
         raise UsageError(f"epochs, batch size and lr are positive, not {epochs}, {batch_size} and {lr:g}")
     if (train.schema.features, len(train.schema.classes)) != (model.features, model.classes):
         raise DataError(
             f"{train.folder} has {train.schema.features} pixels and {len(train.schema.classes)} classes, "
             f"the model reads {model.features} and gives {model.classes}"
         )
-    window = window_rows or train.rows
-    sets = [None if data is None else data.like(train.schema) for data in (test, val)]
+    order = {"batch_size": batch_size, "seed": seed, "window_rows": window_rows or train.rows}
+    test, val = (data and data.like(train.schema) for data in (test, val))
 
-    def reports() -> Iterator[EpochReport]:
-        for epoch in range(first_epoch, epochs + 1):
-            start = time.perf_counter()
-            sizes = {"batch_size": batch_size, "window_rows": window}
-            batches = minibatches(train, seed=seed, epoch=epoch, reuse=True, **sizes)
-            loss, rows = train_epoch(model, batches, lr=lr, epoch=epoch)
-            if rows != train.rows:
-                raise RunError(f"epoch {epoch} saw {rows} rows, the manifest of {train.folder} has {train.rows}")
-            trained = time.perf_counter()
-            done = [data and evaluate(model, data) for data in (train if eval_train else None, *sets)]
-            figures = [(e.loss, e.accuracy) if e else (None, None) for e in done]
-            (_, train_accuracy), (test_loss, test_accuracy), (val_loss, val_accuracy) = figures
+    def reports() -> Iterator[Progress | EpochReport]:
+        progress = start or Progress.at(1)
+        while progress.cursor.epoch <= epochs:
+            progress = yield from _steps(model, train, progress, lr=lr, **order)
+            began = time.perf_counter()
+            _, train_accuracy = yield from _figures(model, train if eval_train else None, progress)
+            test_loss, test_accuracy = yield from _figures(model, test, progress)
+            val_loss, val_accuracy = yield from _figures(model, val, progress)
             yield EpochReport(
-                epoch=epoch,
-                train_loss=loss,
+                epoch=progress.cursor.epoch,
+                train_loss=progress.loss,
                 train_accuracy=train_accuracy,
                 test_loss=test_loss,
                 test_accuracy=test_accuracy,
                 val_loss=val_loss,
                 val_accuracy=val_accuracy,
-                rows=rows,
-                seconds=trained - start,
-                eval_seconds=time.perf_counter() - trained,
+                rows=progress.cursor.rows,
+                seconds=progress.seconds,
+                eval_seconds=time.perf_counter() - began,
             )
+            progress = Progress.at(progress.cursor.epoch + 1)
 
     return reports()
 
 
-def train_epoch(model: MLP, batches: Iterator[Minibatch], *, lr: float, epoch: int) -> tuple[float, int]:
-    """Take a step a batch; the mean loss over the rows as they were trained, and how many they were."""
-    loss_sum, rows = 0.0, 0
+def _steps(
+    model: MLP, train: Shards, progress: Progress, *, batch_size: int, lr: float, seed: int, window_rows: int
+) -> Generator[Progress, None, Progress]:
+    """Take a step for each minibatch that is left of the epoch; returns the progress at its end."""
+    (epoch, rows), loss_sum, seconds = progress
+    began = time.perf_counter() - seconds
+    order = {"batch_size": batch_size, "seed": seed, "window_rows": window_rows}
     with one_thread():
-        for x, y in batches:
+        for x, y in minibatches(train, epoch=epoch, start=rows, reuse=True, **order):
             logits, inputs = model.forward(x)
             losses, dlogits = cross_entropy_gradient(logits, y)
             batch_loss = float(losses.double().sum())
@@ -113,5 +144,20 @@ def train_epoch(model: MLP, batches: Iterator[Minibatch], *, lr: float, epoch: i
                     f"as before it; train anew with a smaller step: --lr {lr / 10:g}"
                 )
             sgd_step(model, model.backward(inputs, dlogits), lr=lr)
-            loss_sum, rows = loss_sum + batch_loss, rows + len(y)
-    return (loss_sum / rows if rows else math.nan), rows
+            rows, loss_sum = rows + len(y), loss_sum + batch_loss
+            progress = Progress(Cursor(epoch, rows), loss_sum, time.perf_counter() - began)
+            yield progress
+    if rows != train.rows:
+        raise RunError(f"epoch {epoch} saw {rows} rows, the manifest of {train.folder} has {train.rows}")
+    return progress
+
+
+def _figures(
+    model: MLP, data: Shards | None, progress: Progress
+) -> Generator[Progress, None, tuple[float | None, float | None]]:
+    """Loss and accuracy over a whole set, None of none; the progress stays where it is meanwhile."""
+    figures: tuple[float | None, float | None] = (None, None)
+    for total in evaluating(model, data) if data else ():
+        figures = total.loss, total.accuracy
+        yield progress
+    return figures

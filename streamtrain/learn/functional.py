@@ -84,7 +84,8 @@ def cross_entropy_from_logits(logits: Tensor, targets: Tensor) -> Tensor:
     >>> cross_entropy_from_logits(torch.tensor([[1e4, 0.0]]), torch.tensor([1]))
     tensor(10000.)
     """
-    return -_picked(logits - logsumexp(logits).unsqueeze(1), targets).mean()
+    shifted = logits - logits.amax(1, keepdim=True)  # else a large logit rounds the logarithm away
+    return -_picked(shifted - logsumexp(shifted).unsqueeze(1), targets).mean()
 
 
 def cross_entropy_gradient(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,7 +98,7 @@ def cross_entropy_gradient(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tens
     right = logits.gather(1, labels.unsqueeze(1))  # (rows, 1)
     dlogits = (logits - top).exp_()  # (rows, classes)
     total = dlogits.sum(1, keepdim=True)  # (rows, 1)
-    losses = (total.log() + top - right).squeeze(1)  # (rows,)
+    losses = (total.log() + (top - right)).squeeze(1)  # (rows,)
     dlogits.div_(total)
     dlogits.scatter_add_(1, labels.unsqueeze(1), torch.full_like(right, -1.0))
     return losses, dlogits.div_(len(logits))
@@ -109,6 +110,7 @@ def accuracy(scores: Tensor, labels: Tensor) -> float:
     >>> accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
     0.5
     """
+    _check_rows(scores, labels)
     return int((scores.argmax(1) == labels).sum()) / len(labels) if len(labels) else math.nan
 
 
@@ -133,6 +135,12 @@ def iterate_minibatches(
 
 def _picked(logs: Tensor, targets: Tensor) -> Tensor:
     """Σ_k t_k logs_k of each row (rows,), for targets as labels or as probabilities."""
+    _check_rows(logs, targets)
     if targets.ndim == 1:
         return logs.gather(1, targets.long().unsqueeze(1)).squeeze(1)
     return torch.where(targets > 0, logs * targets, 0.0).sum(1)  # 0 · −inf is 0 here
+
+
+def _check_rows(scores: Tensor, targets: Tensor) -> None:
+    if len(scores) != len(targets):
+        raise ValueError(f"{len(scores)} rows of scores, {len(targets)} targets")

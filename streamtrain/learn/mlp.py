@@ -98,10 +98,15 @@ class MLP:
         model = cls.__new__(cls)
         model.weights = [state[f"{2 * layer}.weight"] for layer in range(layers)]
         model.biases = [state[f"{2 * layer}.bias"] for layer in range(layers)]
-        width = None
+        width, dtype = None, model.biases[0].dtype
         for weight, bias in zip(model.weights, model.biases, strict=True):
             fits = weight.ndim == 2 and bias.shape == weight.shape[:1] and width in (None, weight.shape[1])
-            if not fits or not weight.is_floating_point() or weight.dtype != bias.dtype:
+            if (
+                not fits
+                or not weight.numel()
+                or not dtype.is_floating_point
+                or {weight.dtype, bias.dtype} != {dtype}
+            ):
                 raise ValueError(f"a layer of shape {tuple(weight.shape)} and {tuple(bias.shape)} does not fit")
             width = weight.shape[0]
         return model

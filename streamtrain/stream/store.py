@@ -5,7 +5,10 @@ This is the only place that holds decoded rows for longer than a call.
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +17,7 @@ import torch
 from torch import Tensor
 
 from streamtrain.block import Array, Block
-from streamtrain.budget import plan
+from streamtrain.budget import Plan, plan
 from streamtrain.errors import UsageError
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Manifest
@@ -22,11 +25,14 @@ from streamtrain.shards.read import ShardFile, group_rows
 from streamtrain.stream.pipeline import Minibatch, minibatches
 
 
-def open_shards(path: str | Path) -> Shards:
-    """Open a folder of shards for reading. Raises DataError where its manifest is missing or damaged."""
+def open_shards(path: str | Path, *, workers: int = os.cpu_count() or 1) -> Shards:
+    """Open a folder of shards for reading, decoded by `workers` threads.
+
+    Raises DataError where its manifest is missing or damaged.
+    """
     folder = Path(path)
     manifest = Manifest.load(folder)
-    return Shards(folder, manifest, manifest.schema, None)
+    return Shards(folder, manifest, manifest.schema, None, workers)
 
 
 class Shards:
@@ -34,14 +40,17 @@ class Shards:
 
     folder: where the shards lie; manifest: what they hold
     schema: the meaning that rows are given, another data set's where `label_map` translates the labels
-    resident_rows, peak_rows: rows decoded now, and at most so far
+    resident_rows: rows that the window buffer has room for, at most so far
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, schema: Schema, label_map: Array | None) -> None:
-        self.folder, self.manifest, self.schema, self.label_map = folder, manifest, schema, label_map
+    def __init__(
+        self, folder: Path, manifest: Manifest, schema: Schema, label_map: Array | None, workers: int
+    ) -> None:
+        self.folder, self.manifest, self.schema = folder, manifest, schema
+        self.label_map, self.workers = label_map, workers
         self.groups = group_rows(manifest)  # (groups, 3)
         self.group_rows: Array = self.groups[:, 2]
-        self.resident_rows = self.peak_rows = 0
+        self.resident_rows = 0
         self._held: tuple[int, ...] = ()
         self._pixels = torch.empty((0, manifest.schema.row_bytes), dtype=torch.uint8)
         self._labels = torch.empty(0, dtype=torch.int64)
@@ -59,7 +68,21 @@ class Shards:
         if schema == self.schema:
             return self
         label_map = schema.label_map(self.manifest.schema, where=str(self.folder))
-        return Shards(self.folder, self.manifest, replace(schema, dtype=self.schema.dtype), label_map)
+        meant = replace(schema, dtype=self.schema.dtype)
+        return Shards(self.folder, self.manifest, meant, label_map, self.workers)
+
+    def plan(self, memory_bytes: int, *, batch_size: int, parameters: int = 0, units: int = 0) -> Plan:
+        """The sizes that keep a pass within a budget; see `budget.plan`."""
+        return plan(
+            memory_bytes,
+            self.schema,
+            rows=self.rows,
+            group_rows=int(self.group_rows.max()),
+            batch_size=batch_size,
+            parameters=parameters,
+            units=units,
+            workers=self.workers,
+        )
 
     def minibatches(
         self, *, batch_size: int = 256, seed: int = 0, epoch: int = 1, memory_bytes: int = 256_000_000
@@ -67,9 +90,7 @@ class Shards:
         """The shuffled, normalised minibatches of an epoch; loop over them as often as you like."""
         if batch_size < 1:
             raise UsageError(f"a batch has at least 1 row, not {batch_size}")
-        largest = int(self.group_rows.max())
-        sizes = {"group_rows": largest, "batch_size": batch_size, "parameters": 0, "units": 0}
-        window_rows = plan(memory_bytes, self.schema, rows=self.rows, **sizes).window_rows
+        window_rows = self.plan(memory_bytes, batch_size=batch_size).window_rows
         return Minibatches(self, batch_size, seed, epoch, window_rows)
 
     def load(self, groups: Array) -> tuple[Tensor, Tensor]:
@@ -78,47 +99,43 @@ class Shards:
         groups: ascending indices. What was loaded before is overwritten; the same groups are not read again.
         """
         wanted = tuple(groups.tolist())
-        rows = int(self.group_rows[groups].sum())
+        stops = np.cumsum(self.group_rows[groups])
+        rows = int(stops[-1])
         if wanted != self._held:
             self._held = ()
             if len(self._pixels) < rows:
                 self._pixels = torch.empty(0)  # give the smaller buffer back before the larger is taken
                 self._pixels = torch.empty((rows, self.manifest.schema.row_bytes), dtype=torch.uint8)
                 self._labels = torch.empty(rows, dtype=torch.int64)
-            at = 0
-            for block in self.read(wanted):
-                stop = at + len(block)
-                self._pixels[at:stop].numpy()[...] = block.pixels.view(np.uint8).reshape(len(block), -1)
-                self._labels[at:stop].numpy()[...] = block.labels
-                at = self.resident_rows = stop
-                self.peak_rows = max(self.peak_rows, at)
+                self.resident_rows = rows
+            pixels, labels = self._pixels.numpy(), self._labels.numpy()
+
+            def decode(run: list[int]) -> None:
+                for stop, block in zip(stops[np.searchsorted(groups, run)], self.read(run), strict=True):
+                    pixels[stop - len(block) : stop] = block.pixels.view(np.uint8).reshape(len(block), -1)
+                    labels[stop - len(block) : stop] = block.labels
+
+            with ThreadPoolExecutor(self.workers) as pool:
+                list(pool.map(decode, [run for _, run in self._by_shard(wanted)]))
             self._held = wanted
         return self._pixels[:rows], self._labels[:rows]
 
     def read(self, groups: Sequence[int]) -> Iterator[Block]:
         """Decode row groups one by one, each shard opened once for a run of its groups."""
-        open_file: ShardFile | None = None
-        opened = -1
-        try:
-            for shard, group, _ in self.groups[list(groups)].tolist():
-                if shard != opened:
-                    if open_file:
-                        open_file.close()
-                    size = self.manifest.rows_per_group
-                    open_file = ShardFile(
-                        self.folder, self.manifest.shards[shard], self.manifest.schema, rows_per_group=size
-                    )
-                    opened = shard
-                assert open_file is not None
-                block = open_file.read_group(group)
-                yield (
-                    block
-                    if self.label_map is None
-                    else Block(block.pixels, self.label_map[block.labels], block.lines)
-                )
-        finally:
-            if open_file:
-                open_file.close()
+        size = self.manifest.rows_per_group
+        for shard, run in self._by_shard(groups):
+            facts = self.manifest.shards[shard]
+            with ShardFile(self.folder, facts, self.manifest.schema, rows_per_group=size) as file:
+                for _, group, _ in self.groups[run].tolist():
+                    block = file.read_group(group)
+                    if self.label_map is not None:
+                        block = Block(block.pixels, self.label_map[block.labels], block.lines)
+                    yield block
+
+    def _by_shard(self, groups: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+        """Consecutive groups of one shard together."""
+        for shard, run in itertools.groupby(groups, key=lambda group: int(self.groups[group, 0])):
+            yield shard, list(run)
 
     def blocks(self) -> Iterator[Block]:
         """Every row group in order, each once; out of the window buffer where that holds them all."""

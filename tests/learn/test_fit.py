@@ -79,7 +79,7 @@ def test_training_in_a_small_window_never_holds_more_rows_than_it(digits: Shards
     shards = st.open_shards(digits.folder)
     reports = list(st.fit(st.MLP(), shards, epochs=2, window_rows=2000, eval_train=False))
     assert [report.rows for report in reports] == [5000, 5000]
-    assert 0 < shards.peak_rows <= 2000
+    assert 0 < shards.resident_rows <= 2000
 
 
 def test_sets_that_do_not_fit_the_model_are_refused_at_the_call(digits: Shards) -> None:

@@ -1,0 +1,41 @@
+"""`streamtrain evaluate`: a run on data."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import click
+
+from streamtrain.cli import Command
+
+
+@click.command("evaluate", cls=Command)
+@click.argument("run")
+@click.argument("data")
+@click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="Threads that parse.")
+def command(run: str, data: str, workers: int, as_json: bool, quiet: bool, debug: bool) -> None:
+    """Evaluate a run's best weights, or a checkpoint file, on shards or a CSV, every row once.
+
+    Example: streamtrain evaluate runs/first shards/test
+    """
+    from streamtrain.cli.data import open_data
+    from streamtrain.cli.tables import confusion_table, summary
+    from streamtrain.learn.checkpoint import load
+    from streamtrain.learn.evaluate import evaluate
+
+    checkpoint = load(run)
+    names = checkpoint.schema.classes
+    shards = open_data(data, quiet=quiet, workers=workers).like(checkpoint.schema)
+    evaluation = evaluate(checkpoint.model, shards)
+    if as_json:
+        result = {
+            "rows": evaluation.rows,
+            "loss": evaluation.loss,
+            "accuracy": evaluation.accuracy,
+            "confusion": evaluation.confusion.tolist(),
+            "per_class": evaluation.per_class(names),
+        }
+        click.echo(json.dumps(result))
+    else:
+        click.echo(f"{summary(evaluation)}\n\n{confusion_table(evaluation, names)}")

@@ -1,0 +1,69 @@
+"""Progress: one line that rewrites itself on a terminal; elsewhere sparse plain lines, or nothing when quiet."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+
+import click
+
+_REDRAW_SECONDS = 0.1
+
+
+class Live:
+    """The progress of one piece of work, on stderr; use it in a `with`, so that a terminal's line is cleared.
+
+    A log gets a line after 1, 2, 4, 8, … seconds, and never a control character.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet, self._terminal = quiet, sys.stderr.isatty()
+        self._started = self._drawn = time.monotonic()
+        self._next = 1.0
+        self._shown = False
+
+    def __enter__(self) -> Live:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def due(self) -> bool:
+        """Whether `update` would show something now; ask it before making the text."""
+        now = time.monotonic()
+        if self._quiet:
+            return False
+        if self._terminal:
+            return now - self._drawn >= _REDRAW_SECONDS
+        return now - self._started >= self._next
+
+    def update(self, text: str) -> None:
+        """Show where the work stands."""
+        if self._terminal:
+            width = shutil.get_terminal_size().columns - 1
+            click.echo(f"\r\x1b[K{text[:width]}", err=True, nl=False)
+            self._drawn, self._shown = time.monotonic(), True
+        else:
+            click.echo(text, err=True)
+            while self._next <= time.monotonic() - self._started:
+                self._next *= 2
+
+    def clear(self) -> None:
+        """Take a terminal's line away, so that other lines can be written."""
+        if self._shown:
+            click.echo("\r\x1b[K", err=True, nl=False)
+            self._shown = False
+
+
+def eta(share: float, seconds: float) -> str:
+    """How long the rest takes at the pace so far.
+
+    >>> eta(0.25, 30.0)
+    '1:30 left'
+    """
+    if not share:
+        return ""
+    left = round(seconds / share - seconds)
+    hours, minutes = divmod(left // 60, 60)
+    return f"{hours}:{minutes:02}:{left % 60:02} left" if hours else f"{minutes}:{left % 60:02} left"

@@ -1,0 +1,264 @@
+"""`streamtrain train`: shards, or a CSV, to a run folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streamtrain.cli import Command, say
+from streamtrain.cli.live import Live, eta
+from streamtrain.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    from streamtrain.learn.fit import EpochReport, Progress
+    from streamtrain.learn.mlp import MLP
+    from streamtrain.learn.run import Run
+    from streamtrain.stream.store import Shards
+
+_RECIPE = ("epochs", "batch_size", "lr", "hidden", "seed", "memory", "eval_train")
+
+
+class _Size(click.ParamType[Any]):
+    """Bytes, written as 256MB, 1.5GB or 800000."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        number = value.upper().removesuffix("B")
+        factor = {"K": 10**3, "M": 10**6, "G": 10**9}.get(number[-1:], 1)
+        try:
+            return int(float(number.rstrip("KMG")) * factor)
+        except ValueError:
+            self.fail(f"{value!r} is not a size such as 256MB", param, ctx)
+
+
+class _Layers(click.ParamType[Any]):
+    """Units of the hidden layers: 100 or 256,128."""
+
+    name = "UNITS,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        if isinstance(value, list):
+            return value
+        try:
+            units = [int(part) for part in str(value).split(",")]
+        except ValueError:
+            units = []
+        if not units or min(units) < 1:
+            self.fail(f"{value!r} is not units a layer such as 100 or 256,128", param, ctx)
+        return units
+
+
+class _Every(click.ParamType[Any]):
+    """Seconds as 60s, or steps as 500steps: (count, unit)."""
+
+    name = "60s|500steps"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, str]:
+        for unit in ("steps", "s"):
+            count = str(value).removesuffix(unit)
+            if str(value).endswith(unit) and count.isdecimal() and int(count):
+                return int(count), unit
+        self.fail(f"{value!r} is neither seconds such as 60s nor steps such as 500steps", param, ctx)
+
+
+@click.command("train", cls=Command)
+@click.argument("data", required=False)
+@click.option("--test", metavar="DATA", help="Evaluated after every epoch.")
+@click.option("--val", metavar="DATA", help="Evaluated too; decides which epoch is the best.")
+@click.option("--out", metavar="RUN", help="The folder of the run, to be made.")
+@click.option("--resume", metavar="RUN", help="Go on with a run; takes no DATA.")
+@click.option("--epochs", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Rows a step.")
+@click.option("--lr", type=float, default=0.05, show_default=True, help="Learning rate.")
+@click.option("--hidden", type=_Layers(), default="100", show_default=True, help="Units of the hidden layers.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights and order.")
+@click.option("--memory", type=_Size(), default="256MB", show_default=True, help="What data may take in memory.")
+@click.option("--eval-train/--no-eval-train", default=True, help="Evaluate the whole train set each epoch.")
+@click.option("--checkpoint-every", type=_Every(), default="60s", show_default=True)
+@click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="Threads that decode.")
+@click.option("--overwrite", is_flag=True, help="Replace RUN where it exists.")
+@click.pass_context
+def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, **options: Any) -> int:
+    """Train an MLP on shards, or on a CSV, which becomes CSV.shards first.
+
+    Example: streamtrain train shards/train --test shards/test --out runs/first
+    """
+    if options["resume"]:
+        run, model, start, sets = _resumed(ctx, quiet=quiet, **options)
+    else:
+        run, model, start, sets = _begun(quiet=quiet, **options)
+    return _train(run, model, start, sets, every=options["checkpoint_every"], as_json=as_json, quiet=quiet)
+
+
+_Sets = tuple["Shards", "Shards | None", "Shards | None"]
+
+
+def _begun(
+    *, data: str | None, out: str | None, overwrite: bool, workers: int, quiet: bool, **options: Any
+) -> tuple[Run, MLP, Progress, _Sets]:
+    """A new run, its folder made."""
+    from streamtrain.files import refuse_existing
+    from streamtrain.learn.fit import Progress
+    from streamtrain.learn.mlp import MLP
+    from streamtrain.learn.run import Run
+
+    if not data or not out:
+        raise UsageError("train needs DATA and --out RUN: streamtrain train shards/train --out runs/first")
+    refuse_existing(Path(out), overwrite=overwrite)
+    names = {"data": data, "test": options["test"], "val": options["val"]}
+    train, test, val = sets = _open_sets(names, workers=workers, quiet=quiet)
+    hidden, batch_size, seed = options["hidden"], options["batch_size"], options["seed"]
+    for other in (test, val):
+        if other:
+            other.like(train.schema)
+    if not train.schema.classes:
+        raise RunError(f"{data} has no labels to learn. Convert it again with --label")
+    model = MLP(train.schema.features, hidden, len(train.schema.classes), seed=seed)
+    parameters = sum(tensor.numel() for tensor in model.state_dict().values())
+    sizes = {"batch_size": batch_size, "parameters": parameters, "units": sum(hidden) + model.classes}
+    plan = train.plan(options["memory"], **sizes)
+    said = "the whole set" if plan.window_rows == train.rows else f"{plan.window_rows:,} rows"
+    say(f"{train.rows:,} rows, shuffled in a window of {said}; at most {plan.predicted_peak_bytes / 1e6:.0f} MB")
+    recipe = {
+        **{name: path and str(Path(path).absolute()) for name, path in names.items()},
+        **{
+            name: options[name]
+            for name in ("epochs", "batch_size", "lr", "hidden", "seed", "memory", "eval_train")
+        },
+        "window_rows": plan.window_rows,
+    }
+    run = Run.create(Path(out), model, train, recipe, overwrite=overwrite)
+    if test and not val:
+        say("the best epoch is chosen by its accuracy on --test, for want of --val")
+    return run, model, Progress.at(1), sets
+
+
+def _resumed(
+    ctx: click.Context, *, resume: str, workers: int, quiet: bool, **options: Any
+) -> tuple[Run, MLP, Progress, _Sets]:
+    """A run as it was left, on the data that it was made with."""
+    from streamtrain.learn.run import Run
+
+    run, model, start, warning = Run.resume(Path(resume))
+    if warning:
+        say(f"warning: {warning}")
+    given = {name for name in options if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT}
+    for name in sorted(given - {"epochs", "checkpoint_every"}):
+        if run.recipe.get(name) != options[name]:
+            option = "DATA" if name == "data" else f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"{resume} goes on with {option} {run.recipe.get(name, 'as it was')}, not {options[name]}. "
+                f"Leave {option} out, or begin a new run: --out"
+            )
+    if "epochs" in given:
+        run.set_epochs(options["epochs"])
+    sets = _open_sets(run.recipe, workers=workers, quiet=quiet)
+    if sets[0].manifest.digest != run.manifest_digest:
+        raise RunError(
+            f"{run.recipe['data']} is not the data that {resume} was begun with: its manifest changed. Bring that "
+            "data back, or begin a new run: --out"
+        )
+    return run, model, start, sets
+
+
+def _open_sets(names: Any, *, workers: int, quiet: bool) -> _Sets:
+    from streamtrain.cli.data import open_data
+
+    train = open_data(names["data"], quiet=quiet, workers=workers)
+    test, val = (name and open_data(name, quiet=quiet, workers=workers) for name in (names["test"], names["val"]))
+    return train, test, val
+
+
+def _train(
+    run: Run,
+    model: MLP,
+    start: Progress | None,
+    sets: _Sets,
+    *,
+    every: tuple[int, str],
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Train to the end, or until a signal, after which all is saved."""
+    from streamtrain.learn.checkpoint import LAST, weights_sha256
+    from streamtrain.learn.fit import EpochReport, training
+
+    train, test, val = sets
+    names = ("epochs", "batch_size", "lr", "seed", "window_rows", "eval_train")
+    options = {name: run.recipe[name] for name in names}
+    stopped = _on_signals()
+    saved_at, unsaved_steps = time.monotonic(), 0
+    with Live(quiet=quiet) as live:
+        for step in training(model, train, test=test, val=val, start=start, **options):
+            if isinstance(step, EpochReport):
+                live.clear()
+                line = run.record(step, model)
+                click.echo(json.dumps(line) if as_json else _row(step, run.recipe["epochs"]))
+                sys.stdout.flush()
+                saved_at, unsaved_steps = time.monotonic(), 0
+                continue
+            if stopped:
+                run.save(model, step)
+                live.clear()
+                say(f"Stopped and saved. Go on: streamtrain train --resume {run.folder}")
+                return 128 + stopped[0]
+            unsaved_steps += 1
+            if (unsaved_steps if every[1] == "steps" else time.monotonic() - saved_at) >= every[0]:
+                run.save(model, step)
+                saved_at, unsaved_steps = time.monotonic(), 0
+            if live.due():
+                live.update(_status(step, train.rows, run.recipe["epochs"]))
+    last = {
+        "done": True,
+        "epochs": run.recipe["epochs"],
+        "checkpoint": str(run.folder / LAST),
+        "weights_sha256": weights_sha256(model.state_dict()),
+    }
+    click.echo(json.dumps(last) if as_json else f"{last['checkpoint']}: the weights after {last['epochs']} epochs")
+    return 0
+
+
+def _on_signals() -> list[int]:
+    """A list that gets the number of the first SIGINT or SIGTERM; a second one acts at once."""
+    caught: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        caught.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        say("Saving; once more to stop at once.")
+
+    signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGTERM, note)
+    return caught
+
+
+def _status(progress: Progress, rows: int, epochs: int) -> str:
+    epoch, done = progress.cursor
+    pace = done / progress.seconds if progress.seconds else 0.0
+    share = (epoch - 1 + done / rows) / epochs
+    left = eta(share, share * epochs * rows / pace) if pace else ""
+    figures = f"loss {progress.loss:.4f}  {pace:,.0f} rows a second"
+    return f"epoch {epoch} of {epochs}  {done / rows:4.0%}  {figures}  {left}"
+
+
+def _row(report: EpochReport, epochs: int) -> str:
+    """An epoch in a line of text."""
+    figures = {
+        "train accuracy": report.train_accuracy,
+        "test loss": report.test_loss,
+        "test accuracy": report.test_accuracy,
+        "val accuracy": report.val_accuracy,
+    }
+    told = "".join(f"  {name} {value:.4f}" for name, value in figures.items() if value is not None)
+    return f"epoch {report.epoch:{len(str(epochs))}}/{epochs}  train loss {report.train_loss:.4f}{told}"

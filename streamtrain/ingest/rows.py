@@ -1,0 +1,58 @@
+"""A CSV's rows in their order, numbered, without shards: what a prediction reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from streamtrain.block import Array, Block
+from streamtrain.errors import DataError
+from streamtrain.ingest.parse import BadRow, parse_chunk
+from streamtrain.ingest.sniff import SAMPLE_BYTES, Wanted, sniff
+from streamtrain.ingest.source import TextFile, chunks, find_sources
+
+
+class Rows(NamedTuple):
+    """Data rows of a chunk: the good ones as a block, and the bad; each with its ordinal in the file, from 0."""
+
+    block: Block
+    ordinals: Array  # (rows,) int64
+    bad: list[tuple[int, BadRow]]
+
+
+def rows_of(
+    source: str | Path, *, features: int, label: str | None = None, header: bool | None = None
+) -> Iterator[Rows]:
+    """Read a CSV whose rows have `features` pixels and perhaps a label, chunk by chunk.
+
+    Raises DataError at the call where the rows are of another width, or where the label cannot be told.
+    """
+    (path,) = find_sources([source])
+    with TextFile(path) as file:
+        sample = file.read(SAMPLE_BYTES)
+        whole = not file.read(1)
+    dialect = sniff(sample, path=str(path), whole=whole, wanted=Wanted(label, header, features=features)).dialect
+    if len(dialect.pixel_columns) != features:
+        raise DataError(
+            f"{path}: a row has {len(dialect.pixel_columns)} pixels, the model reads {features}. "
+            "Is the label elsewhere? Say --label"
+        )
+
+    def rows() -> Iterator[Rows]:
+        before = 0
+        with TextFile(path) as file:
+            for chunk in chunks(file, first_line=1):
+                parsed = parse_chunk(chunk, dialect)
+                lines = np.concatenate([parsed.block.lines, [row.line for row in parsed.bad]])
+                ordinals = np.empty(len(lines), dtype=np.int64)
+                ordinals[np.argsort(lines)] = np.arange(before, before + len(lines))
+                good = len(parsed.block)
+                yield Rows(
+                    parsed.block, ordinals[:good], list(zip(ordinals[good:].tolist(), parsed.bad, strict=True))
+                )
+                before += len(lines)
+
+    return rows()

@@ -1,0 +1,124 @@
+"""A run folder: the recipe, a line of metrics an epoch, the checkpoints; enough to go on after a kill.
+
+A checkpoint is published after the metrics of the epoch that it closes. So a run that is killed between the two
+computes that epoch's evaluation again, and writes its line again, the same.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from streamtrain.errors import RunError
+from streamtrain.files import publish_folder, refuse_existing, write_file
+from streamtrain.learn.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, load_checkpoint
+from streamtrain.learn.fit import EpochReport, Progress
+from streamtrain.learn.mlp import MLP
+from streamtrain.process import peak_rss_mb
+from streamtrain.schema import Schema
+from streamtrain.stream.store import Shards
+
+RECIPE, METRICS = "recipe.json", "metrics.jsonl"
+
+
+@dataclass
+class Run:
+    """The folder of a run, written as training goes.
+
+    recipe: every setting that decides the weights; manifest_digest: of the training data
+    """
+
+    folder: Path
+    recipe: Mapping[str, Any]
+    schema: Schema
+    manifest_digest: str
+
+    @classmethod
+    def create(
+        cls, folder: Path, model: MLP, train: Shards, recipe: Mapping[str, Any], *, overwrite: bool = False
+    ) -> Run:
+        """Publish a folder with the recipe and a checkpoint of the first weights, whole, before any step.
+
+        Raises UsageError where something stands there that may not be replaced.
+        """
+        refuse_existing(folder, overwrite=overwrite)
+        staging = folder.with_name(f".{folder.name}.unfinished")
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        write_file(staging / RECIPE, json.dumps(dict(recipe), indent=1).encode() + b"\n")
+        run = cls(staging, recipe, train.schema, train.manifest.digest)
+        run._checkpoint(model, Progress.at(1)).save(staging / LAST)
+        publish_folder(staging, folder)
+        run.folder = folder
+        return run
+
+    @classmethod
+    def resume(cls, folder: Path) -> tuple[Run, MLP, Progress, str | None]:
+        """A run as its last checkpoint left it, the model, the place to go on from, and a warning or None.
+
+        Where the last checkpoint is damaged the one before it serves. Later lines of the metrics are dropped.
+        Raises RunError where neither can be used.
+        """
+        warning = None
+        try:
+            last = load_checkpoint(folder / LAST)
+        except RunError as error:
+            if not (folder / PREVIOUS).exists():
+                raise
+            last = load_checkpoint(folder / PREVIOUS)
+            _link(folder / PREVIOUS, folder / LAST)
+            warning = f"{error} Going on from {PREVIOUS}, epoch {last.progress.cursor.epoch}"
+        run = cls(folder, last.recipe, last.schema, last.manifest_digest)
+        kept = [line for line in run.metrics() if line["epoch"] < last.progress.cursor.epoch]
+        write_file(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        return run, last.model, last.progress, warning
+
+    def set_epochs(self, epochs: int) -> None:
+        """Train for so many epochs in all; a finished run goes on when they are raised."""
+        self.recipe = {**self.recipe, "epochs": epochs}
+        write_file(self.folder / RECIPE, json.dumps(self.recipe, indent=1).encode() + b"\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a last one that a kill cut short is left out."""
+        path = self.folder / METRICS
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def save(self, model: MLP, progress: Progress) -> None:
+        """Keep the model as the last checkpoint, and the last one as the previous."""
+        _link(self.folder / LAST, self.folder / PREVIOUS)
+        self._checkpoint(model, progress).save(self.folder / LAST)
+
+    def record(self, report: EpochReport, model: MLP) -> dict[str, Any]:
+        """Keep an epoch, its line in metrics.jsonl and the checkpoints; returns the line."""
+        line = asdict(report) | {"rows_per_second": report.rows_per_second, "peak_rss_mb": peak_rss_mb()}
+        done = Progress.at(report.epoch + 1)
+        before = [_judged(earlier) for earlier in self.metrics()]
+        judged = _judged(line)
+        if judged is not None and all(other is None or judged > other for other in before):
+            self._checkpoint(model, done).save(self.folder / BEST)
+        with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self.save(model, done)
+        return line
+
+    def _checkpoint(self, model: MLP, progress: Progress) -> Checkpoint:
+        return Checkpoint(model, self.schema, self.recipe, progress, self.manifest_digest)
+
+
+def _judged(line: Mapping[str, Any]) -> float | None:
+    """The accuracy by which the best epoch is chosen: on val, else on test."""
+    accuracy: float | None = line["test_accuracy"] if line["val_accuracy"] is None else line["val_accuracy"]
+    return accuracy
+
+
+def _link(target: Path, name: Path) -> None:
+    """Give a file a second name, in one step and in place of what has it."""
+    beside = name.with_name(f".{name.name}.link")
+    beside.unlink(missing_ok=True)
+    beside.hardlink_to(target)
+    beside.replace(name)

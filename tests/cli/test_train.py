@@ -1,0 +1,216 @@
+"""`streamtrain train` as a process: its result, its run folder, and what stops it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import safetensors.torch
+
+import streamtrain as st
+from streamtrain.learn.checkpoint import weights_sha256
+
+if TYPE_CHECKING:
+    from conftest import RunCli
+
+EPOCH_KEYS = {
+    *("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "rows", "seconds"),
+    *("rows_per_second", "eval_seconds", "peak_rss_mb"),
+}
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_run_reports_each_epoch_and_leaves_what_its_last_line_names(
+    run_cli: RunCli, shards: Path, tmp_path: Path
+) -> None:
+    done = run_cli("train", shards, "--test", shards, "--out", "run", "--epochs", "3", "--lr", "0.5", "--json")
+    assert done.returncode == 0, done.stderr
+    *epochs, last = json_lines(done.stdout)
+    assert [line["epoch"] for line in epochs] == [1, 2, 3]
+    assert all(line.keys() >= EPOCH_KEYS and line["rows"] == 600 for line in epochs)
+    assert epochs[0]["train_loss"] > epochs[2]["train_loss"]
+    assert epochs[2]["train_accuracy"] == epochs[2]["test_accuracy"] > 0.5
+    assert "at most" in done.stderr  # the predicted peak
+    assert json_lines((tmp_path / "run" / "metrics.jsonl").read_text()) == epochs
+    state = safetensors.torch.load_file(tmp_path / last["checkpoint"])
+    assert (last["done"], last["epochs"], last["weights_sha256"]) == (True, 3, weights_sha256(state))
+    model = st.MLP(64)
+    assert [
+        r.test_loss for r in st.fit(model, st.open_shards(shards), test=st.open_shards(shards), epochs=3, lr=0.5)
+    ]
+    assert weights_sha256(model.state_dict()) == last["weights_sha256"]
+    recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert (recipe["lr"], recipe["batch_size"], recipe["seed"], recipe["window_rows"]) == (0.5, 256, 0, 600)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        *("recipe.json", "metrics.jsonl", "last.safetensors", "previous.safetensors", "best.safetensors")
+    }
+
+
+def test_the_best_epoch_has_the_highest_accuracy_on_val(run_cli: RunCli, shards: Path, tmp_path: Path) -> None:
+    done = run_cli(
+        *("train", shards, "--val", shards, "--out", "run", "--epochs", "6", "--lr", "3", "--batch-size", "600"),
+        *("--no-eval-train", "--json"),
+    )
+    *epochs, _ = json_lines(done.stdout)
+    assert {(line["train_accuracy"], line["test_loss"]) for line in epochs} == {(None, None)}
+    best = st.load(tmp_path / "run")
+    accuracies = [line["val_accuracy"] for line in epochs]
+    assert best.progress.cursor == (1 + accuracies.index(max(accuracies)) + 1, 0)
+    assert st.evaluate(best.model, st.open_shards(shards)).accuracy == max(accuracies)
+
+
+def test_a_csv_is_converted_beside_itself_once_and_noticed_when_it_changes(
+    run_cli: RunCli, digits_csv: Path, tmp_path: Path
+) -> None:
+    csv = tmp_path / "digits.csv"
+    csv.write_bytes(digits_csv.read_bytes())
+    command = ("train", "digits.csv", "--epochs", "1", "-q", "--out")
+    first = run_cli(*command, "one")
+    assert (first.returncode, "converted" in first.stderr) == (0, True), first.stderr
+    assert st.open_shards(tmp_path / "digits.csv.shards").rows == 600
+    os.utime(csv, (1, 1))  # touched, the same bytes
+    again = run_cli(*command, "two")
+    assert (again.returncode, "converted" in again.stderr) == (0, False), again.stderr
+    text = csv.read_text()
+    csv.write_text(text[:-2] + ("1" if text[-2] == "0" else "0") + "\n")
+    changed = run_cli(*command, "three")
+    assert changed.returncode == 1
+    assert "digits.csv changed" in changed.stderr
+    assert "--overwrite" in changed.stderr
+    assert not (tmp_path / "three").exists()
+
+
+def test_a_finished_run_repeats_its_last_line_and_goes_on_when_epochs_are_raised(
+    run_cli: RunCli, shards: Path, tmp_path: Path
+) -> None:
+    whole = json_lines(run_cli("train", shards, "--out", "whole", "--epochs", "4", "--json").stdout)
+    half = json_lines(run_cli("train", shards, "--out", "half", "--epochs", "2", "--json").stdout)
+    again = json_lines(run_cli("train", "--resume", "half", "--json").stdout)
+    assert again == half[-1:]
+    more = json_lines(run_cli("train", "--resume", "half", "--epochs", "4", "--json").stdout)
+    assert [line.get("epoch") for line in more] == [3, 4, None]
+    assert more[-1]["weights_sha256"] == whole[-1]["weights_sha256"]
+    lines = json_lines((tmp_path / "half" / "metrics.jsonl").read_text())
+    assert [timeless(line) for line in lines] == [timeless(line) for line in whole[:-1]]
+
+
+def timeless(line: dict[str, Any]) -> dict[str, Any]:
+    measured = {"seconds", "eval_seconds", "rows_per_second", "peak_rss_mb"}
+    return {key: value for key, value in line.items() if key not in measured}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--seed", "1"), ("--batch-size", "8"), ("--lr", "1"), ("--hidden", "9"), ("--memory", "9MB")],
+)
+def test_a_resume_keeps_the_recipe(run_cli: RunCli, shards: Path, option: str, value: str) -> None:
+    run_cli("train", shards, "--out", "run", "--epochs", "1")
+    done = run_cli("train", "--resume", "run", option, value)
+    assert done.returncode == 2
+    assert option in done.stderr
+
+
+def test_a_resume_on_other_data_is_refused(run_cli: RunCli, digits_csv: Path, tmp_path: Path) -> None:
+    run_cli("convert", digits_csv, "data")
+    run_cli("train", "data", "--out", "run", "--epochs", "1")
+    lines = digits_csv.read_text().splitlines(keepends=True)
+    (tmp_path / "fewer.csv").write_text("".join(lines[:500]))
+    run_cli("convert", "fewer.csv", "data", "--overwrite")
+    done = run_cli("train", "--resume", "run", "--epochs", "2")
+    assert done.returncode == 1
+    assert "is not the data" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_is_saved_and_ends_as_the_uninterrupted_one(
+    run_cli: RunCli, shards: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    options = ("--test", str(shards), "--epochs", "40", "--batch-size", "2", "--json")
+    whole = json_lines(run_cli("train", shards, "--out", "whole", *options).stdout)
+    command = [sys.executable, "-m", "streamtrain", "train", str(shards), "--out", "cut", *options]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()  # the first epoch is done
+        time.sleep(0.05)
+        process.send_signal(number)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "streamtrain train --resume cut" in told
+    done = run_cli("train", "--resume", "cut", "--json")
+    assert json_lines(done.stdout)[-1]["weights_sha256"] == whole[-1]["weights_sha256"]
+    lines = json_lines((tmp_path / "cut" / "metrics.jsonl").read_text())
+    assert [timeless(line) for line in lines] == [timeless(line) for line in whole[:-1]]
+
+
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(
+    run_cli: RunCli, shards: Path, tmp_path: Path
+) -> None:
+    whole = json_lines(run_cli("train", shards, "--out", "whole", "--epochs", "4", "--json").stdout)
+    run_cli("train", shards, "--out", "run", "--epochs", "3")
+    last = tmp_path / "run" / "last.safetensors"
+    data = bytearray(last.read_bytes())
+    data[-1] ^= 1
+    last.write_bytes(data)
+    done = run_cli("train", "--resume", "run", "--epochs", "4", "--json")
+    assert done.returncode == 0
+    assert "warning: " in done.stderr
+    assert "previous.safetensors" in done.stderr
+    assert json_lines(done.stdout)[-1]["weights_sha256"] == whole[-1]["weights_sha256"]
+    assert [line["epoch"] for line in json_lines((tmp_path / "run" / "metrics.jsonl").read_text())] == [1, 2, 3, 4]
+
+
+def test_a_step_too_large_stops_before_the_weights_are_lost(run_cli: RunCli, shards: Path, tmp_path: Path) -> None:
+    done = run_cli("train", shards, "--out", "run", "--lr", "1e38", "--batch-size", "8")
+    assert done.returncode == 1
+    assert "epoch 1, row" in done.stderr
+    assert "--lr" in done.stderr
+    assert st.load(tmp_path / "run").progress.cursor == (1, 0)
+
+
+def test_a_budget_too_small_names_the_smallest_that_works_and_that_one_does(run_cli: RunCli, shards: Path) -> None:
+    small = run_cli("train", shards, "--out", "run", "--epochs", "1", "--memory", "100KB")
+    assert small.returncode == 2
+    least = small.stderr.split("Use ")[1].split(" ")[0]
+    done = run_cli("train", shards, "--out", "run", "--epochs", "1", "--memory", least)
+    assert done.returncode == 0, done.stderr
+
+
+def test_options_come_from_a_file_and_the_environment_and_the_command_line_wins(
+    run_cli: RunCli, shards: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run.toml").write_text('epochs = 1\nbatch-size = 100\n[train]\nlr = 0.2\nhidden = "7"\n')
+    done = run_cli(
+        *("train", shards, "--out", "run", "--config", "run.toml", "--batch-size", "50"),
+        env={"STREAMTRAIN_SEED": "9"},
+    )
+    assert done.returncode == 0, done.stderr
+    recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert {name: recipe[name] for name in ("epochs", "batch_size", "lr", "hidden", "seed")} == {
+        "epochs": 1,
+        "batch_size": 50,
+        "lr": 0.2,
+        "hidden": [7],
+        "seed": 9,
+    }
+    (tmp_path / "run.toml").write_text("epoch = 1\n")
+    unknown = run_cli("train", shards, "--out", "other", "--config", "run.toml")
+    assert unknown.returncode == 2
+    assert "'epoch' is no option" in unknown.stderr
+
+
+def test_no_control_character_reaches_a_pipe(run_cli: RunCli, shards: Path) -> None:
+    done = run_cli("train", shards, "--out", "run", "--epochs", "2")
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "\r" not in done.stdout + done.stderr
