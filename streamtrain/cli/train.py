@@ -25,50 +25,31 @@ if TYPE_CHECKING:
 _RECIPE = ("epochs", "batch_size", "lr", "hidden", "seed", "memory", "eval_train")
 
 
-class _Size(click.ParamType[Any]):
+def size(text: Any) -> int:
     """Bytes, written as 256MB, 1.5GB or 800000."""
-
-    name = "SIZE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        number = value.upper().removesuffix("B")
-        factor = {"K": 10**3, "M": 10**6, "G": 10**9}.get(number[-1:], 1)
-        try:
-            return int(float(number.rstrip("KMG")) * factor)
-        except ValueError:
-            self.fail(f"{value!r} is not a size such as 256MB", param, ctx)
+    number = str(text).upper().removesuffix("B")
+    factor = {"K": 10**3, "M": 10**6, "G": 10**9}.get(number[-1:], 1)
+    try:
+        return int(float(number.rstrip("KMG")) * factor)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a size such as 256MB") from None
 
 
-class _Layers(click.ParamType[Any]):
-    """Units of the hidden layers: 100 or 256,128."""
-
-    name = "UNITS,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
-        if isinstance(value, list):
-            return value
-        try:
-            units = [int(part) for part in str(value).split(",")]
-        except ValueError:
-            units = []
-        if not units or min(units) < 1:
-            self.fail(f"{value!r} is not units a layer such as 100 or 256,128", param, ctx)
-        return units
+def layers(text: Any) -> list[int]:
+    """Units of the hidden layers, written as 100 or 256,128."""
+    units = [int(part) for part in str(text).split(",") if part.strip().isdecimal()]
+    if len(units) != str(text).count(",") + 1 or min(units) < 1:
+        raise click.BadParameter(f"{text!r} is not units a layer such as 100 or 256,128")
+    return units
 
 
-class _Every(click.ParamType[Any]):
-    """Seconds as 60s, or steps as 500steps: (count, unit)."""
-
-    name = "60s|500steps"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, str]:
-        for unit in ("steps", "s"):
-            count = str(value).removesuffix(unit)
-            if str(value).endswith(unit) and count.isdecimal() and int(count):
-                return int(count), unit
-        self.fail(f"{value!r} is neither seconds such as 60s nor steps such as 500steps", param, ctx)
+def every(text: Any) -> tuple[int, str]:
+    """A count and its unit, written as 60s or 500steps."""
+    for unit in ("steps", "s"):
+        count = str(text).removesuffix(unit)
+        if str(text).endswith(unit) and count.isdecimal() and int(count):
+            return int(count), unit
+    raise click.BadParameter(f"{text!r} is neither seconds such as 60s nor steps such as 500steps")
 
 
 @click.command("train", cls=Command)
@@ -80,11 +61,20 @@ class _Every(click.ParamType[Any]):
 @click.option("--epochs", type=click.IntRange(1), default=20, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Rows a step.")
 @click.option("--lr", type=float, default=0.05, show_default=True, help="Learning rate.")
-@click.option("--hidden", type=_Layers(), default="100", show_default=True, help="Units of the hidden layers.")
+@click.option(
+    "--hidden",
+    type=layers,
+    metavar="UNITS,...",
+    default="100",
+    show_default=True,
+    help="Units of the hidden layers.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights and order.")
-@click.option("--memory", type=_Size(), default="256MB", show_default=True, help="What data may take in memory.")
+@click.option(
+    "--memory", type=size, metavar="SIZE", default="256MB", show_default=True, help="What data may take in memory."
+)
 @click.option("--eval-train/--no-eval-train", default=True, help="Evaluate the whole train set each epoch.")
-@click.option("--checkpoint-every", type=_Every(), default="60s", show_default=True)
+@click.option("--checkpoint-every", type=every, metavar="60s|500steps", default="60s", show_default=True)
 @click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="Threads that decode.")
 @click.option("--overwrite", is_flag=True, help="Replace RUN where it exists.")
 @click.pass_context
@@ -97,7 +87,7 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, **op
         run, model, start, sets = _resumed(ctx, quiet=quiet, **options)
     else:
         run, model, start, sets = _begun(quiet=quiet, **options)
-    return _train(run, model, start, sets, every=options["checkpoint_every"], as_json=as_json, quiet=quiet)
+    return _train(run, model, start, sets, interval=options["checkpoint_every"], as_json=as_json, quiet=quiet)
 
 
 _Sets = tuple["Shards", "Shards | None", "Shards | None"]
@@ -185,7 +175,7 @@ def _train(
     start: Progress | None,
     sets: _Sets,
     *,
-    every: tuple[int, str],
+    interval: tuple[int, str],
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -213,7 +203,7 @@ def _train(
                 say(f"Stopped and saved. Go on: streamtrain train --resume {run.folder}")
                 return 128 + stopped[0]
             unsaved_steps += 1
-            if (unsaved_steps if every[1] == "steps" else time.monotonic() - saved_at) >= every[0]:
+            if (unsaved_steps if interval[1] == "steps" else time.monotonic() - saved_at) >= interval[0]:
                 run.save(model, step)
                 saved_at, unsaved_steps = time.monotonic(), 0
             if live.due():
