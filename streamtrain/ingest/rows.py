@@ -10,7 +10,8 @@ import numpy as np
 
 from streamtrain.block import Array, Block
 from streamtrain.errors import DataError
-from streamtrain.ingest.parse import BadRow, parse_chunk
+from streamtrain.ingest.careful import BadRow
+from streamtrain.ingest.parse import parse_chunk
 from streamtrain.ingest.sniff import SAMPLE_BYTES, Wanted, sniff
 from streamtrain.ingest.source import TextFile, chunks, find_sources
 
