@@ -1,4 +1,4 @@
-"""A chunk of lines → a block of rows, and every other line accounted for: the kernel first, then the careful path."""
+"""A chunk of lines → a block of rows, every other line accounted for: the kernel, then the careful path."""
 
 from __future__ import annotations
 
