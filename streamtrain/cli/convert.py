@@ -117,6 +117,7 @@ def _as_json(conversion: Conversion) -> dict[str, Any]:
 
     dialect, totals, schema = conversion.verdict.dialect, conversion.totals, conversion.schema
     label = None if dialect.label is None else dialect.label + 1
+    places = {name: str(folder / "manifest.json") for name, folder in conversion.folders.items()}
     return {
         "rows_read": totals.kept + totals.rejected,
         "rows_kept": totals.kept,
@@ -127,7 +128,7 @@ def _as_json(conversion: Conversion) -> dict[str, Any]:
         "bytes_out": conversion.bytes_out,
         "seconds": conversion.seconds,
         "peak_rss_mb": peak_rss_mb(),
-        "manifest": [str(folder / "manifest.json") for folder in conversion.folders.values()],
+        "manifest": places.get("", places),  # of a split, one a part
         "schema": {
             "label": label,
             "header": dialect.header,

@@ -23,7 +23,7 @@ def confusion_table(evaluation: Evaluation, names: tuple[str, ...]) -> str:
     wide = max(len(text) for text in (*names, *(cell for row in cells for cell in row))) + 1
     left = max(len(name) for name in (*names, "true"))
     recalls = evaluation.per_class(names)
-    lines = [f"{'true':{left}} " + "".join(f"{name:>{wide + 1}}" for name in names)[:] + "  recall"]
+    lines = [f"{'true':{left}} " + "".join(f"{name:>{wide + 1}}" for name in names) + "  recall"]
     for name, row in zip(names, cells, strict=True):
         counts = "".join(f"{cell:>{wide + 1}}" for cell in row)
         lines.append(f"{name:>{left}} {counts}  {recalls[name]['recall']:6.3f}")
