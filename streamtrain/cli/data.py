@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 from pathlib import Path
 
-import xxhash
-
 from streamtrain.cli import say
 from streamtrain.errors import DataError
-from streamtrain.shards.manifest import Manifest, Source
+from streamtrain.shards.manifest import Manifest, Source, digest_of_file
 from streamtrain.stream.store import Shards, open_shards
 
 
@@ -50,5 +47,4 @@ def changed(path: Path, sources: tuple[Source, ...]) -> bool:
         return True
     if path.stat().st_mtime_ns == sources[0].mtime_ns:
         return False
-    with path.open("rb") as file:
-        return f"xxh3_128:{hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()}" != sources[0].digest
+    return digest_of_file(path) != sources[0].digest

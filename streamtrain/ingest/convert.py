@@ -23,12 +23,10 @@ from streamtrain.ingest.parse import Parsed, parse_chunk
 from streamtrain.ingest.sniff import SAMPLE_BYTES, Verdict, Wanted, sniff
 from streamtrain.ingest.source import Chunk, FileFacts, TextFile, chunks, find_sources
 from streamtrain.schema import Schema
-from streamtrain.shards.manifest import Manifest, Shard, Source, Totals
+from streamtrain.shards.manifest import REJECTED, Manifest, Shard, Source, Totals
 from streamtrain.shards.read import ShardFile
 from streamtrain.shards.write import rows_per_group, write_shard
 from streamtrain.tally import DisorderTally, PixelTally
-
-REJECTED = "rejected.jsonl"
 
 
 @dataclass(frozen=True)

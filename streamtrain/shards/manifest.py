@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from streamtrain.files import write_file
 from streamtrain.schema import Schema
 
 FILE_NAME = "manifest.json"
+REJECTED = "rejected.jsonl"  # the rows that a conversion left out, beside the manifest or the parts
 FORMAT = "streamtrain-shards"
 VERSION = 1
 
@@ -101,7 +103,7 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Publish `manifest.json`; the last file of a folder to be written."""
-        write_file(folder / FILE_NAME, json.dumps(self.to_json(), indent=1).encode() + b"\n")
+        write_file(folder / FILE_NAME, _text(self.to_json()))
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:
@@ -118,7 +120,10 @@ class Manifest:
                 f"Make them: streamtrain convert CSV {folder}"
             )
         try:
-            body = json.loads(path.read_bytes())
+            text = path.read_bytes()
+            body = json.loads(text)
+            if _text(body) != text:  # 1e5 turned 1E5 has the same digest
+                raise ValueError("it is not the text that was written")
             claimed = body.pop("digest")
             if body["format"] != FORMAT or claimed != digest_of_json(body):
                 raise ValueError("its digest does not match")
@@ -137,8 +142,18 @@ class Manifest:
                 label_disorder=body["label_disorder"],
                 shuffle=body["shuffle"],
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             raise DataError(f"{path} is damaged: {error}. Convert the source again") from error
+
+
+def _text(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, indent=1).encode() + b"\n"
+
+
+def digest_of_file(path: Path) -> str:
+    """xxh3-128 of a file's bytes, with its name before it; a buffer at a time. Raises OSError."""
+    with path.open("rb", buffering=0) as file:
+        return f"xxh3_128:{hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()}"
 
 
 def digest_bytes(data: bytes | memoryview) -> str:

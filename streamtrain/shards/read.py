@@ -1,7 +1,9 @@
-"""Parquet shards → blocks, every page's checksum, every size and row count checked."""
+"""Parquet shards → blocks, every digest, page checksum, size and row count checked."""
 
 from __future__ import annotations
 
+import functools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,28 +13,56 @@ import pyarrow.parquet as pq
 from streamtrain.block import Array, Block
 from streamtrain.errors import DataError
 from streamtrain.schema import Schema
-from streamtrain.shards.manifest import Manifest, Shard
+from streamtrain.shards.manifest import Manifest, Shard, digest_of_file
+from streamtrain.shards.write import column_types
+
+
+class DamageError(DataError):
+    """A shard that is not what the manifest says; `what` is wrong with it."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path} is damaged: {what}. Find all damage: streamtrain verify {path.parent}")
+        self.what = what
 
 
 class ShardFile:
-    """One open shard; use it in a `with`. `read_group` decodes a row group."""
+    """One open shard; use it in a `with`. `read_group` decodes a row group.
+
+    Its digest is checked before Arrow reads it the first time: Arrow trusts footers and page headers, which
+    no checksum covers, and may allocate what a damaged one says. Page checksums are checked at every read.
+    Raises DataError where it is not the file of the manifest.
+    """
 
     def __init__(self, folder: Path, shard: Shard, schema: Schema, *, rows_per_group: int) -> None:
         self.path = folder / shard.file
         self.shard, self.schema, self.rows_per_group = shard, schema, rows_per_group
         try:
-            size = self.path.stat().st_size
-        except OSError as error:
-            raise DataError(f"{self.path} is missing. Convert the source again") from error
-        if size != shard.bytes:
-            raise self._damaged(f"it has {size} bytes, the manifest says {shard.bytes}")
-        try:
+            facts = self.path.stat()
+            if facts.st_size != shard.bytes:
+                raise DamageError(self.path, f"it has {facts.st_size} bytes, the manifest says {shard.bytes}")
+            _check_digest(self.path, shard.digest, _identity(facts))
             self._file = pq.ParquetFile(self.path, page_checksum_verification=True)
+        except FileNotFoundError as error:
+            raise DataError(f"{self.path} is missing. Convert the source again") from error
         except (OSError, pa.ArrowException) as error:
-            raise self._damaged(str(error)) from error
-        if self._file.metadata.num_rows != shard.rows:
+            raise DamageError(self.path, str(error)[:120]) from error
+        try:
+            self._check_layout()
+        except BaseException:
             self._file.close()
-            raise self._damaged(f"it has {self._file.metadata.num_rows} rows, the manifest says {shard.rows}")
+            raise
+
+    def _check_layout(self) -> None:
+        """Raise DataError where the footer describes other columns or row groups than the manifest."""
+        metadata, size = self._file.metadata, self.rows_per_group
+        if metadata.num_rows != self.shard.rows:
+            raise DamageError(self.path, f"it has {metadata.num_rows} rows, the manifest says {self.shard.rows}")
+        columns = column_types(self.schema, labelled=bool(self.schema.classes))
+        if not self._file.schema_arrow.equals(columns):
+            raise DamageError(self.path, f"its columns are {', '.join(map(str, self._file.schema_arrow))}"[:120])
+        groups = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
+        if groups != [min(size, metadata.num_rows - start) for start in range(0, metadata.num_rows, size)]:
+            raise DamageError(self.path, f"its row groups are not of {size} rows each")
 
     def __enter__(self) -> ShardFile:
         return self
@@ -56,15 +86,28 @@ class ShardFile:
             else:
                 labels = np.full(len(lines), -1, dtype=np.int32)
         except (OSError, KeyError, IndexError, ValueError, pa.ArrowException) as error:
-            raise self._damaged(str(error)) from error
+            raise DamageError(self.path, str(error)[:120]) from error
         if len(lines) != rows:
-            raise self._damaged(f"row group {group} has {len(lines)} rows, not {rows}")
+            raise DamageError(self.path, f"row group {group} has {len(lines)} rows, not {rows}")
         if self.schema.classes and not 0 <= labels.min() <= labels.max() < len(self.schema.classes):
-            raise self._damaged(f"row group {group} has a label outside its {len(self.schema.classes)} classes")
+            raise DamageError(
+                self.path, f"row group {group} has a label outside its {len(self.schema.classes)} classes"
+            )
         return Block(pixels, labels, lines)
 
-    def _damaged(self, what: str) -> DataError:
-        return DataError(f"{self.path} is damaged: {what[:120]}. Find all damage: streamtrain verify")
+
+def _identity(facts: os.stat_result) -> tuple[int, ...]:
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _check_digest(path: Path, digest: str, identity: tuple[int, ...]) -> None:
+    """Raise DamageError where a file has another digest.
+
+    Once a process while it is the same file: an epoch opens a shard often. (A failure is not remembered.)
+    """
+    if digest_of_file(path) != digest:
+        raise DamageError(path, "its bytes are not those that were written (digest)")
 
 
 def _fixed_binary(column: pa.FixedSizeBinaryArray, schema: Schema) -> Array:

@@ -21,6 +21,12 @@ def rows_per_group(schema: Schema) -> int:
     return max(1, GROUP_BYTES // schema.row_bytes)
 
 
+def column_types(schema: Schema, *, labelled: bool) -> pa.Schema:
+    """The columns of a shard: `label` where there are labels, `line`, and `image` as one binary."""
+    label = [("label", pa.int32())] if labelled else []
+    return pa.schema([*label, ("line", pa.int64()), ("image", pa.binary(schema.row_bytes))])
+
+
 def write_shard(path: Path, block: Block, schema: Schema, *, labelled: bool) -> Shard:
     """Write a block as a shard, synced to disk, and say what it holds.
 
@@ -31,12 +37,11 @@ def write_shard(path: Path, block: Block, schema: Schema, *, labelled: bool) -> 
     image = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(schema.row_bytes), len(block), [None, pa.py_buffer(pixels.reshape(-1))]
     )
-    columns = {"line": pa.array(block.lines, pa.int64()), "image": image}
-    if labelled:
-        columns = {"label": pa.array(block.labels.astype(np.int32, copy=False), pa.int32())} | columns
+    label = [pa.array(block.labels.astype(np.int32, copy=False))] if labelled else []
+    columns = [*label, pa.array(block.lines, pa.int64()), image]
     sink = pa.BufferOutputStream()
     pq.write_table(
-        pa.table(columns),
+        pa.table(columns, schema=column_types(schema, labelled=labelled)),
         sink,
         row_group_size=rows_per_group(schema),
         compression="zstd",

@@ -1,0 +1,38 @@
+"""`streamtrain verify`: every byte of shards against the manifest."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from streamtrain.cli import Command, say
+from streamtrain.cli.live import Live
+
+
+@click.command("verify", cls=Command)
+@click.argument("data")
+def command(data: str, as_json: bool, quiet: bool, debug: bool) -> int:
+    """Read every byte of a folder DATA of shards, or of a split's parts, and check it against the manifest.
+
+    Example: streamtrain verify shards/train
+    """
+    from streamtrain.shards.verify import verifying
+
+    with Live(quiet=quiet) as live:
+        for verified in verifying(data):
+            if live.due():
+                live.update(f"verifying  {verified.shards:,} of {verified.total:,} shards")
+    if as_json:
+        problems = [asdict(problem) for problem in verified.problems]
+        result = {"ok": verified.ok, "shards": verified.shards, "rows": verified.rows, "problems": problems}
+        click.echo(json.dumps(result))
+    elif verified.ok:
+        click.echo(f"{data}: {verified.rows:,} rows in {verified.shards:,} shards, all as the manifest says")
+    for problem in verified.problems:
+        say(f"{data}/{problem.shard}: {problem.what}")
+    if verified.ok:
+        return 0
+    say(f"error: {data} has {len(verified.problems):,} problems. Convert its source again")
+    return 1

@@ -1,0 +1,196 @@
+"""Every byte of a folder of shards against its manifest, and the manifest against itself."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamtrain.block import Array, Block
+from streamtrain.errors import DataError
+from streamtrain.shards.manifest import FILE_NAME, REJECTED, Manifest, Shard
+from streamtrain.shards.read import DamageError, ShardFile
+from streamtrain.shards.write import rows_per_group
+from streamtrain.tally import DisorderTally, PixelTally
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one file, named from the verified folder on."""
+
+    shard: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found so far: shards and rows that were read, and the problems; `total` shards there are."""
+
+    shards: int
+    total: int
+    rows: int
+    problems: tuple[Problem, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+def verifying(data: str | Path) -> Iterator[Verified]:
+    """Yield what is found while every byte of a folder of shards, or of its parts, is read; the last is all.
+
+    Raises DataError where there is no manifest, neither in the folder nor in those right below it.
+    """
+    folder = Path(data)
+    parts = [folder]
+    if folder.is_dir() and not (folder / FILE_NAME).exists():
+        parts = sorted(path.parent for path in folder.glob(f"*/{FILE_NAME}")) or parts
+    if not (parts[0] / FILE_NAME).exists():
+        Manifest.load(folder)  # says which of them is missing
+    return _verifying(folder, parts)
+
+
+def _verifying(folder: Path, parts: list[Path]) -> Iterator[Verified]:
+    problems: list[Problem] = []
+    manifests: dict[Path, Manifest] = {}
+    for part in parts:
+        try:
+            manifests[part] = Manifest.load(part)
+        except DataError as error:
+            problems.append(Problem(_name(part / FILE_NAME, folder), str(error).removeprefix(f"{part}/")))
+    total = sum(len(manifest.shards) for manifest in manifests.values())
+    shards = rows = 0
+    for part, manifest in manifests.items():
+        seen = _Seen(manifest)
+        for shard in manifest.shards:
+            try:
+                with ShardFile(part, shard, manifest.schema, rows_per_group=manifest.rows_per_group) as file:
+                    found = seen.shard(shard, file)
+                shards, rows = shards + 1, rows + shard.rows
+            except DamageError as damage:
+                found = [damage.what]
+            except DataError:
+                found = ["it is missing"]
+            seen.whole &= not found
+            problems += [Problem(_name(part / shard.file, folder), what) for what in found]
+            yield Verified(shards, total, rows, tuple(problems))
+        problems += [Problem(_name(part / FILE_NAME, folder), what) for what in _sums(manifest) + seen.sums()]
+    problems += _strangers(folder, parts, manifests)
+    problems += _rejected(folder, list(manifests.values()))
+    yield Verified(shards, total, rows, tuple(problems))
+
+
+def _name(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+class _Seen:
+    """What the rows of one manifest add up to; `whole` while every shard could be read."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest, self.whole = manifest, True
+        self._pixels: PixelTally | None = None
+        self._disorder = DisorderTally()
+        self._line = 0
+        self._lines = np.zeros(manifest.totals.lines + 1 if manifest.shuffle else 0, dtype=bool)
+
+    def shard(self, shard: Shard, file: ShardFile) -> list[str]:
+        """Read every row group of a shard; what is wrong with it."""
+        classes = len(self.manifest.schema.classes)
+        counts, found = np.zeros(classes, dtype=np.int64), dict[str, None]()  # a set in order of discovery
+        for group in range(-(-shard.rows // self.manifest.rows_per_group)):
+            block = file.read_group(group)
+            found |= dict.fromkeys(self._lines_of(block) + self._pixels_of(block.pixels))
+            if classes:
+                counts += np.bincount(block.labels, minlength=classes)
+                self._disorder.update(block.labels)
+        if tuple(counts.tolist()) != shard.label_counts:
+            found["its labels are not as many of each class as the manifest says"] = None
+        return list(found)
+
+    def _lines_of(self, block: Block) -> list[str]:
+        lines = block.lines
+        if lines.min() < 1 or lines.max() > self.manifest.totals.lines:
+            return [f"a line number is outside 1..{self.manifest.totals.lines}"]
+        if not self.manifest.shuffle:
+            before, self._line = self._line, int(lines[-1])
+            return [] if (np.diff(lines, prepend=before) > 0).all() else ["its line numbers do not ascend"]
+        twice = self._lines[lines].any() or len(np.unique(lines)) < len(lines)
+        self._lines[lines] = True
+        return ["it holds a line that was there before"] if twice else []
+
+    def _pixels_of(self, pixels: Array) -> list[str]:
+        tally = PixelTally.of(pixels)
+        self._pixels = tally if self._pixels is None else self._pixels + tally
+        low, high = self.manifest.schema.pixel_range
+        fine = low <= tally.min.min() and tally.max.max() <= high
+        return [] if fine else [f"a pixel is outside {low:g}..{high:g}"]
+
+    def sums(self) -> list[str]:
+        """Where the manifest's aggregates are not those of the rows; told only where all could be read."""
+        if not self.whole or self._pixels is None:
+            return []
+        found = []
+        for name, values in self._pixels.to_json().items():
+            if not _same(values, self.manifest.pixels.get(name)):
+                found.append(f"the {name} of the pixels is not that of the rows")
+        if not _same(self._disorder.value(), self.manifest.label_disorder):
+            found.append(f"label disorder is {self._disorder.value()}, not {self.manifest.label_disorder}")
+        return found
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether JSON numbers are equal: integers exactly, sums of floats but for the order of their terms."""
+    one, other = np.asarray(one), np.asarray(other)
+    if one.dtype.kind != "f" or one.shape != other.shape or other.dtype.kind not in "fi":
+        return np.array_equal(one, other)
+    return bool(np.allclose(one, other, rtol=1e-9, atol=0))
+
+
+def _sums(manifest: Manifest) -> list[str]:
+    """Where a manifest contradicts itself."""
+    totals, found = manifest.totals, []
+    if totals.kept != manifest.rows + totals.in_other_parts:
+        found.append(f"{totals.kept} rows were kept, the shards and other parts have another number")
+    if sum(source.lines for source in manifest.sources) != totals.lines:
+        found.append(f"the sources' lines do not add up to {totals.lines}")
+    starts = itertools.accumulate((source.lines for source in manifest.sources), initial=1)
+    if any(source.first_line != start for source, start in zip(manifest.sources, starts, strict=False)):
+        found.append("a source does not begin where the one before it ends")
+    if any(manifest.schema.classes and sum(shard.label_counts) != shard.rows for shard in manifest.shards):
+        found.append("a shard's label counts do not add up to its rows")
+    if manifest.rows_per_group != rows_per_group(manifest.schema):
+        found.append(f"row groups of {manifest.rows_per_group} rows are not of 1 MiB")
+    names = [shard.file for shard in manifest.shards]
+    if len(set(names)) < len(names) or any(Path(name).name != name for name in names):
+        found.append("a shard is named twice, or lies elsewhere")
+    return found
+
+
+def _strangers(folder: Path, parts: list[Path], manifests: dict[Path, Manifest]) -> list[Problem]:
+    """Files that the manifests do not know."""
+    known = {folder / REJECTED, *parts, *(part / FILE_NAME for part in parts)}
+    known |= {part / shard.file for part, manifest in manifests.items() for shard in manifest.shards}
+    places = ({folder} | {*parts}) - {part for part in parts if part not in manifests}  # damaged: it cannot tell
+    there = {path for place in places for path in place.iterdir()}
+    return [Problem(_name(path, folder), "the manifest does not know this file") for path in sorted(there - known)]
+
+
+def _rejected(folder: Path, manifests: list[Manifest]) -> list[Problem]:
+    """Whether the rejected rows of a conversion lie there, one a line; of a split, beside its parts."""
+    wanted = {manifest.totals.rejected for manifest in manifests if not manifest.shuffle}
+    if not wanted:
+        return []
+    part = any(manifest.totals.in_other_parts for manifest in manifests) and (folder / FILE_NAME).exists()
+    path, lines = (folder.parent if part else folder) / REJECTED, 0
+    if path.exists():
+        with path.open("rb") as file:
+            lines = sum(1 for _ in file)
+    if wanted == {lines}:
+        return []
+    return [Problem(REJECTED, f"it has {lines} rows, the manifest says {max(wanted)} were rejected")]

