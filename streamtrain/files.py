@@ -11,6 +11,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from streamtrain.errors import UsageError
 
@@ -28,11 +29,18 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_file(path: Path, data: bytes | memoryview) -> None:
-    """Publish a file whole: written beside its place, synced, then renamed onto it."""
+    """Publish a file whole."""
+    with publishing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def publishing(path: Path) -> Iterator[BinaryIO]:
+    """A file for a `with`, published whole at its end: written beside its place, synced, then renamed onto it."""
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with beside.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)

@@ -103,3 +103,21 @@ def run_cli(tmp_path: Path) -> RunCli:
         )
 
     return run
+
+
+@pytest.fixture
+def call_cli(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> RunCli:
+    """Like `run_cli`, but within this process, which saves the seconds that importing torch takes."""
+    from streamtrain.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args: str | Path) -> subprocess.CompletedProcess[str]:
+        words = ["streamtrain", *map(str, args)]
+        monkeypatch.setattr(sys, "argv", words)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main()
+        return subprocess.CompletedProcess(words, int(left.value.code or 0), *capsys.readouterr())
+
+    return call

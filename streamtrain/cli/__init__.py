@@ -109,6 +109,10 @@ def main() -> None:
     debug = "--debug" in sys.argv or bool(os.environ.get("STREAMTRAIN_DEBUG"))
     try:
         code = group.main(prog_name="streamtrain", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe, such as head, has enough; click itself leaves with 1 too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
     except click.exceptions.Abort:
         say("Interrupted.")
         code = 130

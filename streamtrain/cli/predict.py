@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import sys
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from streamtrain.cli import Command, say
+from streamtrain.errors import UsageError
 
-COLUMNS = ("row", "label", "confidence")
+if TYPE_CHECKING:
+    from streamtrain.ingest.rows import Rows
+    from streamtrain.learn.checkpoint import Checkpoint
+
+COLUMNS = "row,label,confidence"
+_WARNINGS = 20  # bad rows that get a line of their own
+
+_Row = tuple[int, "str | None", list["float | None"]]  # number, label, confidence and what --proba adds
+
+
+def columns(text: Any) -> list[str]:
+    """Names of the columns to write: number and label, and perhaps the confidence."""
+    names = [name.strip() for name in str(text).split(",")]
+    if len(names) not in (2, 3) or not all(names) or len(set(names)) < len(names):
+        raise click.BadParameter(f"{text!r} is not two or three names such as ImageId,Label or {COLUMNS}")
+    return names
 
 
 @click.command("predict", cls=Command)
@@ -19,35 +39,91 @@ COLUMNS = ("row", "label", "confidence")
 @click.argument("source", metavar="CSV")
 @click.option("--label", metavar="first|last|NAME|INDEX|none", help="The label's column, which is left out.")
 @click.option("--header/--no-header", default=None, help="Whether line 1 names the columns.")
-def command(run: str, source: str, as_json: bool, quiet: bool, debug: bool, **wanted: Any) -> int:
-    """Print row,label,confidence for each row of a CSV, with or without labels, counted from 0.
+@click.option(
+    "--columns",
+    type=columns,
+    metavar="NUMBER,LABEL[,CONFIDENCE]",
+    default=COLUMNS,
+    show_default=True,
+    help="Names of the columns written; two names leave the confidence out.",
+)
+@click.option("--start", type=int, default=0, show_default=True, help="The number of the first row.")
+@click.option("--proba", is_flag=True, help="A column p_CLASS more for each class, its probability.")
+@click.option("--out", metavar="FILE", help="Write here, whole or not at all, not to stdout.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE where it exists.")
+def command(
+    run: str,
+    source: str,
+    out: str | None,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+    **options: Any,
+) -> int:
+    """Print row,label,confidence for each row of a CSV, or of stdin (-), with or without labels.
 
-    A bad row keeps its number and gets no label; the exit code is then 3.
+    Rows are numbered from 0 in their order. A bad row keeps its number and gets no label; the exit code is then 3.
 
-    Example: streamtrain predict runs/first mnist_test.csv > predictions.csv
+    Example: streamtrain predict runs/first test.csv --columns ImageId,Label --start 1 --out submission.csv
     """
     from streamtrain.ingest.rows import rows_of
     from streamtrain.learn.checkpoint import load
+
+    if out and Path(out).exists() and not overwrite:
+        raise UsageError(f"{out} exists already. Choose another name, or replace it: --overwrite")
+    checkpoint = load(run)
+    named, start, proba = options.pop("columns"), options.pop("start"), options.pop("proba")
+    chunks = rows_of(source, features=checkpoint.schema.features, **options)
+    heads = named + [f"p_{name}" for name in checkpoint.schema.classes if proba]
+    rejected = 0
+    with _output(out) as stream:
+        write = _writer(stream, heads, as_json=as_json)
+        for rows in chunks:
+            for number, bad in rows.bad:
+                rejected += 1
+                if rejected <= _WARNINGS:
+                    say(f"warning: {bad.path}:{bad.file_line}: {bad.what}. Row {start + number} gets no label")
+            for number, label, figures in sorted(_told(checkpoint, rows, proba=proba), key=lambda row: row[0]):
+                write([start + number, label, *figures[3 - len(named) :]])
+    if rejected > _WARNINGS:
+        say(f"warning: {rejected:,} bad rows in all got no label, {rejected - _WARNINGS:,} of them not shown")
+    return 3 if rejected else 0
+
+
+def _told(checkpoint: Checkpoint, rows: Rows, *, proba: bool) -> Iterator[_Row]:
+    """What is said of each row of a chunk, the bad ones last."""
     from streamtrain.learn.predict import predict
 
-    checkpoint = load(run)
-    chunks = rows_of(source, features=checkpoint.schema.features, **wanted)
-    table = csv.writer(sys.stdout, lineterminator="\n")
-    if not as_json:
-        table.writerow(COLUMNS)
-    rejected = 0
-    for rows in chunks:
-        told: list[tuple[int, str | None, float | None]] = [(number, None, None) for number, _ in rows.bad]
-        for _, bad in rows.bad:
-            say(f"warning: {bad}")
-        predictions = list(predict(checkpoint, [rows.block]))
-        labels = [checkpoint.schema.classes[k] for p in predictions for k in p.labels.tolist()]
-        shares = [share for p in predictions for share in p.confidence.tolist()]
-        told += zip(rows.ordinals.tolist(), labels, shares, strict=True)
-        for row in sorted(told):
-            if as_json:
-                click.echo(json.dumps(dict(zip(COLUMNS, row, strict=True))))
-            else:
-                table.writerow([row[0], row[1], None if row[2] is None else f"{row[2]:.6f}"])
-        rejected += len(rows.bad)
-    return 3 if rejected else 0
+    classes = checkpoint.schema.classes
+    numbers = iter(rows.ordinals.tolist())
+    for predictions in predict(checkpoint, [rows.block]):
+        labels, confidence = predictions.labels.tolist(), predictions.confidence.tolist()
+        probs = predictions.probs.tolist() if proba else [[]] * len(labels)
+        for label, share, shares in zip(labels, confidence, probs, strict=True):
+            yield next(numbers), classes[label], [share, *shares]
+    for number, _ in rows.bad:
+        yield number, None, [None] * (1 + proba * len(classes))
+
+
+@contextlib.contextmanager
+def _output(path: str | None) -> Iterator[IO[str]]:
+    """stdout, or a file that appears at `path` at the end."""
+    from streamtrain.files import publishing
+
+    if path is None:
+        yield sys.stdout
+        return
+    with publishing(Path(path)) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        yield text
+        text.detach()  # else it would close the file before it is synced
+
+
+def _writer(stream: IO[str], heads: list[str], *, as_json: bool) -> Callable[[Sequence[Any]], object]:
+    """Writes a row as a JSON object or as a line of CSV, below the names."""
+    if as_json:
+        return lambda row: stream.write(json.dumps(dict(zip(heads, row, strict=True))) + "\n")
+    table = csv.writer(stream, lineterminator="\n")
+    table.writerow(heads)
+    return lambda row: table.writerow([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row])
