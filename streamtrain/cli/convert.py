@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 @click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="Threads that parse.")
 @click.option("--overwrite", is_flag=True, help="Replace DEST where it exists.")
 def command(sources: tuple[str, ...], dest: str, as_json: bool, quiet: bool, debug: bool, **options: Any) -> int:
-    """Convert CSV files, plain or gzip, to a folder DEST of Parquet shards.
+    """Convert CSV files to a folder DEST of Parquet shards.
+
+    A SOURCE is a file, a pattern, a folder, archive.zip:member.csv, or - for standard input; gz, bz2, xz, zst
+    and zip are unpacked on the way.
 
     Example: streamtrain convert mnist_train.csv.gz shards/train
     """

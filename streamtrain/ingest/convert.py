@@ -19,9 +19,10 @@ from streamtrain.block import Array, Block
 from streamtrain.errors import DataError, UsageError
 from streamtrain.files import exclusive, publish_folder, refuse_existing
 from streamtrain.ingest.dialect import Dialect
+from streamtrain.ingest.opening import FileFacts, TextFile, size_on_disk
 from streamtrain.ingest.parse import Parsed, parse_chunk
 from streamtrain.ingest.sniff import SAMPLE_BYTES, Verdict, Wanted, sniff
-from streamtrain.ingest.source import Chunk, FileFacts, TextFile, chunks, find_sources
+from streamtrain.ingest.source import Chunk, chunks, find_sources
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import REJECTED, Manifest, Shard, Source, Totals
 from streamtrain.shards.read import ShardFile
@@ -203,7 +204,7 @@ class _Pass:
 
     def run(self, paths: list[Path], *, workers: int) -> Iterator[Progress]:
         """Parse every file and write the shards."""
-        total = sum(path.stat().st_size for path in paths)
+        total = sum(map(size_on_disk, paths))
         read_before = number = 0
         started = time.monotonic()
         waiting: deque[Future[_Done]] = deque()

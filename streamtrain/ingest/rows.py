@@ -11,9 +11,10 @@ import numpy as np
 from streamtrain.block import Array, Block
 from streamtrain.errors import DataError
 from streamtrain.ingest.careful import BadRow
+from streamtrain.ingest.opening import TextFile
 from streamtrain.ingest.parse import parse_chunk
 from streamtrain.ingest.sniff import SAMPLE_BYTES, Wanted, sniff
-from streamtrain.ingest.source import TextFile, chunks, find_sources
+from streamtrain.ingest.source import chunks, find_sources
 
 
 class Rows(NamedTuple):

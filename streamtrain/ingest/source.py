@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import glob
-import gzip
-import io
 import os
-import zlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import xxhash
-from isal import igzip
-
-from streamtrain.errors import DataError
+from streamtrain.errors import DataError, UsageError
+from streamtrain.ingest.opening import STDIN, TextFile, file_of
 
 CHUNK_BYTES = 16 << 20  # decompressed text of one shard
 LONGEST_LINE = 64 << 20
 _READ_BYTES = 256 << 10
+_CSV_NAME = re.compile(r"^[^.].*\.(csv|tsv|txt|data|dat|tra|tes)(\.(gz|bz2|xz|zst|zip))?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -45,99 +41,34 @@ class Chunk:
         return self.data.count(b"\n") + (not self.data.endswith(b"\n"))
 
 
-@dataclass(frozen=True)
-class FileFacts:
-    """What was read of a file, once it was read to its end: enough to notice a change."""
-
-    path: str
-    size: int
-    mtime_ns: int
-    digest: str
-
-
 def find_sources(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """The files that paths and glob patterns name, in the order given, each pattern's sorted.
+    """The files that paths, glob patterns and folders name, in the order given; a pattern's or folder's sorted.
 
-    Raises DataError for what is missing or is a folder.
+    `-` is standard input, `archive.zip:member.csv` a member of an archive; of a folder its CSV-like files count.
+    Raises DataError for what is missing.
     """
     found: list[Path] = []
     for source in (os.fspath(source) for source in sources):
         paths = [Path(source)]
-        if not paths[0].exists() and glob.has_magic(source):
+        if source != "-" and not paths[0].exists() and glob.has_magic(source):
             paths = [Path(match) for match in sorted(glob.glob(source))]
-        for path in paths:
-            if path.is_dir():
-                raise DataError(f"{path} is a folder. Name its files: '{path}/*.csv'")
-            if not path.exists():
-                raise DataError(f"{path}: there is no such file. Check the name and the folder")
         if not paths:
             raise DataError(f"{source}: no file matches. Check the pattern and the folder")
-        found += paths
+        for path in paths:
+            file = file_of(path)
+            if file and not file.exists():
+                raise DataError(f"{path}: there is no such file. Check the name and the folder")
+            found += _files_of(path) if path.is_dir() else [path]
+    if found.count(STDIN) > 1:
+        raise UsageError("standard input can be read only once. Name - once")
     return found
 
 
-class TextFile:
-    """A file's decompressed bytes, hashed as they lie on the disk; use it in a `with`."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self._raw = path.open("rb", buffering=0)
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}. Check its permissions") from error
-        self._start = os.fstat(self._raw.fileno())
-        self._hashed = _Hashed(self._raw)
-        magic = self._raw.read(4)
-        self._raw.seek(0)
-        self._text: Any = io.BufferedReader(self._hashed, _READ_BYTES)
-        if magic.startswith(b"\x1f\x8b"):
-            self._text = igzip.IGzipFile(fileobj=self._text)  # type: ignore[no-untyped-call]  # isal's is untyped
-
-    def __enter__(self) -> TextFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._raw.close()
-
-    @property
-    def raw_bytes(self) -> int:
-        """Bytes read from the disk so far, for progress."""
-        return self._hashed.bytes
-
-    def read(self, size: int) -> bytes:
-        """Up to `size` decompressed bytes, fewer only at the end. Raises DataError for a damaged stream."""
-        try:
-            data: bytes = self._text.read(size)
-            return data
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise DataError(
-                f"{self.path} is a damaged or truncated gzip file ({error}). Copy or download it again"
-            ) from error
-
-    def facts(self) -> FileFacts:
-        """What was read; call it at the end. Raises DataError where the file changed meanwhile."""
-        now = self.path.stat()
-        before = (self._start.st_size, self._start.st_mtime_ns, self._start.st_ino)
-        if before != (now.st_size, now.st_mtime_ns, now.st_ino) or self._hashed.bytes != now.st_size:
-            raise DataError(f"{self.path} changed while it was read. Let its writer finish, then convert again")
-        digest = f"xxh3_128:{self._hashed.hash.hexdigest()}"
-        return FileFacts(str(self.path), now.st_size, now.st_mtime_ns, digest)
-
-
-class _Hashed(io.RawIOBase):
-    """A raw file whose bytes are counted and hashed on their way."""
-
-    def __init__(self, raw: io.FileIO) -> None:
-        self._raw, self.hash, self.bytes = raw, xxhash.xxh3_128(), 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # any writable buffer
-        size = self._raw.readinto(buffer) or 0
-        self.hash.update(memoryview(buffer)[:size])
-        self.bytes += size
-        return size
+def _files_of(folder: Path) -> list[Path]:
+    files = sorted(f for f in folder.iterdir() if f.is_file() and _CSV_NAME.search(f.name))
+    if not files:
+        raise DataError(f"{folder} is a folder without CSV files (.csv, .tsv, .txt, .data, …). Name its files")
+    return files
 
 
 def chunks(file: TextFile, *, first_line: int, chunk_bytes: int = CHUNK_BYTES) -> Iterator[Chunk]:
