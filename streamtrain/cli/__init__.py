@@ -17,6 +17,7 @@ from streamtrain.errors import StreamtrainError, UsageError
 COMMANDS = {
     "convert": "CSV text to Parquet shards.",
     "verify": "Every byte of shards against the manifest.",
+    "inspect": "What is in a CSV, shards or a run.",
     "train": "Train on shards or a CSV, an evaluation an epoch.",
     "evaluate": "Loss, accuracy and confusion of a run on data.",
     "predict": "The class of each row of a CSV.",

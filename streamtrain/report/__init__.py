@@ -1,0 +1,1 @@
+"""A data set or a run → what a person looks at."""
