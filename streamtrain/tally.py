@@ -147,3 +147,15 @@ class DisorderTally:
             self.squares[present] - 2 * expected * self.counts[present] + self.batches * expected**2
         )  # (classes,) Σ over batches of (n_k − m·p_k)²
         return float((spread / expected).sum() / (present.sum() - 1) / self.batches)
+
+    def effective_batch_size(self, batch_size: int) -> float | None:
+        """Rows of a random order whose batch says as much as one of `batch_size` rows of this; None as `value`.
+
+        b / (1 + (b − 1) ρ), ρ = (D − 1) / (m − 1) being the correlation of labels within a batch, at least 0: the
+        design effect of samples in clusters (Kish, Survey Sampling, 1965). m / D where b = m.
+        """
+        disorder = self.value()
+        if disorder is None:
+            return None
+        correlation = max(0.0, (disorder - 1) / (DISORDER_BATCH - 1))
+        return batch_size / (1 + (batch_size - 1) * correlation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Generator, Iterator
@@ -14,7 +15,8 @@ from streamtrain.learn.functional import cross_entropy_gradient
 from streamtrain.learn.mlp import MLP
 from streamtrain.learn.sgd import sgd_step
 from streamtrain.stream.order import Cursor
-from streamtrain.stream.pipeline import minibatches
+from streamtrain.stream.pipeline import Epoch
+from streamtrain.stream.pipeline import epochs as stream_epochs
 from streamtrain.stream.store import Shards
 
 
@@ -46,6 +48,9 @@ class EpochReport:
 
     train_loss: mean over the rows as they were trained; the other figures are over the whole sets after it, None
     for a set that was not evaluated.
+    label_disorder: D of the order that was trained, see `tally.DisorderTally`; effective_batch_size: of its
+    batches, in rows; both None where the epoch has no whole batch of D or the data one class
+    wait_share: of the training pass's seconds, the share that the model waited for minibatches
     """
 
     epoch: int
@@ -58,6 +63,9 @@ class EpochReport:
     rows: int
     seconds: float
     eval_seconds: float
+    label_disorder: float | None
+    effective_batch_size: float | None
+    wait_share: float
 
     @property
     def rows_per_second(self) -> float:
@@ -103,38 +111,44 @@ def training(
 
     def reports() -> Iterator[Progress | EpochReport]:
         progress = start or Progress.at(1)
-        while progress.cursor.epoch <= epochs:
-            progress = yield from _steps(model, train, progress, lr=lr, **order)
-            began = time.perf_counter()
-            _, train_accuracy = yield from _figures(model, train if eval_train else None, progress)
-            test_loss, test_accuracy = yield from _figures(model, test, progress)
-            val_loss, val_accuracy = yield from _figures(model, val, progress)
-            yield EpochReport(
-                epoch=progress.cursor.epoch,
-                train_loss=progress.loss,
-                train_accuracy=train_accuracy,
-                test_loss=test_loss,
-                test_accuracy=test_accuracy,
-                val_loss=val_loss,
-                val_accuracy=val_accuracy,
-                rows=progress.cursor.rows,
-                seconds=progress.seconds,
-                eval_seconds=time.perf_counter() - began,
-            )
-            progress = Progress.at(progress.cursor.epoch + 1)
+        with contextlib.closing(
+            stream_epochs(train, start=progress.cursor, last=epochs, reuse=True, **order)
+        ) as stream:
+            for epoch in stream:
+                before = progress.seconds
+                trained = yield from _steps(model, train, epoch, progress, lr=lr)
+                began = time.perf_counter()
+                _, train_accuracy = yield from _figures(model, train if eval_train else None, trained)
+                test_loss, test_accuracy = yield from _figures(model, test, trained)
+                val_loss, val_accuracy = yield from _figures(model, val, trained)
+                yield EpochReport(
+                    epoch=epoch.number,
+                    train_loss=trained.loss,
+                    train_accuracy=train_accuracy,
+                    test_loss=test_loss,
+                    test_accuracy=test_accuracy,
+                    val_loss=val_loss,
+                    val_accuracy=val_accuracy,
+                    rows=trained.cursor.rows,
+                    seconds=trained.seconds,
+                    eval_seconds=time.perf_counter() - began,
+                    label_disorder=epoch.disorder.value(),
+                    effective_batch_size=epoch.disorder.effective_batch_size(batch_size),
+                    wait_share=epoch.waited_seconds / max(trained.seconds - before, epoch.waited_seconds, 1e-9),
+                )
+                progress = Progress.at(epoch.number + 1)
 
     return reports()
 
 
 def _steps(
-    model: MLP, train: Shards, progress: Progress, *, batch_size: int, lr: float, seed: int, window_rows: int
+    model: MLP, train: Shards, minibatches: Epoch, progress: Progress, *, lr: float
 ) -> Generator[Progress, None, Progress]:
     """Take a step for each minibatch that is left of the epoch; returns the progress at its end."""
     (epoch, rows), loss_sum, seconds = progress
     began = time.perf_counter() - seconds
-    order = {"batch_size": batch_size, "seed": seed, "window_rows": window_rows}
     with one_thread():
-        for x, y in minibatches(train, epoch=epoch, start=rows, reuse=True, **order):
+        for x, y in minibatches:
             logits, inputs = model.forward(x)
             losses, dlogits = cross_entropy_gradient(logits, y)
             batch_loss = float(losses.double().sum())

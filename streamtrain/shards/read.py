@@ -95,6 +95,14 @@ class ShardFile:
             )
         return Block(pixels, labels, lines)
 
+    def read_labels(self, group: int) -> Array:
+        """The labels (rows,) of a row group, without its pixels. Raises DataError as `read_group`."""
+        try:
+            table = self._file.read_row_group(group, columns=["label"], use_threads=False)
+            return np.asarray(table.column("label").to_numpy())
+        except (OSError, KeyError, IndexError, ValueError, pa.ArrowException) as error:
+            raise DamageError(self.path, str(error)[:120]) from error
+
 
 def _identity(facts: os.stat_result) -> tuple[int, ...]:
     return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns

@@ -1,8 +1,11 @@
-"""Shards → minibatches, a generator a stage: windows → gathered batches → normalised batches."""
+"""Shards → minibatches, a generator a stage: windows loaded ahead → gathered batches → normalised batches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import contextlib
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,10 +14,14 @@ from torch import Tensor
 
 from streamtrain.block import Array
 from streamtrain.schema import Schema
-from streamtrain.stream.order import Window, row_order, windows
+from streamtrain.stream.ahead import Task, filled_ahead
+from streamtrain.stream.order import Cursor, Window, row_order, windows
+from streamtrain.tally import DisorderTally
 
 if TYPE_CHECKING:
-    from streamtrain.stream.store import Shards
+    from streamtrain.stream.store import Shards, Slot
+
+_LABELS = 1 << 13  # tallied at a time
 
 
 class Minibatch(NamedTuple):
@@ -24,48 +31,151 @@ class Minibatch(NamedTuple):
     y: Tensor
 
 
+class Place(NamedTuple):
+    """A window of an epoch, and whether it is the last of it."""
+
+    epoch: int
+    window: Window
+    last: bool
+
+
 class Loaded(NamedTuple):
-    """A window in memory: raw pixels (rows, row bytes) uint8, labels (rows,) int64, the order to visit them."""
+    """A window in memory.
 
-    pixels: Tensor
-    labels: Tensor
-    order: Tensor
+    pixels: (rows, row bytes) uint8, raw; labels: (rows,) int64; order: (rows,) int64, in which to visit them
+    """
+
+    place: Place
+    pixels: Array
+    labels: Array
+    order: Array
 
 
-def minibatches(
-    store: Shards, *, batch_size: int, seed: int, epoch: int, window_rows: int, start: int = 0, reuse: bool = False
-) -> Iterator[Minibatch]:
-    """The shuffled, normalised minibatches of an epoch from row `start` of its order on; the last is short.
+class Epoch:
+    """The minibatches of one epoch, to be looped over once; then what that was like.
 
+    number: of the epoch, from 1; waited_seconds: that the consumer waited for its minibatches so far
+    disorder: of the whole epoch's labels in the order of training, up to the last window that was begun
+    """
+
+    def __init__(
+        self, number: int, loaded: Iterator[Loaded], store: Shards, *, size: int, start: int, reuse: bool
+    ) -> None:
+        self.number, self.waited_seconds, self.disorder = number, 0.0, DisorderTally()
+        tallied = _tallied(loaded, self.disorder) if store.schema.classes else loaded
+        raw = gathered(tallied, size=size, start=start, reuse=reuse)
+        self._batches = normalised(raw, schema=store.schema, reuse=reuse)
+
+    def __iter__(self) -> Iterator[Minibatch]:
+        while True:
+            asked = time.perf_counter()
+            batch = next(self._batches, None)
+            self.waited_seconds += time.perf_counter() - asked
+            if batch is None:
+                return
+            yield batch
+
+
+def epochs(
+    store: Shards,
+    *,
+    batch_size: int,
+    seed: int,
+    window_rows: int,
+    last: int,
+    start: Cursor,
+    reuse: bool = False,
+) -> Generator[Epoch]:
+    """The epochs from `start` to `last`, each an iterable of shuffled, normalised minibatches; the last is short.
+
+    While a window is visited, threads load the next, be it the next epoch's. To close this is to be rid of them.
     reuse: refill one buffer for every batch, so that a batch is valid only until the next is asked for.
     """
-    plan = windows(store.group_rows, seed=seed, epoch=epoch, window_rows=window_rows)
-    loaded = shuffled(plan, store, seed=seed, epoch=epoch, start=start)
-    return normalised(gathered(loaded, size=batch_size, reuse=reuse), schema=store.schema, reuse=reuse)
+    with contextlib.closing(shuffled(store, seed=seed, window_rows=window_rows, start=start, last=last)) as loaded:
+        for number in range(start.epoch, last + 1):
+            done = start.rows if number == start.epoch else 0
+            mine = _one_epoch(loaded) if done < store.rows else iter(())
+            epoch = Epoch(number, mine, store, size=batch_size, start=done, reuse=reuse)
+            for labels in _passed_labels(store, start, seed=seed, window_rows=window_rows) if done else ():
+                epoch.disorder.update(labels)
+            yield epoch
+            deque(mine, maxlen=0)  # where the consumer left it early
 
 
-def shuffled(plan: Iterable[Window], store: Shards, *, seed: int, epoch: int, start: int) -> Iterator[Loaded]:
-    """Load each window that row `start` has not passed, with the order of the rows still to come."""
-    for window in plan:
-        if window.start + window.rows > start:
-            pixels, labels = store.load(window.groups)
-            order = row_order(window, seed=seed, epoch=epoch)[max(0, start - window.start) :]
-            yield Loaded(pixels, labels, torch.from_numpy(order))
+def shuffled(store: Shards, *, seed: int, window_rows: int, start: Cursor, last: int) -> Generator[Loaded]:
+    """Load each window from `start` to the end of epoch `last`, ahead of the consumer.
+
+    A window is valid until the next is asked for. Where one window holds all rows, they are decoded once.
+    """
+
+    def places() -> Iterator[Place]:
+        for epoch in range(start.epoch, last + 1):
+            plan = windows(store.group_rows, seed=seed, epoch=epoch, window_rows=window_rows)
+            for window in plan:
+                if epoch > start.epoch or window.start + window.rows > start.rows:
+                    yield Place(epoch, window, window is plan[-1])
+
+    def tasks(place: Place, slot: Slot) -> Iterator[Task]:
+        def sort() -> None:
+            slot.order[: place.window.rows] = row_order(place.window, seed=seed, epoch=place.epoch)
+
+        yield sort
+        if not slot.held:
+            yield from store.decoding(place.window.groups, slot)
+
+    with store.slots(window_rows) as slots:
+        for place, slot in filled_ahead(places(), slots, tasks=tasks, workers=store.workers):
+            rows = place.window.rows
+            yield Loaded(place, slot.pixels[:rows], slot.labels[:rows], slot.order[:rows])
 
 
-def gathered(loaded: Iterable[Loaded], *, size: int, reuse: bool) -> Iterator[tuple[Tensor, Tensor]]:
-    """Gather batches of `size` rows, across windows where one ends: raw bytes (rows, row bytes), labels."""
-    filled, raw, labels = 0, torch.empty(0), torch.empty(0)
+def _passed_labels(store: Shards, start: Cursor, *, seed: int, window_rows: int) -> Iterator[Array]:
+    """The labels of the windows that a resumed epoch does not load, in the order in which they were trained."""
+    plan = windows(store.group_rows, seed=seed, epoch=start.epoch, window_rows=window_rows)
+    passed = [window for window in plan if window.start + window.rows <= start.rows]
+    return labels_in_order(store, passed, seed=seed, epoch=start.epoch)
+
+
+def labels_in_order(store: Shards, plan: Iterable[Window], *, seed: int, epoch: int) -> Iterator[Array]:
+    """The labels (rows,) of each window in the order of an epoch, no pixel read; none of unlabelled data."""
+    if store.schema.classes:
+        for window in plan:
+            yield store.labels(window.groups)[row_order(window, seed=seed, epoch=epoch)]
+
+
+def _one_epoch(loaded: Iterator[Loaded]) -> Iterator[Loaded]:
+    """The windows up to the last of an epoch; those after it stay."""
     for window in loaded:
-        at = 0
+        yield window
+        if window.place.last:
+            return
+
+
+def _tallied(loaded: Iterable[Loaded], disorder: DisorderTally) -> Iterator[Loaded]:
+    """Pass windows on, their labels counted in the order in which they will be visited."""
+    for window in loaded:
+        for at in range(0, len(window.order), _LABELS):
+            disorder.update(window.labels[window.order[at : at + _LABELS]])
+        yield window
+
+
+def gathered(loaded: Iterable[Loaded], *, size: int, start: int, reuse: bool) -> Iterator[tuple[Array, Array]]:
+    """Gather batches of `size` rows, across windows where one ends: raw bytes (rows, row bytes), labels.
+
+    start: rows of the epoch that are passed over
+    """
+    filled, raw, labels = 0, np.empty((0, 0), np.uint8), np.empty(0, np.int64)
+    for window in loaded:
+        at = max(0, start - window.place.window.start)
         while at < len(window.order):
             if not filled and not (reuse and len(raw)):
-                raw = torch.empty((size, window.pixels.shape[1]), dtype=torch.uint8)
-                labels = torch.empty(size, dtype=torch.int64)
+                raw = np.empty((size, window.pixels.shape[1]), np.uint8)
+                labels = np.empty(size, np.int64)
             index = window.order[at : at + size - filled]
             stop = filled + len(index)
-            torch.index_select(window.pixels, 0, index, out=raw[filled:stop])
-            torch.index_select(window.labels, 0, index, out=labels[filled:stop])
+            # mode="clip" writes straight to `out`; the default gathers into a copy first, and takes twice as long.
+            np.take(window.pixels, index, axis=0, out=raw[filled:stop], mode="clip")
+            np.take(window.labels, index, out=labels[filled:stop], mode="clip")
             at, filled = at + len(index), stop
             if filled == size:
                 yield raw, labels
@@ -74,21 +184,26 @@ def gathered(loaded: Iterable[Loaded], *, size: int, reuse: bool) -> Iterator[tu
         yield raw[:filled], labels[:filled]
 
 
-def normalised(batches: Iterable[tuple[Tensor, Tensor]], *, schema: Schema, reuse: bool) -> Iterator[Minibatch]:
+def normalised(batches: Iterable[tuple[Array, Array]], *, schema: Schema, reuse: bool) -> Iterator[Minibatch]:
     """Cast raw batches to float32 and scale them: x → (x − lo) / (hi − lo)."""
     out = torch.empty(0)
     for raw, labels in batches:
         if not (reuse and len(out) >= len(raw)):
             out = torch.empty((len(raw), schema.features))
         x = out[: len(raw)]
-        normalise(raw.numpy().view(np.dtype(schema.dtype).newbyteorder("<")), schema, out=x)
-        yield Minibatch(x, labels)
+        normalise(raw.view(np.dtype(schema.dtype).newbyteorder("<")), schema, out=x)
+        yield Minibatch(x, torch.from_numpy(labels))
 
 
 def normalise(pixels: Array, schema: Schema, *, out: Tensor) -> Tensor:
-    """Write (pixels − lo) / (hi − lo) into `out`, both (rows, features), and return it."""
+    """Write (pixels − lo) / (hi − lo) into `out`, both (rows, features), and return it.
+
+    In NumPy, whose calls stay in one thread: torch's wait for each other on a busy machine.
+    """
     low, span = schema.scale
-    np.copyto(out.numpy(), pixels, casting="same_kind" if pixels.dtype.kind == "f" else "unsafe")
+    x = out.numpy()
+    np.copyto(x, pixels, casting="same_kind" if pixels.dtype.kind == "f" else "unsafe")
     if low:
-        out.sub_(low)
-    return out.div_(span)
+        np.subtract(x, np.float32(low), out=x)
+    np.divide(x, np.float32(span), out=x)
+    return out

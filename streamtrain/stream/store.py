@@ -1,20 +1,21 @@
-"""An opened folder of shards: its row groups, read in order or held a window at a time.
+"""An opened folder of shards: its row groups, read in order or decoded into slots, a window each.
 
 This is the only place that holds decoded rows for longer than a call.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from streamtrain.block import Array, Block
 from streamtrain.budget import Plan, plan
@@ -22,7 +23,8 @@ from streamtrain.errors import UsageError
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Manifest
 from streamtrain.shards.read import ShardFile, group_rows
-from streamtrain.stream.pipeline import Minibatch, minibatches
+from streamtrain.stream.order import Cursor
+from streamtrain.stream.pipeline import Minibatch, epochs
 
 
 def open_shards(path: str | Path, *, workers: int = os.cpu_count() or 1) -> Shards:
@@ -35,12 +37,25 @@ def open_shards(path: str | Path, *, workers: int = os.cpu_count() or 1) -> Shar
     return Shards(folder, manifest, manifest.schema, None, workers)
 
 
+class Slot(NamedTuple):
+    """Room for a window of decoded rows; whoever holds it may write to it, nobody else.
+
+    pixels: (rows, row bytes) uint8, raw; labels: (rows,) int64; order: (rows,) int64, in which to visit them
+    held: its pixels and labels are those of the whole set, shared and never written again
+    """
+
+    pixels: Array
+    labels: Array
+    order: Array
+    held: bool
+
+
 class Shards:
     """A data set on disk; loop over `minibatches(…)`, or over `blocks()` to see every row in order.
 
     folder: where the shards lie; manifest: what they hold
     schema: the meaning that rows are given, another data set's where `label_map` translates the labels
-    resident_rows: rows that the window buffer has room for, at most so far
+    resident_rows: decoded rows that there was room for in memory, at most so far
     """
 
     def __init__(
@@ -51,9 +66,8 @@ class Shards:
         self.groups = group_rows(manifest)  # (groups, 3)
         self.group_rows: Array = self.groups[:, 2]
         self.resident_rows = 0
-        self._held: tuple[int, ...] = ()
-        self._pixels = torch.empty((0, manifest.schema.row_bytes), dtype=torch.uint8)
-        self._labels = torch.empty(0, dtype=torch.int64)
+        self._room_now = 0
+        self._held: Slot | None = None
 
     @property
     def rows(self) -> int:
@@ -93,32 +107,67 @@ class Shards:
         window_rows = self.plan(memory_bytes, batch_size=batch_size).window_rows
         return Minibatches(self, batch_size, seed, epoch, window_rows)
 
-    def load(self, groups: Array) -> tuple[Tensor, Tensor]:
-        """Decode row groups into the one window buffer: raw pixels (rows, row bytes) uint8, labels (rows,).
+    @contextlib.contextmanager
+    def slots(self, window_rows: int) -> Iterator[list[Slot]]:
+        """Two slots for windows of `window_rows` rows inside a `with`; the whole set in both where it fits one."""
+        if window_rows >= self.rows:
+            held = self._hold()
+            yield [held._replace(order=np.empty(self.rows, np.int64)) for _ in range(2)]
+            return
+        self._count_room(2 * window_rows)
+        try:
+            yield [self._empty_slot(window_rows) for _ in range(2)]
+        finally:
+            self._count_room(-2 * window_rows)
 
-        groups: ascending indices. What was loaded before is overwritten; the same groups are not read again.
-        """
-        wanted = tuple(groups.tolist())
-        stops = np.cumsum(self.group_rows[groups])
-        rows = int(stops[-1])
-        if wanted != self._held:
-            self._held = ()
-            if len(self._pixels) < rows:
-                self._pixels = torch.empty(0)  # give the smaller buffer back before the larger is taken
-                self._pixels = torch.empty((rows, self.manifest.schema.row_bytes), dtype=torch.uint8)
-                self._labels = torch.empty(rows, dtype=torch.int64)
-                self.resident_rows = rows
-            pixels, labels = self._pixels.numpy(), self._labels.numpy()
-
-            def decode(run: list[int]) -> None:
-                for stop, block in zip(stops[np.searchsorted(groups, run)], self.read(run), strict=True):
-                    pixels[stop - len(block) : stop] = block.pixels.view(np.uint8).reshape(len(block), -1)
-                    labels[stop - len(block) : stop] = block.labels
-
+    def _hold(self) -> Slot:
+        """The whole set, decoded at the first call and kept from then on, read-only."""
+        if self._held is None:
+            slot = self._empty_slot(self.rows)
             with ThreadPoolExecutor(self.workers) as pool:
-                list(pool.map(decode, [run for _, run in self._by_shard(wanted)]))
-            self._held = wanted
-        return self._pixels[:rows], self._labels[:rows]
+                for task in [pool.submit(task) for task in self.decoding(np.arange(len(self.groups)), slot)]:
+                    task.result()
+            slot.pixels.flags.writeable = slot.labels.flags.writeable = False
+            self._held = slot._replace(held=True)
+            self._count_room(self.rows)
+        return self._held
+
+    def _empty_slot(self, rows: int) -> Slot:
+        pixels = np.empty((rows, self.manifest.schema.row_bytes), np.uint8)
+        return Slot(pixels, np.empty(rows, np.int64), np.empty(rows, np.int64), held=False)
+
+    def _count_room(self, rows: int) -> None:
+        self._room_now += rows
+        self.resident_rows = max(self.resident_rows, self._room_now)
+
+    def decoding(self, groups: Array, slot: Slot) -> Iterator[Callable[[], None]]:
+        """Tasks that together decode row groups into a slot, end to end; they may run at the same time.
+
+        groups: ascending indices
+        """
+        at = 0
+        for _, run in self._by_shard(groups.tolist()):
+            yield functools.partial(self._decode, run, slot, at)
+            at += int(self.group_rows[run].sum())
+
+    def _decode(self, run: list[int], slot: Slot, at: int) -> None:
+        """Decode row groups of one shard into a slot, from its row `at` on."""
+        for block in self.read(run):
+            stop = at + len(block)
+            slot.pixels[at:stop] = block.pixels.view(np.uint8).reshape(len(block), -1)
+            slot.labels[at:stop] = block.labels
+            at = stop
+
+    def labels(self, groups: Array) -> Array:
+        """The labels (rows,) of row groups, end to end, read without their pixels; groups: ascending indices."""
+        size, found = self.manifest.rows_per_group, []
+        for shard, run in self._by_shard(groups.tolist()):
+            with ShardFile(
+                self.folder, self.manifest.shards[shard], self.manifest.schema, rows_per_group=size
+            ) as file:
+                found += [file.read_labels(group) for group in self.groups[run, 1].tolist()]
+        labels = np.concatenate(found) if found else np.empty(0, np.int64)
+        return labels if self.label_map is None else self.label_map[labels]
 
     def read(self, groups: Sequence[int]) -> Iterator[Block]:
         """Decode row groups one by one, each shard opened once for a run of its groups."""
@@ -138,17 +187,16 @@ class Shards:
             yield shard, list(run)
 
     def blocks(self) -> Iterator[Block]:
-        """Every row group in order, each once; out of the window buffer where that holds them all."""
-        if len(self._held) == len(self.groups):
-            kind = np.dtype(self.schema.dtype).newbyteorder("<")
-            at = 0
-            for rows in self.group_rows.tolist():
-                pixels = self._pixels[at : at + rows].numpy().view(kind)
-                labels = self._labels[at : at + rows].numpy()
-                yield Block(pixels, labels, np.zeros(rows, dtype=np.int64))
-                at += rows
-        else:
+        """Every row group in order, each once; out of memory where the whole set is held there."""
+        if self._held is None:
             yield from self.read(range(len(self.groups)))
+            return
+        kind = np.dtype(self.schema.dtype).newbyteorder("<")
+        at = 0
+        for rows in self.group_rows.tolist():
+            pixels, labels = self._held.pixels[at : at + rows].view(kind), self._held.labels[at : at + rows]
+            yield Block(pixels, labels, np.zeros(rows, dtype=np.int64))
+            at += rows
 
 
 @dataclass(frozen=True)
@@ -162,10 +210,15 @@ class Minibatches:
     window_rows: int
 
     def __iter__(self) -> Iterator[Minibatch]:
-        return minibatches(
-            self.shards,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            epoch=self.epoch,
-            window_rows=self.window_rows,
-        )
+        with contextlib.closing(
+            epochs(
+                self.shards,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                window_rows=self.window_rows,
+                start=Cursor(self.epoch, 0),
+                last=self.epoch,
+            )
+        ) as stream:
+            for epoch in stream:
+                yield from epoch

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EPOCH_KEYS = {
     *("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "rows", "seconds"),
-    *("rows_per_second", "eval_seconds", "peak_rss_mb"),
+    *("rows_per_second", "eval_seconds", "peak_rss_mb", "label_disorder", "effective_batch_size", "wait_share"),
 }
 
 
@@ -105,7 +105,7 @@ def test_a_finished_run_repeats_its_last_line_and_goes_on_when_epochs_are_raised
 
 
 def timeless(line: dict[str, Any]) -> dict[str, Any]:
-    measured = {"seconds", "eval_seconds", "rows_per_second", "peak_rss_mb"}
+    measured = {"seconds", "eval_seconds", "rows_per_second", "peak_rss_mb", "wait_share"}
     return {key: value for key, value in line.items() if key not in measured}
 
 

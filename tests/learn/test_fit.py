@@ -75,11 +75,17 @@ def test_neither_threads_nor_another_run_change_the_weights_but_another_seed_doe
     assert weights(0, 1) != weights(1, 1)
 
 
-def test_training_in_a_small_window_never_holds_more_rows_than_it(digits: Shards) -> None:
+def test_training_in_small_windows_never_holds_more_rows_than_two(digits: Shards) -> None:
     shards = st.open_shards(digits.folder)
     reports = list(st.fit(st.MLP(), shards, epochs=2, window_rows=2000, eval_train=False))
     assert [report.rows for report in reports] == [5000, 5000]
-    assert 0 < shards.resident_rows <= 2000
+    assert all(0 < report.wait_share < 1 for report in reports)
+    assert 0 < shards.resident_rows <= 4000
+    [whole] = st.fit(st.MLP(), shards, epochs=1)
+    assert whole.label_disorder
+    assert whole.effective_batch_size  # the digits are sorted by class on disk
+    assert reports[0].label_disorder > 2 * whole.label_disorder
+    assert reports[0].effective_batch_size < whole.effective_batch_size / 2
 
 
 def test_sets_that_do_not_fit_the_model_are_refused_at_the_call(digits: Shards) -> None:

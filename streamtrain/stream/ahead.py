@@ -1,0 +1,43 @@
+"""Slots that threads fill ahead of the consumer, and who owns a slot when."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Job = TypeVar("Job")
+Slot = TypeVar("Slot")
+Task = Callable[[], object]
+
+
+def filled_ahead(
+    jobs: Iterable[Job], slots: Sequence[Slot], *, tasks: Callable[[Job, Slot], Iterable[Task]], workers: int
+) -> Generator[tuple[Job, Slot]]:
+    """Yield each job with a slot that holds it, in order, while `workers` threads fill the other slots ahead.
+
+    tasks: what fills a slot with a job; they may run at the same time, and an error of one is raised here
+    A slot is the consumer's until it asks for the next: only then, and only here, tasks begin that write to it.
+    Closing the generator waits for the tasks that run, drops the others and leaves no thread.
+    """
+    left = iter(jobs)
+    filling: deque[tuple[Job, Slot, list[Future[object]]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="streamtrain")
+
+    def begin(slot: Slot) -> None:
+        for job in itertools.islice(left, 1):
+            filling.append((job, slot, [pool.submit(task) for task in tasks(job, slot)]))
+
+    try:
+        for slot in slots:
+            begin(slot)
+        while filling:
+            job, slot, begun = filling.popleft()
+            for task in begun:
+                task.result()
+            yield job, slot
+            begin(slot)
+    finally:
+        pool.shutdown(cancel_futures=True)
