@@ -1,11 +1,12 @@
 # Sourced by the scripts beside it, from the repository's root. Gives $venv_python, the interpreter of .venv, and
 # install_into_venv EXTRAS, and puts .venv/bin first on the PATH. PYTHON=/path/to/python names the interpreter that
-# a new .venv is made with.
+# a new .venv is made with. With lowest=1 it is .venv-lowest, with the oldest dependencies that pyproject.toml allows.
 # Plain enough for bash 3.2, which macOS ships.
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
-venv_python=$PWD/.venv/bin/python
+venv=.venv${lowest:+-lowest}
+venv_python=$PWD/$venv/bin/python
 
 _is_new_enough() {
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
@@ -22,22 +23,22 @@ _make_venv() {
             "PYTHON=/path/to/python $0" >&2
         exit 1
     fi
-    "$base" -m venv .venv
+    "$base" -m venv "$venv"
 }
 
 if ! [ -x "$venv_python" ]; then
     _make_venv
 elif ! _is_new_enough "$venv_python"; then
-    echo ".venv is not Python 3.11 or newer. Remove it, then: PYTHON=/path/to/python $0" >&2
+    echo "$venv is not Python 3.11 or newer. Remove it, then: PYTHON=/path/to/python $0" >&2
     exit 1
 fi
 
-PATH=$PWD/.venv/bin:$PATH
+PATH=$PWD/$venv/bin:$PATH
 
 # Installs the package, editable, with EXTRAS ("demo,dev") unless that was done already for the same
 # pyproject.toml, constraints.txt and place on disk.
 install_into_venv() {
-    local stamp=.venv/installed-$1 want
+    local stamp=$venv/installed-$1 want oldest=
     want=$("$venv_python" - <<'PY'
 import hashlib, pathlib
 parts = [pathlib.Path(name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
@@ -45,9 +46,19 @@ print(hashlib.sha256(b"\0".join([*parts, str(pathlib.Path.cwd()).encode()])).hex
 PY
     )
     if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
-        echo "Installing streamtrain[$1] into .venv; the first time takes minutes." >&2
+        echo "Installing streamtrain[$1] into $venv; the first time takes minutes." >&2
         rm -f "$stamp"
-        "$venv_python" -m pip install -q -c constraints.txt -e ".[$1]"
+        if [ -n "${lowest:-}" ]; then
+            oldest=$("$venv_python" - <<'PY'
+import re, tomllib
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+found = (re.match(r"(\S+?)>=([\d.]+)", line) for line in project["dependencies"] if not line.startswith("torch"))
+print(*("{}=={}".format(*match.groups()) for match in found))  # torch: constraints.txt has it
+PY
+            )
+        fi
+        # shellcheck disable=SC2086  # $oldest is a list of words
+        "$venv_python" -m pip install -q -c constraints.txt -e ".[$1]" $oldest
         echo "$want" >"$stamp"
     fi
 }
