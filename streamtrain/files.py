@@ -90,6 +90,14 @@ def refuse_existing(destination: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{destination} is a file; a folder would go there. Choose another name")
 
 
+def refuse_existing_file(path: Path, *, overwrite: bool) -> None:
+    """Raise UsageError where a file stands at `path` that may not be replaced, or a folder, which never may."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; a file would go there. Choose another name")
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists already. Choose another name, or replace it: --overwrite")
+
+
 @contextlib.contextmanager
 def exclusive(path: Path, *, busy: str) -> Iterator[None]:
     """Hold a lock file for the length of a `with`; a second holder gets UsageError(busy) at once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -116,8 +117,11 @@ def call_cli(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: py
         words = ["streamtrain", *map(str, args)]
         monkeypatch.setattr(sys, "argv", words)
         capsys.readouterr()
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         with pytest.raises(SystemExit) as left:
             main()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         return subprocess.CompletedProcess(words, int(left.value.code or 0), *capsys.readouterr())
 
     return call

@@ -14,7 +14,6 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from streamtrain.cli import Command, say
-from streamtrain.errors import UsageError
 
 if TYPE_CHECKING:
     from streamtrain.ingest.rows import Rows
@@ -67,11 +66,12 @@ def command(
 
     Example: streamtrain predict runs/first test.csv --columns ImageId,Label --start 1 --out submission.csv
     """
+    from streamtrain.files import refuse_existing_file
     from streamtrain.ingest.rows import rows_of
     from streamtrain.learn.checkpoint import load
 
-    if out and Path(out).exists() and not overwrite:
-        raise UsageError(f"{out} exists already. Choose another name, or replace it: --overwrite")
+    if out:
+        refuse_existing_file(Path(out), overwrite=overwrite)
     checkpoint = load(run)
     named, start, proba = options.pop("columns"), options.pop("start"), options.pop("proba")
     chunks = rows_of(source, features=checkpoint.schema.features, **options)

@@ -1,0 +1,161 @@
+"""The network as a scikit-learn classifier, for arrays and for shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from streamtrain.block import Array
+from streamtrain.learn.evaluate import evaluate, one_thread
+from streamtrain.learn.fit import fit
+from streamtrain.learn.functional import cross_entropy_gradient, iterate_minibatches, softmax
+from streamtrain.learn.mlp import MLP
+from streamtrain.learn.sgd import sgd_step
+from streamtrain.schema import Schema
+from streamtrain.stream.pipeline import normalise
+from streamtrain.stream.store import Shards, open_shards
+
+_ROWS = 1024  # predicted at a time
+
+
+class StreamClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+    """A multilayer perceptron with hand-written gradients, trained by SGD.
+
+    X is an array (rows, features) of raw values, with y its labels, or a data set on disk without a y: `Shards`,
+    or the path of their folder.
+
+    hidden: units of the hidden layers; epochs, batch_size, lr, seed: as those of `streamtrain train`
+    memory_bytes: what a window of shards may take
+    pixel_range: (lo, hi), the values that become 0 and 1; by default the least and largest of the first X seen, or
+    what the shards say
+    After a fit: classes_ (classes,), n_features_in_, model_ the MLP, pixel_range_, loss_curve_ the mean train loss
+    of each epoch in nats.
+    """
+
+    def __init__(
+        self,
+        hidden: tuple[int, ...] = (100,),
+        *,
+        epochs: int = 20,
+        batch_size: int = 16,
+        lr: float = 0.5,
+        seed: int = 0,
+        pixel_range: tuple[float, float] | None = None,
+        memory_bytes: int = 256_000_000,
+    ) -> None:
+        self.hidden, self.epochs, self.batch_size = hidden, epochs, batch_size
+        self.lr, self.seed, self.pixel_range, self.memory_bytes = lr, seed, pixel_range, memory_bytes
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Train from new weights for `epochs` epochs."""
+        if (shards := _as_shards(X)) is not None:
+            return self._fit_shards(shards)
+        X, y = validate_data(self, X, y, dtype="numeric")
+        check_classification_targets(y)
+        classes, labels = np.unique(y, return_inverse=True)
+        self._begin(classes, X)
+        order = torch.Generator().manual_seed(self.seed)
+        self.loss_curve_ = [self._epoch(X, labels, order) for _ in range(self.epochs)]
+        return self
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
+        """Train one pass over an array, in its order; the first call names all classes."""
+        first = not hasattr(self, "model_")
+        if first and classes is None:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        X, y = validate_data(self, X, y, dtype="numeric", reset=first)
+        check_classification_targets(y)
+        if first:
+            self._begin(np.unique(classes), X)
+            self.loss_curve_ = []
+        labels = np.searchsorted(self.classes_, y)
+        unknown = self.classes_[np.minimum(labels, len(self.classes_) - 1)] != y
+        if np.any(unknown):
+            raise ValueError(f"label {np.asarray(y)[unknown][0]!r} is not in classes {self.classes_}")
+        self.loss_curve_.append(self._epoch(X, labels, None))
+        return self
+
+    def predict(self, X: Any) -> Array:
+        """The most probable class of each row, (rows,)."""
+        most = self.predict_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_[most])
+
+    def predict_proba(self, X: Any) -> Array:
+        """The probability of each class, (rows, classes) float32, in the order of `classes_`."""
+        check_is_fitted(self)
+        shards = _as_shards(X)
+        parts = [X] if shards is None else (block.pixels for block in shards.blocks())
+        return np.concatenate([probs for part in parts for probs in self._probs(part)])
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """The accuracy on an array and its labels, or on shards."""
+        check_is_fitted(self)
+        if (shards := _as_shards(X)) is None:
+            return float(super().score(X, y, sample_weight))
+        schema = self._schema(tuple(map(str, self.classes_)))
+        return evaluate(self.model_, shards.like(schema)).accuracy
+
+    def _fit_shards(self, shards: Shards) -> Self:
+        names = shards.schema.classes
+        self.classes_ = np.array([int(name) for name in names] if all(map(str.isdecimal, names)) else names)
+        self.n_features_in_ = shards.schema.features
+        self.pixel_range_ = self.pixel_range or shards.schema.pixel_range
+        self.model_ = MLP(self.n_features_in_, self.hidden, len(names), seed=self.seed)
+        window_rows = shards.plan(self.memory_bytes, batch_size=self.batch_size).window_rows
+        reports = fit(
+            self.model_,
+            shards.like(self._schema(names)),
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            seed=self.seed,
+            window_rows=window_rows,
+            eval_train=False,
+        )
+        self.loss_curve_ = [report.train_loss for report in reports]
+        return self
+
+    def _begin(self, classes: Array, X: Array) -> None:
+        """New weights, for these classes and the range of these values."""
+        self.classes_ = classes
+        self.pixel_range_ = self.pixel_range or (X.min().item(), X.max().item())
+        self.model_ = MLP(X.shape[1], self.hidden, len(classes), seed=self.seed)
+
+    def _schema(self, classes: tuple[str, ...] = ()) -> Schema:
+        return Schema((self.n_features_in_,), "float32", self.pixel_range_, classes)
+
+    def _epoch(self, X: Array, labels: Array, order: torch.Generator | None) -> float:
+        """Take a step for each batch of X, shuffled where an order is given; returns the mean loss."""
+        schema, total = self._schema(), 0.0
+        rows, numbers = torch.arange(len(X)), torch.from_numpy(labels.astype(np.int64))
+        batches = iterate_minibatches(rows, numbers, self.batch_size, shuffle=order is not None, generator=order)
+        with one_thread():
+            for index, y in batches:
+                x = normalise(X[index.numpy()], schema, out=torch.empty((len(index), schema.features)))
+                logits, inputs = self.model_.forward(x)
+                losses, dlogits = cross_entropy_gradient(logits, y)
+                sgd_step(self.model_, self.model_.backward(inputs, dlogits), lr=self.lr)
+                total += float(losses.double().sum())
+        return total / len(X)
+
+    def _probs(self, X: Any) -> Iterator[Array]:
+        X, schema = validate_data(self, X, dtype="numeric", reset=False), self._schema()
+        for start in range(0, len(X), _ROWS):
+            part = X[start : start + _ROWS]
+            with one_thread():
+                x = normalise(part, schema, out=torch.empty(part.shape))
+                yield softmax(self.model_.forward(x)[0]).numpy()
+
+
+def _as_shards(X: Any) -> Shards | None:
+    """The shards that X is or names; None of an array."""
+    if isinstance(X, str | Path):
+        return open_shards(X)
+    return X if isinstance(X, Shards) else None

@@ -1,0 +1,41 @@
+"""`streamtrain export`: a run's model as a file for other tools."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from streamtrain.cli import Command
+
+_NAMES = {"torch": "model.pt", "onnx": "model.onnx"}
+
+
+@click.command("export", cls=Command)
+@click.argument("run")
+@click.option("--to", type=click.Choice(list(_NAMES)), required=True, help="The kind of file.")
+@click.option("--out", metavar="FILE", help="Where to write it; by default RUN/model.pt or RUN/model.onnx.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE where it exists.")
+def command(run: str, to: str, out: str | None, overwrite: bool, as_json: bool, quiet: bool, debug: bool) -> None:
+    """Write a run's best weights, or a checkpoint's, for torch or ONNX. The model takes raw pixels.
+
+    Example: streamtrain export runs/first --to onnx --out digits.onnx
+    """
+    from streamtrain.adapters.export import onnx_bytes, torch_bytes
+    from streamtrain.files import refuse_existing_file, write_file
+    from streamtrain.learn.checkpoint import load
+
+    beside = Path(run) if Path(run).is_dir() else Path(run).parent
+    path = Path(out) if out else beside / _NAMES[to]
+    refuse_existing_file(path, overwrite=overwrite)
+    checkpoint = load(run)
+    data = onnx_bytes(checkpoint) if to == "onnx" else torch_bytes(checkpoint)
+    write_file(path, data)
+    if as_json:
+        click.echo(json.dumps({"file": str(path), "to": to, "bytes": len(data)}))
+    else:
+        layers = "→".join(
+            map(str, (checkpoint.model.features, *checkpoint.model.hidden, checkpoint.model.classes))
+        )
+        click.echo(f"{path}: {layers} units, takes raw pixels, {len(data) / 1e3:,.0f} kB")
