@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
@@ -36,3 +38,11 @@ class Block:
     def take(self, index: Array) -> Block:
         """The rows that an index array or a boolean mask selects, in its order."""
         return Block(self.pixels[index], self.labels[index], self.lines[index])
+
+
+def joined(blocks: Sequence[Block]) -> Block:
+    """The rows of blocks, at least one, after each other; of one block, itself."""
+    if len(blocks) == 1:
+        return blocks[0]
+    columns = ([getattr(block, name) for block in blocks] for name in ("pixels", "labels", "lines"))
+    return Block(*map(np.concatenate, columns))

@@ -11,7 +11,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from streamtrain.errors import UsageError
 
@@ -102,12 +102,51 @@ def refuse_existing_file(path: Path, *, overwrite: bool) -> None:
 def exclusive(path: Path, *, busy: str) -> Iterator[None]:
     """Hold a lock file for the length of a `with`; a second holder gets UsageError(busy) at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    while True:
+        file = path.open("w")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            file.close()
             raise UsageError(busy) from error
+        if _is_at(file, path):
+            break
+        file.close()  # its holder took the name away between our two calls: that lock keeps nobody out
+    with file:
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def staging_of(destination: Path) -> Path:
+    """The folder beside `destination` that a command fills before it is published there."""
+    return destination.with_name(f".{destination.name}.unfinished")
+
+
+@contextlib.contextmanager
+def published(destination: Path, *, overwrite: bool) -> Iterator[Path]:
+    """An empty folder that takes its place at `destination` when the `with` ends well, and goes when it does not.
+
+    What a killed process left of one is removed first. Raises UsageError where something stands at
+    `destination` that may not be replaced, or where another process is filling it.
+    """
+    refuse_existing(destination, overwrite=overwrite)
+    lock = destination.with_name(f".{destination.name}.lock")
+    busy = f"{destination} is being written by another process. Wait for it, or choose another name"
+    with exclusive(lock, busy=busy):
+        staging = staging_of(destination)
+        shutil.rmtree(staging, ignore_errors=True)
+        try:
+            staging.mkdir()
+            yield staging
+            publish_folder(staging, destination)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)

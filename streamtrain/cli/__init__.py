@@ -16,6 +16,7 @@ from streamtrain.errors import StreamtrainError, UsageError
 
 COMMANDS = {
     "convert": "CSV text to Parquet shards.",
+    "shuffle": "Shards anew, in a random order of all rows.",
     "verify": "Every byte of shards against the manifest.",
     "inspect": "What is in a CSV, shards or a run.",
     "train": "Train on shards or a CSV, an evaluation an epoch.",

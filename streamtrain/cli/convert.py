@@ -80,7 +80,8 @@ def _convert(sources: Sequence[str | Path], dest: str | Path, *, quiet: bool, **
         say(f"  pixels are {low:g}..{high:g}, found by the full pass; declare it with --range")
     if (conversion.label_disorder or 0) > 2:
         disorder = f"label disorder {conversion.label_disorder:.0f}, random is 1"
-        say(f"warning: the rows are sorted by class ({disorder}): train with a --memory that holds them all")
+        mend = f"streamtrain shuffle {dest} {Path(dest)}-shuffled"
+        say(f"warning: the rows are sorted by class ({disorder}). Mix them: {mend}")
     return conversion
 
 

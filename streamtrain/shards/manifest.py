@@ -146,6 +146,19 @@ class Manifest:
             raise DataError(f"{path} is damaged: {error}. Convert the source again") from error
 
 
+def parts_of(folder: Path) -> list[Path]:
+    """The folder itself where a manifest lies in it, else the parts of a split below it.
+
+    Raises DataError where there is no manifest in either.
+    """
+    parts = [folder]
+    if folder.is_dir() and not (folder / FILE_NAME).exists():
+        parts = sorted(path.parent for path in folder.glob(f"[!.]*/{FILE_NAME}")) or parts
+    if not (parts[0] / FILE_NAME).exists():
+        Manifest.load(folder)  # says what is missing
+    return parts
+
+
 def _text(body: dict[str, Any]) -> bytes:
     return json.dumps(body, indent=1).encode() + b"\n"
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from streamtrain.block import Array, Block
 from streamtrain.errors import DataError
-from streamtrain.shards.manifest import FILE_NAME, REJECTED, Manifest, Shard
+from streamtrain.shards.manifest import FILE_NAME, REJECTED, Manifest, Shard, parts_of
 from streamtrain.shards.read import DamageError, ShardFile
 from streamtrain.shards.write import rows_per_group
 from streamtrain.tally import DisorderTally, PixelTally
@@ -47,12 +47,7 @@ def verifying(data: str | Path) -> Iterator[Verified]:
     Raises DataError where there is no manifest, neither in the folder nor in those right below it.
     """
     folder = Path(data)
-    parts = [folder]
-    if folder.is_dir() and not (folder / FILE_NAME).exists():
-        parts = sorted(path.parent for path in folder.glob(f"*/{FILE_NAME}")) or parts
-    if not (parts[0] / FILE_NAME).exists():
-        Manifest.load(folder)  # says which of them is missing
-    return _verifying(folder, parts)
+    return _verifying(folder, parts_of(folder))
 
 
 def _verifying(folder: Path, parts: list[Path]) -> Iterator[Verified]:
@@ -183,14 +178,13 @@ def _strangers(folder: Path, parts: list[Path], manifests: dict[Path, Manifest])
 
 def _rejected(folder: Path, manifests: list[Manifest]) -> list[Problem]:
     """Whether the rejected rows of a conversion lie there, one a line; of a split, beside its parts."""
-    wanted = {manifest.totals.rejected for manifest in manifests if not manifest.shuffle}
-    if not wanted:
-        return []
+    wanted = {manifest.totals.rejected for manifest in manifests}
     part = any(manifest.totals.in_other_parts for manifest in manifests) and (folder / FILE_NAME).exists()
     path, lines = (folder.parent if part else folder) / REJECTED, 0
     if path.exists():
         with path.open("rb") as file:
             lines = sum(1 for _ in file)
-    if wanted == {lines}:
+    alone = not path.exists() and all(manifest.shuffle for manifest in manifests)  # a part, shuffled elsewhere
+    if alone or wanted == {lines}:
         return []
     return [Problem(REJECTED, f"it has {lines} rows, the manifest says {max(wanted)} were rejected")]
