@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamtrain.block import Array, Block
+from streamtrain.block import Block
+from streamtrain.ingest.chunks import Chunk
 from streamtrain.ingest.dialect import Dialect
-from streamtrain.ingest.source import Chunk
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
@@ -67,7 +67,7 @@ class Careful:
 
     def take(self, index: int, start: int, stop: int) -> None:
         """Account for the chunk's line `index`, its bytes [start, stop)."""
-        text = self.chunk.data[start:stop].decode("utf-8", "replace").rstrip("\r\n")
+        text = self.chunk.text(start, stop).decode("utf-8", "replace").rstrip("\r\n")
         if start == 0 and self.chunk.offset == 0:
             text = text.removeprefix("\ufeff")
         if self.dialect.header and self.chunk.file_line + index == 1:
@@ -146,27 +146,6 @@ class Careful:
             wanted = "a word" if self.dialect.text_labels else "a class number (0, 1, 2, …)"
         what = f"the label in {self.dialect.column(column)} is {_shown(text)}, not {wanted}"
         return _RowError("label", what, column=column, value=text)
-
-    def check_labels(self, block: Block, starts: Array) -> Block:
-        """The kernel's rows with class indices of the declared classes; rows of other labels are bad."""
-        column = self.dialect.label
-        assert column is not None
-        known = np.array([int(name) for name in self.dialect.classes], dtype=np.int64)
-        order = np.argsort(known)
-        place = np.minimum(np.searchsorted(known[order], block.labels), len(known) - 1)
-        index = order[place]
-        right = known[index] == block.labels
-        for row in np.flatnonzero(~right):
-            start = int(starts[row, 0])
-            stop = self.chunk.data.find(b"\n", start)
-            text = self.chunk.data[start : stop if stop >= 0 else None].decode().rstrip("\r\n")
-            fault = self._label_fault(column, str(block.labels[row]))
-            self._reject(int(block.lines[row]) - self.chunk.line, start, text, fault)
-        return (
-            Block(block.pixels, index, block.lines).take(right)
-            if not right.all()
-            else Block(block.pixels, index, block.lines)
-        )
 
     def merged(self, clean: Block) -> Block:
         """The kernel's rows and those of the careful path, in the order of their lines."""

@@ -91,7 +91,7 @@ class TextFile:
     """A source's decompressed bytes, in which every line ends with a newline; use it in a `with`.
 
     A carriage return that no newline follows ends a line too and is read as a newline, byte for byte, so places
-    stay those of the decompressed file. `plain` says whether `read_at` works.
+    stay those of the decompressed file. `plain` says whether `read_at` and `take` work.
     Raises DataError where the file cannot be opened, or a zip does not say which member is meant.
     """
 
@@ -103,7 +103,8 @@ class TextFile:
         self._hashed = _Hashed(self._raw)
         self._held = b""
         buffer = io.BufferedReader(self._hashed, _READ_BYTES)
-        magic = buffer.peek(8)[:8]
+        # Of a file without reading on: what of a plain one is hashed, `take` says.
+        magic = os.pread(self._raw.fileno(), 8, 0) if self._file else buffer.peek(8)[:8]
         self._format, make = next((f for start, f in _FORMATS.items() if magic.startswith(start)), ("", None))
         self._text: io.BufferedIOBase = buffer
         if make:
@@ -121,6 +122,11 @@ class TextFile:
             self._raw.close()
 
     @property
+    def size(self) -> int:
+        """Bytes of the file on the disk when it was opened; 0 of standard input."""
+        return self._start.st_size if self._start else 0
+
+    @property
     def raw_bytes(self) -> int:
         """Bytes read from the disk so far, for progress."""
         return self._raw.tell() if self._format == "zip" else self._hashed.bytes
@@ -131,10 +137,20 @@ class TextFile:
         self._held = self._read(1) if data.endswith(b"\r") else b""
         return _newlines(data, self._held)
 
-    def read_at(self, offset: int, size: int) -> bytes:
-        """Up to `size` bytes from `offset` of a plain file; any thread may ask. They go into no digest."""
-        data = os.pread(self._raw.fileno(), size + 1, offset)
-        return _newlines(data[:size], data[size:])
+    def read_at(self, offset: int, buffer: memoryview) -> int:
+        """Fill a buffer with the raw bytes of a plain file, fewer only at its end; any thread may ask."""
+        filled = 0
+        while filled < len(buffer):
+            size = os.preadv(self._raw.fileno(), [buffer[filled:]], offset + filled)
+            if not size:
+                break
+            filled += size
+        return filled
+
+    def take(self, data: memoryview) -> None:
+        """Hash the next bytes of a plain file, which `read_at` has read."""
+        if self.plain:
+            self._hashed.take(data)
 
     def _read(self, size: int) -> bytes:
         try:
@@ -203,6 +219,8 @@ def _opened(file: Path | None) -> io.RawIOBase:
 
 def _newlines(data: bytes, following: bytes) -> bytes:
     """The bytes with lone carriage returns as newlines; `following` is the byte after them, or empty."""
+    if b"\r" not in data:
+        return data
     pairs = data.count(b"\r\n") + (data.endswith(b"\r") and following == b"\n")
     if data.count(b"\r") == pairs:
         return data
@@ -230,9 +248,12 @@ class _Hashed(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # any writable buffer
         size = self._raw.readinto(buffer) or 0
-        self.hash.update(memoryview(buffer)[:size])
-        self.bytes += size
+        self.take(memoryview(buffer)[:size])
         return size
+
+    def take(self, data: memoryview) -> None:
+        self.hash.update(data)
+        self.bytes += len(data)
 
 
 class _Inflated(io.RawIOBase):

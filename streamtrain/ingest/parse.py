@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from streamtrain.block import Block
+from streamtrain.block import Array, Block
 from streamtrain.ingest import kernel
 from streamtrain.ingest.careful import BadRow, Careful
+from streamtrain.ingest.chunks import Chunk, Room
 from streamtrain.ingest.dialect import Dialect
-from streamtrain.ingest.source import Chunk
 
 
 @dataclass(frozen=True)
@@ -27,38 +28,52 @@ class Parsed:
     words: tuple[str, ...] = ()
 
 
-def parse_chunk(chunk: Chunk, dialect: Dialect) -> Parsed:
-    """The rows of a chunk in their order, and what every other line is."""
-    lines = chunk.lines
+def parse_chunk(chunk: Chunk, dialect: Dialect, room: Room) -> Parsed:
+    """The rows of a chunk in their order, and what every other line is.
+
+    The pixels may lie in `room`, and stay only until its next use.
+    """
+    rows = min(chunk.lines, (chunk.size + 1) // (2 * dialect.fields))  # two bytes a value at least
     features = len(dialect.pixel_columns)
-    pixels, labels, starts = kernel.outputs(chunk.data, fields=dialect.fields, features=features, lines=lines)
-    kept = kernel.parse(
-        np.frombuffer(chunk.data, dtype=np.uint8),
+    pixels = room.pixels_for(rows if dialect.fits_kernel else 0, features)
+    labels, lines = np.empty(rows, dtype=np.int32), np.empty(rows, dtype=np.int32)
+    odd = np.empty((chunk.lines, 3), dtype=np.int32)  # whose memory is taken only as far as it is written
+    kept, blank, refused = kernel.parse(
+        chunk.data,
+        chunk.size,
         ord(dialect.delimiter),
         dialect.fields,
         -1 if dialect.label is None else dialect.label,
-        int(dialect.high) if dialect.fits_kernel else -1,
+        int(dialect.high) if dialect.fits_kernel else 0,
+        _class_of_label(dialect),
+        int(dialect.header and chunk.file_line == 1),
         pixels,
         labels,
-        starts,
+        lines,
+        odd,
     )
-    status = starts[:lines, 1]
-    if dialect.header and chunk.file_line == 1:
-        status[0] = kernel.REFUSED if status[0] != kernel.KEPT else status[0]
     careful = Careful(chunk, dialect)
-    at = np.flatnonzero(status == kernel.KEPT)
-    clean = Block(pixels[:kept], labels[:kept], chunk.line + at)
-    if dialect.classes and dialect.label is not None:
-        clean = careful.check_labels(clean, starts[at])
-    for index in np.flatnonzero(status == kernel.REFUSED):
-        careful.take(int(index), int(starts[index, 0]), int(starts[index + 1, 0]))
+    for index, start, stop in odd[:refused].tolist():
+        careful.take(index, start, stop)
     return Parsed(
-        block=careful.merged(clean),
-        lines=lines,
+        block=careful.merged(Block(pixels[:kept], labels[:kept], chunk.line + lines[:kept].astype(np.int64))),
+        lines=chunk.lines,
         header=careful.header,
-        blank=int((status == kernel.BLANK).sum()) + careful.blank,
+        blank=blank + careful.blank,
         comments=careful.comments,
         repeated_headers=careful.repeated_headers,
-        bad=sorted(careful.bad, key=lambda row: row.line),
+        bad=careful.bad,
         words=tuple(careful.words),
     )
+
+
+@functools.lru_cache(maxsize=16)
+def _class_of_label(dialect: Dialect) -> Array:
+    """(kernel.LABELS,) int32: what a label as written is stored as; −1 for one that is refused."""
+    if not dialect.classes or dialect.text_labels:
+        return np.arange(kernel.LABELS, dtype=np.int32)
+    table = np.full(kernel.LABELS, -1, dtype=np.int32)
+    for index, name in enumerate(dialect.classes):
+        if int(name) < kernel.LABELS:
+            table[int(name)] = index
+    return table

@@ -11,10 +11,11 @@ import numpy as np
 from streamtrain.block import Array, Block
 from streamtrain.errors import DataError
 from streamtrain.ingest.careful import BadRow
+from streamtrain.ingest.chunks import Room, chunks
 from streamtrain.ingest.opening import TextFile
 from streamtrain.ingest.parse import parse_chunk
 from streamtrain.ingest.sniff import SAMPLE_BYTES, Wanted, sniff
-from streamtrain.ingest.source import chunks, find_sources
+from streamtrain.ingest.source import find_sources
 
 
 class Rows(NamedTuple):
@@ -46,8 +47,8 @@ def rows_of(
     def rows() -> Iterator[Rows]:
         before = 0
         with TextFile(path) as file:
-            for chunk in chunks(file, first_line=1):
-                parsed = parse_chunk(chunk, dialect)
+            for chunk in chunks(file):
+                parsed = parse_chunk(chunk, dialect, Room())
                 lines = np.concatenate([parsed.block.lines, [row.line for row in parsed.bad]])
                 ordinals = np.empty(len(lines), dtype=np.int64)
                 ordinals[np.argsort(lines)] = np.arange(before, before + len(lines))

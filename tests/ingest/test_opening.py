@@ -16,6 +16,7 @@ import pytest
 
 from streamtrain.errors import DataError, UsageError
 from streamtrain.ingest import opening
+from streamtrain.ingest.chunks import chunks
 from streamtrain.ingest.convert import convert
 from streamtrain.ingest.opening import TextFile, zstd
 from streamtrain.ingest.source import find_sources
@@ -146,7 +147,10 @@ def test_every_line_end_reads_the_same_at_any_size_and_place(tmp_path: Path, end
     assert text_of(source, size=size) == expected
     with TextFile(source) as file:
         assert file.plain
-        assert b"".join(file.read_at(at, size) for at in range(0, len(expected), size)) == expected
+        read = list(chunks(file, chunk_bytes=size))
+        assert b"".join(chunk.text(0, chunk.size) for chunk in read) == expected
+        assert sum(chunk.lines for chunk in read) == expected.count(b"\n")
+        assert file.facts().digest == digest_bytes(source.read_bytes())
 
 
 def stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
