@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -105,6 +106,49 @@ class PixelTally:
     def to_json(self) -> dict[str, Any]:
         """Lists of JSON numbers by pixel position."""
         return {name: getattr(self, name).tolist() for name in ("sum", "sum_of_squares", "min", "max")}
+
+
+@dataclass(frozen=True)
+class ClassTally:
+    """Per class name, the sums (features,) of its rows' pixels by position; add two to get those of both.
+
+    int64 and exact for integer pixels, float64 for float ones. None where more than MOST_SUMS would be held.
+    """
+
+    sums: Mapping[str, Array] | None
+
+    MOST_SUMS: ClassVar[int] = 1 << 20
+
+    @classmethod
+    def of(cls, names: Sequence[str], sums: Array) -> ClassTally:
+        """Of sums (classes, features), a row a name."""
+        return cls(dict(zip(names, sums, strict=True)) if sums.size <= cls.MOST_SUMS else None)
+
+    def __add__(self, other: ClassTally) -> ClassTally:
+        if self.sums is None or other.sums is None:
+            return ClassTally(None)
+        both = dict(self.sums)
+        for name, sums in other.sums.items():
+            both[name] = both[name] + sums if name in both else sums
+        most = max((len(sums) * len(both) for sums in both.values()), default=0)
+        return ClassTally(both if most <= self.MOST_SUMS else None)
+
+    def to_json(self, names: Sequence[str]) -> list[list[int | float]] | None:
+        """Lists of JSON numbers by class, in the order of its names, and pixel position."""
+        if not self.sums:
+            return None
+        nothing = np.zeros_like(next(iter(self.sums.values())))
+        return [self.sums.get(name, nothing).tolist() for name in names]
+
+
+def class_sums(pixels: Array, labels: Array, *, classes: int) -> Array:
+    """(classes, features) sums of the pixels (rows, features) of each class index of labels (rows,)."""
+    sums = np.zeros((classes, pixels.shape[1]), dtype=np.float64 if pixels.dtype.kind == "f" else np.int64)
+    order = np.argsort(labels, kind="stable")
+    present, starts = np.unique(labels[order], return_index=True)
+    for label, rows in zip(present.tolist(), np.split(order, starts[1:]), strict=True):
+        sums[label] = pixels[rows].sum(axis=0, dtype=sums.dtype)
+    return sums
 
 
 @dataclass

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from streamtrain.block import Block
+from streamtrain.block import Block, joined
 from streamtrain.errors import DataError
 from streamtrain.ingest.dialect import Dialect
 from streamtrain.ingest.opening import FileFacts
@@ -19,7 +19,7 @@ from streamtrain.schema import Schema
 from streamtrain.shards.manifest import REJECTED, Manifest, Shard, Source, Totals
 from streamtrain.shards.read import ShardFile
 from streamtrain.shards.write import rows_per_group, write_shard
-from streamtrain.tally import DisorderTally, PixelTally
+from streamtrain.tally import ClassTally, DisorderTally, PixelTally
 
 
 @dataclass
@@ -29,6 +29,7 @@ class _Part:
     folder: Path
     shards: list[tuple[Shard, tuple[str, ...]]] = field(default_factory=list)
     pixels: PixelTally | None = None
+    classes: ClassTally = field(default_factory=lambda: ClassTally({}))
     disorder: DisorderTally = field(default_factory=DisorderTally)
 
 
@@ -96,6 +97,7 @@ class Outcome:
             pixels=part.pixels.to_json(),
             label_disorder=part.disorder.value(),
             shuffle=None,
+            class_sums=part.classes.to_json(self.schema.classes),
         )
         manifest.write(part.folder)
         return manifest
@@ -126,7 +128,7 @@ class Outcome:
         as_written = replace(self.schema, classes=names)
         size = rows_per_group(self.schema)
         with ShardFile(folder, shard, as_written, rows_per_group=size) as file:
-            block = _joined([file.read_group(g) for g in range(-(-shard.rows // size))])
+            block = joined([file.read_group(g) for g in range(-(-shard.rows // size))])
         block = Block(block.pixels, final[block.labels], block.lines)
         return write_shard(folder / shard.file, block, self.schema, labelled=True)
 
@@ -134,12 +136,4 @@ class Outcome:
 def _add_part(part: _Part, record: PartRecord) -> None:
     part.shards.append((record.shard, record.names))
     part.pixels = record.pixels if part.pixels is None else part.pixels + record.pixels
-
-
-def _joined(blocks: Iterable[Block]) -> Block:
-    blocks = list(blocks)
-    return Block(
-        np.concatenate([block.pixels for block in blocks]),
-        np.concatenate([block.labels for block in blocks]),
-        np.concatenate([block.lines for block in blocks]),
-    )
+    part.classes = part.classes + record.classes

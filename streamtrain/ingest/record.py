@@ -14,11 +14,11 @@ from streamtrain.ingest.careful import BadRow
 from streamtrain.ingest.chunks import Chunk, Room
 from streamtrain.ingest.dialect import Dialect
 from streamtrain.ingest.parse import Parsed, parse_chunk
-from streamtrain.ingest.statistics import pixel_tally
+from streamtrain.ingest.statistics import tallies
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Shard, Totals, digest_bytes
 from streamtrain.shards.write import write_shard
-from streamtrain.tally import PixelTally
+from streamtrain.tally import ClassTally, PixelTally
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class PartRecord:
     shard: Shard
     names: tuple[str, ...]
     pixels: PixelTally
+    classes: ClassTally
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Recorder:
                     path = self.folders[name] / f"shard-{number:05d}.parquet"
                     schema = Schema(self.schema.image_shape, self.schema.dtype, self.schema.pixel_range, names)
                     shard = write_shard(path, rows, schema, labelled=self.dialect.label is not None)
-                    parts[name] = PartRecord(shard, names, pixel_tally(rows.pixels))
+                    parts[name] = PartRecord(shard, names, *tallies(rows, names))
         totals = Totals(
             lines=parsed.lines,
             header=parsed.header,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,12 @@ class Totals:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `manifest.json` says; see the fields of `Schema`, `Source`, `Shard` and `Totals`."""
+    """What `manifest.json` says; see the fields of `Schema`, `Source`, `Shard` and `Totals`.
+
+    pixels:     sum, sum_of_squares, min and max of every pixel position
+    class_sums: (classes, features) sums of the pixels of each class's rows, whose numbers are `label_counts`;
+        None without labels and where there would be more than a million
+    """
 
     schema: Schema
     sources: tuple[Source, ...]
@@ -78,6 +84,7 @@ class Manifest:
     pixels: dict[str, Any]
     label_disorder: float | None
     shuffle: dict[str, Any] | None
+    class_sums: list[list[int | float]] | None = None
 
     @property
     def rows(self) -> int:
@@ -141,6 +148,7 @@ class Manifest:
                 pixels=body["pixels"],
                 label_disorder=body["label_disorder"],
                 shuffle=body["shuffle"],
+                class_sums=body["class_sums"],
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             raise DataError(f"{path} is damaged: {error}. Convert the source again") from error
@@ -160,7 +168,8 @@ def parts_of(folder: Path) -> list[Path]:
 
 
 def _text(body: dict[str, Any]) -> bytes:
-    return json.dumps(body, indent=1).encode() + b"\n"
+    text = json.dumps(body, indent=1)
+    return re.sub(r"\n *(?=-?\d)", " ", text).encode() + b"\n"  # lists of numbers on one line
 
 
 def digest_of_file(path: Path) -> str:

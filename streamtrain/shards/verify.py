@@ -15,7 +15,7 @@ from streamtrain.errors import DataError
 from streamtrain.shards.manifest import FILE_NAME, REJECTED, Manifest, Shard, parts_of
 from streamtrain.shards.read import DamageError, ShardFile
 from streamtrain.shards.write import rows_per_group
-from streamtrain.tally import DisorderTally, PixelTally
+from streamtrain.tally import DisorderTally, PixelTally, class_sums
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ class _Seen:
     def __init__(self, manifest: Manifest) -> None:
         self.manifest, self.whole = manifest, True
         self._pixels: PixelTally | None = None
+        self._class_sums: Array | int = 0
         self._disorder = DisorderTally()
         self._line = 0
         self._lines = np.zeros(manifest.totals.lines + 1 if manifest.shuffle else 0, dtype=bool)
@@ -104,6 +105,8 @@ class _Seen:
             if classes:
                 counts += np.bincount(block.labels, minlength=classes)
                 self._disorder.update(block.labels)
+            if self.manifest.class_sums is not None:
+                self._class_sums = self._class_sums + class_sums(block.pixels, block.labels, classes=classes)
         if tuple(counts.tolist()) != shard.label_counts:
             found["its labels are not as many of each class as the manifest says"] = None
         return list(found)
@@ -134,6 +137,8 @@ class _Seen:
         for name, values in self._pixels.to_json().items():
             if not _same(values, self.manifest.pixels.get(name)):
                 found.append(f"the {name} of the pixels is not that of the rows")
+        if self.manifest.class_sums is not None and not _same(self._class_sums, self.manifest.class_sums):
+            found.append("the sums of the pixels of each class are not those of the rows")
         if not _same(self._disorder.value(), self.manifest.label_disorder):
             found.append(f"label disorder is {self._disorder.value()}, not {self.manifest.label_disorder}")
         return found

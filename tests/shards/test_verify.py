@@ -115,6 +115,11 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "manifest.json",
         "the sum of the pixels",
     ),
+    "class sums": (
+        lambda d: rewrite(d, class_sums=[[1] * 64] * 10),
+        "manifest.json",
+        "the sums of the pixels of each class",
+    ),
     "disorder": (lambda d: rewrite(d, label_disorder=5.0), "manifest.json", "label disorder"),
     "a pixel": (lambda d: rewrite_rows(d, "pixels", (3, 4), 99), "manifest.json", "the sum of the pixels"),
     "a line twice": (lambda d: rewrite_rows(d, "lines", 5, 6), "shard-00000.parquet", "ascend"),
