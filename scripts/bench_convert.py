@@ -1,0 +1,143 @@
+"""CSV → zstd Parquet as whole processes, in turn: streamtrain beside Polars, DuckDB, pyarrow and pandas.
+
+Each in its best setting for such files: one-byte integers declared beforehand, no guessing, streaming where it
+can, no dictionaries and no statistics where it lets one choose.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from _bench import Measured, machine, measured, peak_rss_mb, table, versions, write_digits
+
+COLUMNS = [f"c{i}" for i in range(785)]
+
+
+def polars(source: str, dest: str) -> None:
+    import polars as pl
+
+    rows = pl.scan_csv(source, has_header=False, schema=dict.fromkeys(COLUMNS, pl.UInt8), quote_char=None)
+    rows.sink_parquet(dest, compression="zstd", statistics=False)
+
+
+def duckdb(source: str, dest: str) -> None:
+    import duckdb
+
+    columns = ", ".join(f"'{name}': 'UTINYINT'" for name in COLUMNS)
+    duckdb.execute(
+        f"COPY (FROM read_csv('{source}', auto_detect=false, header=false, delim=',', quote='', escape='', "
+        f"columns={{{columns}}})) TO '{dest}' (FORMAT parquet, COMPRESSION zstd)"
+    )
+
+
+def pyarrow(source: str, dest: str) -> None:
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    schema = pa.schema([(name, pa.uint8()) for name in COLUMNS])
+    reader = csv.open_csv(
+        source,
+        csv.ReadOptions(column_names=COLUMNS, block_size=16 << 20),
+        csv.ParseOptions(quote_char=False),
+        csv.ConvertOptions(column_types=schema),
+    )
+    options = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
+    with reader, parquet.ParquetWriter(dest, schema, **options) as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+
+
+def pandas(source: str, dest: str) -> None:
+    import pandas as pd
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    schema = pa.schema([(name, pa.uint8()) for name in COLUMNS])
+    options = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
+    frames = pd.read_csv(source, header=None, names=COLUMNS, dtype="uint8", engine="c", chunksize=10_000)
+    with frames, parquet.ParquetWriter(dest, schema, **options) as writer:
+        for frame in frames:
+            writer.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False))
+
+
+PEERS = {"polars": polars, "duckdb": duckdb, "pyarrow": pyarrow, "pandas": pandas}
+
+
+def run(name: str, source: Path, folder: Path) -> tuple[Measured, float]:
+    """One conversion by one of them: how it went, and the MB it wrote. What it wrote is checked and removed."""
+    dest = folder / name
+    if name == "streamtrain":
+        done = measured([sys.executable, "-m", "streamtrain", "convert", source, dest, "--json", "-q"])
+        size = sum(file.stat().st_size for file in dest.glob("*.parquet"))
+        shutil.rmtree(dest)
+    else:
+        done = measured([sys.executable, __file__, "--peer", name, source, dest])
+        size = dest.stat().st_size
+        dest.unlink()
+    return done, size / 1e6
+
+
+def peer(name: str, source: str, dest: str) -> None:
+    """In a process of its own: convert with a peer, and say what it took."""
+    PEERS[name](source, dest)
+    peak = peak_rss_mb()
+    from pyarrow import parquet  # after the peak: some of them do without
+
+    print(json.dumps({"rows_kept": parquet.read_metadata(dest).num_rows, "peak_rss_mb": peak}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/bench convert", description=__doc__)
+    parser.add_argument("--rows", type=int, default=600_000, help="of the CSV; 600,000 are 1.1 GB")
+    parser.add_argument("--repeats", type=int, default=5, help="of each; the table has the medians")
+    parser.add_argument("--only", metavar="A,B", help=f"some of streamtrain,{','.join(PEERS)}")
+    parser.add_argument(
+        "--folder", type=Path, help="for the CSV and what is made of it; the system's for temporary files"
+    )
+    parser.add_argument("--peer", nargs=3, metavar=("NAME", "CSV", "DEST"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peer:
+        peer(*options.peer)
+        return
+    names = options.only.split(",") if options.only else ["streamtrain", *PEERS]
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.folder) as made:
+        folder = Path(made)
+        csv = folder / "digits.csv"
+        digits = write_digits(csv, rows=options.rows)
+        megabytes = csv.stat().st_size / 1e6
+        if "streamtrain" in names:  # once beforehand, so that the kernel is compiled
+            run("streamtrain", csv, folder)
+        runs: dict[str, list[tuple[Measured, float]]] = {name: [] for name in names}
+        for repeat in range(options.repeats):
+            for name in names:
+                done = run(name, csv, folder)
+                if done[0].said["rows_kept"] != options.rows:
+                    sys.exit(f"{name} wrote {done[0].said['rows_kept']} rows of {options.rows}")
+                runs[name].append(done)
+                print(f"{repeat + 1}/{options.repeats} {name}: {done[0].seconds:.2f} s", file=sys.stderr)
+    seconds = {name: statistics.median(done.seconds for done, _ in runs[name]) for name in names}
+    print(f"CSV → zstd Parquet, {options.rows:,} rows of {digits}, {megabytes:,.0f} MB, whole process,", end=" ")
+    print(f"median of {options.repeats}\n")
+    rows = [
+        (
+            name,
+            f"{seconds[name]:.2f}",
+            f"{megabytes / seconds[name]:.0f}",
+            f"{seconds[name] / seconds[names[0]]:.1f}",
+            f"{statistics.median(done.said['peak_rss_mb'] for done, _ in runs[name]):.0f}",
+            f"{runs[name][0][1]:.0f}",
+        )
+        for name in names
+    ]
+    print(table(["", "seconds", "MB/s", f"times {names[0]}", "peak RSS, MB", "Parquet, MB"], rows))
+    print(f"\n{machine()}; {versions(dict.fromkeys([*names, 'pyarrow', 'numba']))}.")
+
+
+if __name__ == "__main__":
+    main()
