@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ import click
 
 from streamtrain.cli import Command, say
 from streamtrain.cli.live import Live, eta
+from streamtrain.cli.train import size
 from streamtrain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
 @click.option("--classes", metavar="N|A,B,...", help="How many classes, or their names in order.")
 @click.option("--split", metavar="NAME=SHARE,...", help="Parts in folders of their own: train=0.9,val=0.1.")
 @click.option("--on-bad-row", type=click.Choice(["error", "reject"]), default="error", show_default=True)
+@click.option("--shuffle", is_flag=True, help="Write the rows in a random order, as streamtrain shuffle does.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Decides that order.")
+@click.option("--memory", "memory_bytes", type=size, metavar="SIZE", default="256MB", help="What it may take.")
+@click.option("--resume", is_flag=True, help="Go on with a conversion to DEST that was interrupted.")
 @click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="Threads that parse.")
 @click.option("--overwrite", is_flag=True, help="Replace DEST where it exists.")
 def command(sources: tuple[str, ...], dest: str, as_json: bool, quiet: bool, debug: bool, **options: Any) -> int:
@@ -38,8 +45,12 @@ def command(sources: tuple[str, ...], dest: str, as_json: bool, quiet: bool, deb
 
     Example: streamtrain convert mnist_train.csv.gz shards/train
     """
+    from streamtrain.ingest.journal import interrupted
+
+    if interrupted(Path(dest)) and not options["resume"]:
+        say(f"an interrupted conversion to {dest} is thrown away; --resume would have gone on with it")
     shape, pixel_range = options.pop("shape"), options.pop("pixel_range")
-    conversion = _convert(
+    conversion = _or_stopped(
         sources,
         dest,
         quiet=quiet,
@@ -49,6 +60,8 @@ def command(sources: tuple[str, ...], dest: str, as_json: bool, quiet: bool, deb
         split=_shares(options.pop("split")),
         **options,
     )
+    if isinstance(conversion, int):
+        return conversion
     if as_json:
         click.echo(json.dumps(_as_json(conversion)))
     else:
@@ -61,15 +74,33 @@ def command(sources: tuple[str, ...], dest: str, as_json: bool, quiet: bool, deb
     return 0
 
 
+def _or_stopped(sources: Sequence[str | Path], dest: str | Path, **options: Any) -> Conversion | int:
+    """Convert; or the exit code where SIGINT or SIGTERM came, after which what is finished stays."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        return _convert(sources, dest, **options)
+    except KeyboardInterrupt:
+        code = 130
+    except SystemExit:
+        code = 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    say("Stopped; what is finished stays. Go on: the same command with --resume")
+    return code
+
+
 def _convert(sources: Sequence[str | Path], dest: str | Path, *, quiet: bool, **options: Any) -> Conversion:
     """Convert, showing progress, and say how the file was read and what a person should know of it."""
-    from streamtrain.ingest.convert import Conversion, converting
+    from streamtrain.ingest.convert import Conversion, Progress, converting
+    from streamtrain.shards.shuffle import Shuffling
 
     with Live(quiet=quiet) as live:
         for step in converting(sources, dest, **options):
             if isinstance(step, Conversion):
                 conversion = step
-            elif live.due():
+            elif live.due() and isinstance(step, Shuffling):
+                live.update(f"shuffling  {step.done / (2 * step.rows):4.0%}")
+            elif live.due() and isinstance(step, Progress):
                 share = step.bytes_read / step.bytes_total if step.bytes_total else 0.0
                 live.update(f"converting  {share:4.0%}  {step.rows:,} rows  {eta(share, step.seconds)}")
     if not quiet:

@@ -61,14 +61,14 @@ def _opened(path: str, *, quiet: bool, workers: int, **wanted: Any) -> Iterator[
         yield open_shards(path, workers=workers), ()
         return
     from streamtrain.cli.live import Live, eta
-    from streamtrain.ingest.convert import Conversion, converting
+    from streamtrain.ingest.convert import Conversion, Progress, converting
 
     with tempfile.TemporaryDirectory(prefix="streamtrain-") as folder, Live(quiet=quiet) as live:
         made = Path(folder, "shards")
         for step in converting(path, made, on_bad_row="reject", workers=workers, **wanted):
             if isinstance(step, Conversion):
                 reasons = step.verdict.reasons
-            elif live.due():
+            elif isinstance(step, Progress) and live.due():
                 share = step.bytes_read / step.bytes_total if step.bytes_total else 0.0
                 live.update(f"reading  {share:4.0%}  {step.rows:,} rows  {eta(share, step.seconds)}")
         yield open_shards(made, workers=workers), reasons

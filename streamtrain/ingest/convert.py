@@ -6,13 +6,14 @@ import os
 import shutil
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from streamtrain.errors import DataError, UsageError
-from streamtrain.files import exclusive, publish_folder, refuse_existing
+from streamtrain.files import exclusive, publish_folder, refuse_existing, staging_of
 from streamtrain.ingest.dialect import Dialect
+from streamtrain.ingest.journal import Journal, begin, recipe
 from streamtrain.ingest.opening import TextFile, size_on_disk
 from streamtrain.ingest.outcome import Outcome
 from streamtrain.ingest.record import Recorder
@@ -21,6 +22,7 @@ from streamtrain.ingest.source import find_sources
 from streamtrain.ingest.workers import in_order
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Manifest, Totals
+from streamtrain.shards.shuffle import Shuffling, room_rows, shuffle_into
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,21 @@ def converting(
     classes: tuple[str, ...] | None = None,
     split: Mapping[str, float] | None = None,
     on_bad_row: str = "error",
+    shuffle: bool = False,
+    seed: int = 0,
+    memory_bytes: int = 256_000_000,
+    resume: bool = False,
     overwrite: bool = False,
     workers: int = os.cpu_count() or 1,
-) -> Iterator[Progress | Conversion]:
+) -> Iterator[Progress | Shuffling | Conversion]:
     """Yield Progress while CSV files become shards, and the Conversion at the end.
 
     label: "first", "last", "none", a name of the header or a column's number from 1
     split: the share of the rows for each part, summing to 1: DEST/train, DEST/val, … A row's part follows
         from its pixels alone, so it stays when data is appended.
     on_bad_row: "error" stops at the first bad row; "reject" keeps it in DEST/rejected.jsonl and goes on.
+    shuffle: whether the rows come to lie in a random order, decided by `seed`, in `memory_bytes`
+    resume: go on with a conversion to `dest` that was interrupted, where there is one
     Raises DataError with file, line and column for bad data, UsageError for a request that cannot be.
     """
     paths = find_sources([sources] if isinstance(sources, str | os.PathLike) else sources)
@@ -92,49 +100,102 @@ def converting(
     dest = Path(dest)
     refuse_existing(dest, overwrite=overwrite)
     wanted = Wanted(label, header, shape, pixel_range, classes)
-    return _converting(paths, dest, wanted, shares, strict=on_bad_row == "error", workers=workers)
+    options = {"--" + name.replace("_", "-"): value for name, value in asdict(wanted).items()}
+    options |= {"--split": shares, "--on-bad-row": on_bad_row}
+    mix = Mix(seed, memory_bytes) if shuffle else None
+    return _converting(
+        paths, dest, wanted, shares, options, strict=on_bad_row == "error", mix=mix, resume=resume, workers=workers
+    )
+
+
+class Mix(NamedTuple):
+    """How the rows are to be shuffled."""
+
+    seed: int
+    memory_bytes: int
 
 
 def _converting(
-    paths: list[Path], dest: Path, wanted: Wanted, shares: dict[str, float], *, strict: bool, workers: int
-) -> Iterator[Progress | Conversion]:
+    paths: list[Path],
+    dest: Path,
+    wanted: Wanted,
+    shares: dict[str, float],
+    options: dict[str, Any],
+    *,
+    strict: bool,
+    mix: Mix | None,
+    resume: bool,
+    workers: int,
+) -> Iterator[Progress | Shuffling | Conversion]:
     started = time.monotonic()
     lock = dest.with_name(f".{dest.name}.lock")
-    with exclusive(lock, busy=f"{dest} is being written by another convert. Wait for it, or choose another name"):
-        staging = dest.with_name(f".{dest.name}.unfinished")
-        shutil.rmtree(staging, ignore_errors=True)
+    with exclusive(lock, busy=f"{dest} is being written by another process. Wait for it, or choose another name"):
+        staging = finished = staging_of(dest)
+        journal = begin(staging, recipe(paths, options), resume=resume)
         try:
             verdict = _sniff_all(paths, wanted)
-            outcome = yield from _pass(paths, verdict.dialect, staging, shares, strict=strict, workers=workers)
+            if mix:
+                dialect = verdict.dialect
+                room_rows(Schema(dialect.image_shape, dialect.dtype, (0, 1), ()), mix.memory_bytes)
+            outcome = yield from _pass(
+                paths, verdict.dialect, staging, shares, journal=journal, strict=strict, workers=workers
+            )
             manifests = outcome.finish()
-            publish_folder(staging, dest)
-        finally:
+            if mix:
+                finished = dest.with_name(f".{dest.name}.shuffled")
+                manifests = yield from _mixed(staging, finished, mix)
+            shutil.rmtree(journal)
+            publish_folder(finished, dest)
             shutil.rmtree(staging, ignore_errors=True)
+        except (DataError, UsageError):
+            shutil.rmtree(staging, ignore_errors=True)  # after anything else it stays, for --resume
+            raise
+    disorders = [manifest.label_disorder for manifest in manifests.values() if manifest.label_disorder is not None]
     yield Conversion(
         verdict=verdict,
         manifests=manifests,
         folders={name: dest / name for name in manifests},
         totals=outcome.totals,
         schema=outcome.schema,
-        label_disorder=outcome.disorder.value(),
+        label_disorder=max(disorders, default=None) if mix else outcome.disorder.value(),
         bytes_in=sum(source.size for source in outcome.sources),
         bytes_out=sum(shard.bytes for manifest in manifests.values() for shard in manifest.shards),
         seconds=time.monotonic() - started,
     )
 
 
+def _mixed(staging: Path, folder: Path, mix: Mix) -> Generator[Shuffling, None, dict[str, Manifest]]:
+    """Shuffle what was converted into another folder, yielding how far it is."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        for step in shuffle_into(staging, folder, seed=mix.seed, memory_bytes=mix.memory_bytes):
+            yield step
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return step.manifests
+
+
 def _pass(
-    paths: list[Path], dialect: Dialect, staging: Path, shares: dict[str, float], *, strict: bool, workers: int
+    paths: list[Path],
+    dialect: Dialect,
+    staging: Path,
+    shares: dict[str, float],
+    *,
+    journal: Path,
+    strict: bool,
+    workers: int,
 ) -> Generator[Progress, None, Outcome]:
     """Parse every file and write the shards into `staging`, yielding Progress on the way."""
     started = time.monotonic()
     total = sum(map(size_on_disk, paths))
     folders = {name: staging / name for name in shares}
     for folder in folders.values():
-        folder.mkdir(parents=True)
+        folder.mkdir(exist_ok=True)
     schema = Schema(dialect.image_shape, dialect.dtype, (0, 1), dialect.classes)
     outcome = Outcome(dialect, schema, staging, folders)
-    recorder = Recorder(dialect, schema, folders, shares, strict)
+    recorder = Journal(journal, Recorder(dialect, schema, folders, shares, strict))
     for step in in_order(paths, recorder, workers=workers):
         if strict and step.result.bad:
             raise DataError(str(step.result.bad[0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -82,6 +83,9 @@ class Outcome:
                 said = f"part {name} of the split" if name else self.sources[0].path
                 raise DataError(f"{said} has no rows. Check the source, or the shares of --split")
         self.schema = replace(self.schema, classes=self._class_names(), pixel_range=self._pixel_range())
+        if (self.staging / REJECTED).exists():
+            with (self.staging / REJECTED).open("rb") as file:
+                os.fsync(file.fileno())
         return {name: self._manifest(part) for name, part in self.parts.items()}
 
     def _manifest(self, part: _Part) -> Manifest:

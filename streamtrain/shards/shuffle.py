@@ -58,7 +58,7 @@ def shuffling(
         raise UsageError(f"--seed is 0 or more, not {seed}")
     manifests = {part: Manifest.load(part) for part in parts_of(source)}
     for manifest in manifests.values():
-        _room_rows(manifest.schema, memory_bytes)
+        room_rows(manifest.schema, memory_bytes)
 
     def run() -> Iterator[Shuffling]:
         with published(dest, overwrite=overwrite) as staging:
@@ -91,7 +91,7 @@ def _record(schema: Schema) -> np.dtype[np.void]:
     return np.dtype([("key", np.uint64), ("line", np.int64), ("label", np.int32), pixels])
 
 
-def _room_rows(schema: Schema, memory_bytes: int) -> int:
+def room_rows(schema: Schema, memory_bytes: int) -> int:
     """Rows that may be held at once, their sort keys and order included."""
     each = _record(schema).itemsize + 32
     least = _FIXED + 4 * max(GROUP_BYTES, each)
@@ -106,7 +106,7 @@ class _Shuffle:
     def __init__(self, source: Path, manifest: Manifest, folder: Path, *, seed: int, memory_bytes: int) -> None:
         self.source, self.manifest, self.folder, self.seed = source, manifest, folder, seed
         self.spill = folder / "spill"
-        room = _room_rows(manifest.schema, memory_bytes)
+        room = room_rows(manifest.schema, memory_bytes)
         # A range of the key has a binomial number of rows: six standard deviations of it are left free.
         self.buckets = -(-manifest.rows // max(1, int(room - 6 * room**0.5)))
         self.batch_rows = room

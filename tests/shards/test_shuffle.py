@@ -70,7 +70,7 @@ def test_the_order_depends_on_the_seed_and_not_on_the_memory(
 ) -> None:
     written = {}
     for name, room, seed in (("ram", 10_000, 1), ("disk", 1700, 1), ("seed", 10_000, 2)):
-        monkeypatch.setattr(module, "_room_rows", lambda *_, room=room: room)
+        monkeypatch.setattr(module, "room_rows", lambda *_, room=room: room)
         shuffle(sorted_digits, tmp_path / name, seed=seed)
         written[name] = {file.name: file.read_bytes() for file in sorted((tmp_path / name).iterdir())}
     assert written["ram"] == written["disk"]
@@ -79,7 +79,7 @@ def test_the_order_depends_on_the_seed_and_not_on_the_memory(
 
 def uniformity(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seeds: int) -> float:
     """χ² of the 24 orders of 4 rows, drawn with as many seeds; 23 is expected, 60 has a chance of 4e-5."""
-    monkeypatch.setattr(module, "_room_rows", lambda *_: 4)  # as many buckets as rows
+    monkeypatch.setattr(module, "room_rows", lambda *_: 4)  # as many buckets as rows
     monkeypatch.setattr(os, "fsync", lambda _: None)  # most of the time
     orders = dict.fromkeys(itertools.permutations(range(1, 5)), 0)
     for seed in range(seeds):
@@ -161,7 +161,7 @@ def test_a_killed_shuffle_starts_again_to_the_same_bytes(sorted_digits: Path, tm
     script = """
         import os, sys
         from streamtrain.shards import shuffle as module
-        module._room_rows = lambda *_: 1700
+        module.room_rows = lambda *_: 1700
         for number, _ in enumerate(module.shuffling(sys.argv[1], sys.argv[2])):
             if number == int(sys.argv[3]):
                 os.kill(os.getpid(), 9)

@@ -1,0 +1,158 @@
+"""What a conversion has finished, chunk by chunk, so that an interrupted one goes on where it stopped.
+
+The journal lies in the unfinished folder and goes before that is published. A record is written when its shards
+are; it begins with the digest of the rest, so that one which a power cut tore is none.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from streamtrain import __version__
+from streamtrain.block import Array
+from streamtrain.errors import DataError, UsageError
+from streamtrain.files import staging_of, write_file
+from streamtrain.ingest.careful import BadRow
+from streamtrain.ingest.chunks import Chunk, Room
+from streamtrain.ingest.opening import file_of
+from streamtrain.ingest.record import ChunkRecord, PartRecord, Recorder
+from streamtrain.shards.manifest import Shard, Totals, digest_bytes, digest_of_file
+from streamtrain.tally import ClassTally, PixelTally
+
+_FOLDER, _RECIPE = ".journal", "recipe.json"
+_ANEW = "Start anew: leave --resume out"
+
+
+def interrupted(dest: Path) -> bool:
+    """Whether a conversion to `dest` was interrupted and can go on."""
+    return (staging_of(dest) / _FOLDER / _RECIPE).exists()
+
+
+def recipe(paths: Sequence[Path], options: Mapping[str, Any]) -> dict[str, Any]:
+    """All that decides the bytes of the shards, as JSON values: sources, options by their flag, versions."""
+    files = [file_of(path) for path in paths]
+    facts = [(file.stat().st_size, file.stat().st_mtime_ns) if file else None for file in files]
+    said = {
+        "sources": {str(path): fact for path, fact in zip(paths, facts, strict=True)},
+        "options": dict(options),
+        "versions": {"streamtrain": __version__, "pyarrow": pa.__version__},
+    }
+    return dict(json.loads(json.dumps(said)))
+
+
+@dataclass(frozen=True)
+class Journal:
+    """A recorder that keeps what it made, for when the same chunk comes again and its shards are still there."""
+
+    folder: Path
+    recorder: Recorder
+
+    def __call__(self, chunk: Chunk, number: int, room: Room) -> ChunkRecord:
+        """The record of a chunk, its shards on the disk. Raises DataError where the chunk's text is another."""
+        path = self.folder / f"{number:05d}.record"
+        record = _read(path)
+        if record and record.digest != digest_bytes(chunk.data[: chunk.size].data):
+            raise DataError(f"{chunk.path} changed since its conversion was interrupted. {_ANEW}")
+        if record and all(self._is_there(name, part.shard) for name, part in record.parts.items()):
+            return record
+        record = self.recorder(chunk, number, room)
+        if not (record.bad and self.recorder.strict):
+            body = _packed(record)
+            path.write_bytes(digest_bytes(body).encode() + body)
+        return record
+
+    def _is_there(self, part: str, shard: Shard) -> bool:
+        path = self.recorder.folders[part] / shard.file
+        return path.exists() and digest_of_file(path) == shard.digest
+
+
+def begin(staging: Path, wanted: dict[str, Any], *, resume: bool) -> Path:
+    """The folder of the journal: that of an interrupted conversion, where one goes on, else a new one.
+
+    Raises UsageError or DataError, by name, for an option or a source that is not what it was.
+    """
+    folder = staging / _FOLDER
+    if resume and (folder / _RECIPE).exists():
+        _refuse_changes(json.loads((folder / _RECIPE).read_bytes()), wanted)
+        for path in [*staging.glob("*"), *staging.glob("*/*")]:
+            if path.is_file() and path.parent != folder and path.suffix != ".parquet":
+                path.unlink()  # what is written at the end
+    else:
+        shutil.rmtree(staging, ignore_errors=True)
+        folder.mkdir(parents=True)
+        write_file(folder / _RECIPE, json.dumps(wanted).encode())
+    return folder
+
+
+def _refuse_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
+    for name in before["options"] | before["versions"]:
+        one, other = ((said["options"] | said["versions"]).get(name) for said in (before, now))
+        if one != other:
+            raise UsageError(f"{name} was {one} when the conversion was interrupted, now it is {other}. {_ANEW}")
+    if [*before["sources"]] != [*now["sources"]]:
+        raise UsageError(f"the sources were {', '.join(before['sources'])[:150]}. Name the same. {_ANEW}")
+    for path, facts in before["sources"].items():
+        if facts != now["sources"][path]:
+            raise DataError(f"{path} changed since its conversion was interrupted. {_ANEW}")
+
+
+def _packed(record: ChunkRecord) -> bytes:
+    parts, arrays = {}, {"labels": record.labels, "part_of_row": record.part_of_row}
+    for number, (name, part) in enumerate(record.parts.items()):
+        sums = part.classes.sums
+        parts[name] = {"shard": asdict(part.shard), "names": part.names, "classes": sums and [*sums]}
+        arrays |= {f"{number}.{field}": getattr(part.pixels, field) for field in _PIXELS}
+        arrays[f"{number}.classes"] = np.array([*(sums or {}).values()])
+    said = {
+        "digest": record.digest,
+        "totals": asdict(record.totals),
+        "bad": [asdict(row) for row in record.bad],
+        "names": record.names,
+        "parts": parts,
+    }
+    arrays["said"] = np.frombuffer(json.dumps(said).encode(), dtype=np.uint8)
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **arrays)
+    return file.getvalue()
+
+
+_PIXELS = ("sum", "sum_of_squares", "min", "max")
+
+
+def _read(path: Path) -> ChunkRecord | None:
+    """A record, or None where there is none that is whole."""
+    data = path.read_bytes() if path.exists() else b""
+    start = len(digest_bytes(b""))
+    if data[:start] != digest_bytes(data[start:]).encode():
+        return None
+    with np.load(io.BytesIO(data[start:]), allow_pickle=False) as arrays:
+        said = json.loads(arrays["said"].tobytes())
+        parts = {
+            name: _part(part, {field: arrays[f"{number}.{field}"] for field in (*_PIXELS, "classes")})
+            for number, (name, part) in enumerate(said["parts"].items())
+        }
+        return ChunkRecord(
+            said["digest"],
+            Totals(**said["totals"]),
+            tuple(BadRow(**row) for row in said["bad"]),
+            tuple(said["names"]),
+            arrays["labels"],
+            arrays["part_of_row"],
+            parts,
+        )
+
+
+def _part(said: dict[str, Any], arrays: dict[str, Array]) -> PartRecord:
+    shard = Shard(**said["shard"] | {"label_counts": tuple(said["shard"]["label_counts"])})
+    sums, names = arrays.pop("classes"), said["classes"]
+    classes = ClassTally(None if names is None else dict(zip(names, sums, strict=True)))
+    return PartRecord(shard, tuple(said["names"]), PixelTally(**arrays), classes)
