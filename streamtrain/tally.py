@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -11,19 +12,25 @@ import numpy as np
 from streamtrain.block import Array
 
 DISORDER_BATCH = 256
+CALIBRATION_BINS = 10
 _ROWS = 256  # widened at a time
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Loss and confusion of a model over some rows; add two to get those of both.
+    """What a model got right over some rows; add two to get that of both.
 
-    loss_sum:  sum of the rows' cross-entropies in nats, float64
-    confusion: (classes, classes) int64, true class down, predicted class across
+    loss_sum:    sum of the rows' cross-entropies in nats, float64
+    confusion:   (classes, classes) int64, true class down, predicted class across
+    top3:        rows whose true class is among the three likeliest
+    calibration: (bins, 3) float64: rows, their summed confidences, and how many were right, by the probability of
+                 the predicted class in equal bins of 0..1 (a reliability diagram: Guo et al. 2017)
     """
 
     loss_sum: float
     confusion: Array
+    top3: int = 0
+    calibration: Array = field(default_factory=lambda: np.zeros((CALIBRATION_BINS, 3)))
 
     @classmethod
     def empty(cls, classes: int) -> Evaluation:
@@ -31,13 +38,34 @@ class Evaluation:
         return cls(0.0, np.zeros((classes, classes), dtype=np.int64))
 
     @classmethod
-    def of(cls, losses: Array, predicted: Array, labels: Array, *, classes: int) -> Evaluation:
-        """Of one batch: losses (rows,), predicted (rows,) and labels (rows,) class indices."""
-        cells = np.bincount(labels.astype(np.int64) * classes + predicted, minlength=classes * classes)
-        return cls(float(losses.sum(dtype=np.float64)), cells.reshape(classes, classes))
+    def of(cls, log_probs: Array, labels: Array) -> Evaluation:
+        """Of one batch: log-probabilities (rows, classes) and the true class indices (rows,)."""
+        rows, classes = log_probs.shape
+        labels = labels.astype(np.int64)
+        predicted = log_probs.argmax(axis=1)
+        true = log_probs[np.arange(rows), labels]  # (rows,)
+        likelier = (log_probs > true[:, None]).sum(axis=1)  # a tie is in favour
+        cells = np.bincount(labels * classes + predicted, minlength=classes * classes)
+        confidence = np.exp(log_probs.max(axis=1, initial=-np.inf).astype(np.float64))
+        bins = np.minimum(np.nan_to_num(confidence) * CALIBRATION_BINS, CALIBRATION_BINS - 1).astype(np.int64)
+        calibration = [
+            np.bincount(bins, weights=weights, minlength=CALIBRATION_BINS)
+            for weights in (None, confidence, predicted == labels)
+        ]
+        return cls(
+            loss_sum=-float(true.sum(dtype=np.float64)),
+            confusion=cells.reshape(classes, classes),
+            top3=int(np.count_nonzero(likelier < 3)),
+            calibration=np.stack(calibration, axis=1).astype(np.float64),
+        )
 
     def __add__(self, other: Evaluation) -> Evaluation:
-        return Evaluation(self.loss_sum + other.loss_sum, self.confusion + other.confusion)
+        return Evaluation(
+            self.loss_sum + other.loss_sum,
+            self.confusion + other.confusion,
+            self.top3 + other.top3,
+            self.calibration + other.calibration,
+        )
 
     @property
     def rows(self) -> int:
@@ -53,6 +81,30 @@ class Evaluation:
     def accuracy(self) -> float:
         """Share of rows predicted right; NaN of no rows."""
         return int(np.trace(self.confusion)) / self.rows if self.rows else float("nan")
+
+    @property
+    def top3_accuracy(self) -> float:
+        """Share of rows whose true class is among the three likeliest; NaN of no rows."""
+        return self.top3 / self.rows if self.rows else float("nan")
+
+    @property
+    def calibration_error(self) -> float:
+        """Expected calibration error (Naeini, Cooper and Hauskrecht 2015); NaN of no rows.
+
+        The mean over rows of |share of right rows − mean confidence| in the row's bin.
+        """
+        _, confidences, right = self.calibration.T
+        return float(np.abs(right - confidences).sum()) / self.rows if self.rows else float("nan")
+
+    def reliability(self) -> list[dict[str, float]]:
+        """The bins of `calibration`, each with its edges."""
+        edges = np.linspace(0, 1, CALIBRATION_BINS + 1).round(6).tolist()
+        return [
+            {"from": low, "to": high, "rows": int(rows), "confidence_sum": confidence, "correct": int(right)}
+            for (low, high), (rows, confidence, right) in zip(
+                itertools.pairwise(edges), self.calibration.tolist(), strict=True
+            )
+        ]
 
     def per_class(self, names: tuple[str, ...]) -> dict[str, dict[str, float]]:
         """Precision, recall, F1 and support of each class; a ratio of nothing is 0, as in scikit-learn."""

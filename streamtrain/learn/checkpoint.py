@@ -39,7 +39,7 @@ class Checkpoint:
         metadata = {
             "recipe": json.dumps(dict(self.recipe)),
             "schema": json.dumps(self.schema.to_json()),
-            "progress": json.dumps(self.progress),
+            "progress": json.dumps(self.progress._asdict()),
             "manifest_digest": self.manifest_digest,
             "weights_sha256": weights_sha256(state),
         }
@@ -64,12 +64,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         model = MLP.from_state_dict(state)
         if (model.features, model.classes) != (schema.features, len(schema.classes)):
             raise ValueError("its layers do not fit its schema")
-        cursor, *partial = json.loads(metadata["progress"])
+        progress = json.loads(metadata["progress"])
         return Checkpoint(
             model=model,
             schema=schema,
             recipe=json.loads(metadata["recipe"]),
-            progress=Progress(Cursor(*cursor), *partial),
+            progress=Progress(**progress | {"cursor": Cursor(*progress["cursor"])}),
             manifest_digest=metadata["manifest_digest"],
         )
     except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from streamtrain.errors import DataError, RunError, UsageError
-from streamtrain.learn.evaluate import evaluating, one_thread
-from streamtrain.learn.functional import cross_entropy_gradient
-from streamtrain.learn.mlp import MLP
-from streamtrain.learn.sgd import sgd_step
+from streamtrain.learn.evaluate import evaluating
+from streamtrain.learn.mlp import MLP, Gradients
+from streamtrain.learn.sgd import SGD, rest
+from streamtrain.learn.step import Step
+from streamtrain.learn.team import Team, team
 from streamtrain.stream.order import Cursor
 from streamtrain.stream.pipeline import Epoch
 from streamtrain.stream.pipeline import epochs as stream_epochs
@@ -24,30 +25,36 @@ class Progress(NamedTuple):
     """Where training stands between two steps; with the weights, all that a resume needs.
 
     cursor: the epoch and its rows that were trained; loss_sum: over those rows, each as it was trained, in nats
-    seconds: that they took
+    correct: how many of them were right then; seconds: that they took
     """
 
     cursor: Cursor
-    loss_sum: float
-    seconds: float
+    loss_sum: float = 0.0
+    correct: int = 0
+    seconds: float = 0.0
 
     @classmethod
     def at(cls, epoch: int) -> Progress:
         """The start of an epoch, counted from 1."""
-        return cls(Cursor(epoch, 0), 0.0, 0.0)
+        return cls(Cursor(epoch, 0))
 
     @property
     def loss(self) -> float:
         """Mean loss a row of the epoch so far, in nats; NaN before the first."""
         return self.loss_sum / self.cursor.rows if self.cursor.rows else math.nan
 
+    @property
+    def accuracy(self) -> float:
+        """Share of the rows of the epoch so far that were right; NaN before the first."""
+        return self.correct / self.cursor.rows if self.cursor.rows else math.nan
+
 
 @dataclass(frozen=True)
 class EpochReport:
     """What one epoch did; losses in nats a row, times in seconds of the training pass and of the evaluation.
 
-    train_loss: mean over the rows as they were trained; the other figures are over the whole sets after it, None
-    for a set that was not evaluated.
+    train_loss and progressive_accuracy: over the rows as they were trained, each scored before it was learned;
+    the other losses and accuracies are over the whole sets after it, None for a set that was not evaluated.
     label_disorder: D of the order that was trained, see `tally.DisorderTally`; effective_batch_size: of its
     batches, in rows; both None where the epoch has no whole batch of D or the data one class
     wait_share: of the training pass's seconds, the share that the model waited for minibatches
@@ -55,6 +62,7 @@ class EpochReport:
 
     epoch: int
     train_loss: float
+    progressive_accuracy: float
     train_accuracy: float | None
     test_loss: float | None
     test_accuracy: float | None
@@ -87,20 +95,30 @@ def training(
     epochs: int = 20,
     batch_size: int = 256,
     lr: float = 0.05,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
     seed: int = 0,
     window_rows: int | None = None,
     eval_train: bool = True,
     start: Progress | None = None,
+    velocity: Gradients | None = None,
 ) -> Iterator[Progress | EpochReport]:
     """Train `model` in place by SGD; yield Progress after every step and a report at the end of each epoch.
 
     test, val: read with the meaning of the training data; window_rows: rows shuffled together, by default all
-    start: go on from there, `model` being as it was then; by default from epoch 1
+    start: go on from there, `model` and `velocity` being as they were then; by default from epoch 1 and from rest
+    velocity: moved in place, where there is momentum; see `sgd_step`
+    Products are shared out among `torch.get_num_threads()` threads, whose number changes nothing but time.
     Raises UsageError or DataError at the call for sizes out of range and for sets that do not fit each other;
     RunError before a loss that is not finite reaches the weights.
     """
     if min(epochs, batch_size) < 1 or not (lr > 0 and math.isfinite(lr)) or seed < 0:
         raise UsageError(f"epochs, batch size and lr are positive, not {epochs}, {batch_size} and {lr:g}")
+    if not 0 <= momentum < 1 or not 0 <= lr * weight_decay < 1:
+        raise UsageError(
+            f"momentum is 0 or more and below 1, and so is lr · weight decay, not {momentum:g} and "
+            f"{lr:g} · {weight_decay:g}"
+        )
     if (train.schema.features, len(train.schema.classes)) != (model.features, model.classes):
         raise DataError(
             f"{train.folder} has {train.schema.features} pixels and {len(train.schema.classes)} classes, "
@@ -108,22 +126,28 @@ def training(
         )
     order = {"batch_size": batch_size, "seed": seed, "window_rows": window_rows or train.rows}
     test, val = (data and data.like(train.schema) for data in (test, val))
+    sgd = SGD(lr, momentum, weight_decay)
 
     def reports() -> Iterator[Progress | EpochReport]:
         progress = start or Progress.at(1)
-        with contextlib.closing(
-            stream_epochs(train, start=progress.cursor, last=epochs, reuse=True, **order)
-        ) as stream:
+        with (
+            team() as crew,
+            contextlib.closing(
+                stream_epochs(train, start=progress.cursor, last=epochs, reuse=True, **order)
+            ) as stream,
+        ):
+            step = Step(model, batch_size, crew, sgd, velocity or rest(model))
             for epoch in stream:
                 before = progress.seconds
-                trained = yield from _steps(model, train, epoch, progress, lr=lr)
+                trained = yield from _steps(step, train, epoch, progress)
                 began = time.perf_counter()
-                _, train_accuracy = yield from _figures(model, train if eval_train else None, trained)
-                test_loss, test_accuracy = yield from _figures(model, test, trained)
-                val_loss, val_accuracy = yield from _figures(model, val, trained)
+                _, train_accuracy = yield from _figures(model, train if eval_train else None, trained, crew)
+                test_loss, test_accuracy = yield from _figures(model, test, trained, crew)
+                val_loss, val_accuracy = yield from _figures(model, val, trained, crew)
                 yield EpochReport(
                     epoch=epoch.number,
                     train_loss=trained.loss,
+                    progressive_accuracy=trained.accuracy,
                     train_accuracy=train_accuracy,
                     test_loss=test_loss,
                     test_accuracy=test_accuracy,
@@ -142,36 +166,38 @@ def training(
 
 
 def _steps(
-    model: MLP, train: Shards, minibatches: Epoch, progress: Progress, *, lr: float
+    step: Step, train: Shards, minibatches: Epoch, progress: Progress
 ) -> Generator[Progress, None, Progress]:
     """Take a step for each minibatch that is left of the epoch; returns the progress at its end."""
-    (epoch, rows), loss_sum, seconds = progress
+    (epoch, rows), loss_sum, correct, seconds = progress
     began = time.perf_counter() - seconds
-    with one_thread():
-        for x, y in minibatches:
-            logits, inputs = model.forward(x)
-            losses, dlogits = cross_entropy_gradient(logits, y)
-            batch_loss = float(losses.double().sum())
-            if not math.isfinite(batch_loss):
-                raise RunError(
-                    f"epoch {epoch}, row {rows + 1}: the loss is {batch_loss} at lr {lr:g}. The weights are "
-                    f"as before it; train anew with a smaller step: --lr {lr / 10:g}"
-                )
-            sgd_step(model, model.backward(inputs, dlogits), lr=lr)
-            rows, loss_sum = rows + len(y), loss_sum + batch_loss
-            progress = Progress(Cursor(epoch, rows), loss_sum, time.perf_counter() - began)
-            yield progress
+    for x, y in minibatches:
+        batch_loss, batch_correct = step.score(x, y)
+        if not math.isfinite(batch_loss):
+            raise RunError(
+                f"epoch {epoch}, row {rows + 1}: the loss is {batch_loss} at lr {step.sgd.lr:g}. The weights are "
+                f"as before it; train anew with a smaller step: --lr {step.sgd.lr / 10:g}"
+            )
+        step.learn()
+        rows, loss_sum, correct = rows + len(y), loss_sum + batch_loss, correct + batch_correct
+        progress = Progress(Cursor(epoch, rows), loss_sum, correct, time.perf_counter() - began)
+        yield progress
     if rows != train.rows:
         raise RunError(f"epoch {epoch} saw {rows} rows, the manifest of {train.folder} has {train.rows}")
     return progress
 
 
 def _figures(
-    model: MLP, data: Shards | None, progress: Progress
+    model: MLP, data: Shards | None, progress: Progress, crew: Team
 ) -> Generator[Progress, None, tuple[float | None, float | None]]:
     """Loss and accuracy over a whole set, None of none; the progress stays where it is meanwhile."""
     figures: tuple[float | None, float | None] = (None, None)
-    for total in evaluating(model, data) if data else ():
+    for total in evaluating(model, data, crew) if data else ():
         figures = total.loss, total.accuracy
         yield progress
+    if data and not math.isfinite(total.loss):
+        raise RunError(
+            f"after epoch {progress.cursor.epoch} the loss over {data.folder} is {total.loss}. The checkpoint before "
+            "is kept; train anew with a smaller step: --lr"
+        )
     return figures

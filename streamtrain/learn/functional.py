@@ -33,6 +33,24 @@ def sigmoid_deriv(a: Tensor) -> Tensor:
     return a * (1 - a)
 
 
+def tanh_deriv(a: Tensor) -> Tensor:
+    """dtanh/dz = 1 − a², elementwise, of the activation a = tanh(z).
+
+    >>> tanh_deriv(torch.tensor([0.5]))
+    tensor([0.7500])
+    """
+    return 1 - a * a
+
+
+def relu_deriv(a: Tensor) -> Tensor:
+    """dmax(z, 0)/dz = 1 where a > 0, else 0, elementwise, of the activation a = max(z, 0).
+
+    >>> relu_deriv(torch.tensor([0.0, 2.0]))
+    tensor([0., 1.])
+    """
+    return (a > 0).to(a.dtype)
+
+
 def logsumexp(logits: Tensor, dim: int = 1) -> Tensor:
     """log Σ_k e^logits_k along `dim`, that dimension gone; the maximum is taken out so that nothing overflows.
 

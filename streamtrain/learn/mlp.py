@@ -1,38 +1,55 @@
-"""The network: linear layers with a sigmoid between them, forward and backward by hand.
+"""The network: linear layers with an activation between them, forward and backward by hand.
 
-Layer i computes z = a W^T + b, with W (out, in) as in torch.nn.Linear; all but the last go on with σ(z). With dz
-the gradient by z, the chain rule gives dW = dz^T a, db = Σ_rows dz and da = dz W, and through the sigmoid
-dz = da · a (1 − a) of the activation that it made.
+Layer i computes z = a W^T + b, with W (out, in) as in torch.nn.Linear; all but the last go on with σ(z), where σ
+is the sigmoid, tanh or max(z, 0). With dz the gradient by z, the chain rule gives dW = dz^T a, db = Σ_rows dz and
+da = dz W, and through the activation dz = da · σ'(z), which is computed from a = σ(z): a (1 − a) for the sigmoid.
+
+This is the plain version, an expression a formula. Training takes the steps of `step.py`, which are held to it.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from streamtrain.learn.functional import sigmoid_deriv
+from streamtrain.learn.functional import relu_deriv, sigmoid_deriv, tanh_deriv
 
 Gradients = list[tuple[Tensor, Tensor]]
+
+# Each as what makes a of z in place, and what makes da/dz of a.
+ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "sigmoid": (torch.sigmoid_, sigmoid_deriv),
+    "tanh": (torch.tanh_, tanh_deriv),
+    "relu": (torch.relu_, relu_deriv),
+}
 
 
 class MLP:
     """Weights and biases of a multilayer perceptron that maps pixels to logits.
 
     weights: a layer's (out, in); biases: a layer's (out,)
+    activation: sigmoid, tanh or relu, after every layer but the last
     They start as randn(in, out) · sqrt(2 / (in + out)), transposed, layer by layer from one generator seeded with
     `seed` (Glorot and Bengio 2010, eq. 12), and zero.
     """
 
     def __init__(
-        self, features: int = 784, hidden: Sequence[int] = (100,), classes: int = 10, *, seed: int = 0
+        self,
+        features: int = 784,
+        hidden: Sequence[int] = (100,),
+        classes: int = 10,
+        *,
+        seed: int = 0,
+        activation: str = "sigmoid",
     ) -> None:
         sizes = [features, *hidden, classes]
         if min(sizes) < 1:
             raise ValueError(f"every layer has at least one unit, not {sizes}")
+        self.activation = _known(activation)
         generator = torch.Generator().manual_seed(seed)
         self.weights: list[Tensor] = []
         self.biases: list[Tensor] = []
@@ -59,12 +76,13 @@ class MLP:
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Logits (rows, classes) of x (rows, features), and each layer's input, which `backward` needs."""
         inputs = []
+        activate, _ = ACTIVATIONS[self.activation]
         last = len(self.weights) - 1
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             inputs.append(x)  # (rows, in)
             x = torch.addmm(bias, x, weight.T)  # (rows, out)
             if layer < last:
-                x = x.sigmoid_()
+                x = activate(x)
         return x, inputs
 
     def backward(self, inputs: Sequence[Tensor], dlogits: Tensor) -> Gradients:
@@ -73,12 +91,13 @@ class MLP:
         inputs: as `forward` returned them; dlogits: (rows, classes)
         """
         gradients: Gradients = []
+        _, derivative = ACTIVATIONS[self.activation]
         dz = dlogits  # (rows, out)
         for layer in reversed(range(len(self.weights))):
             a = inputs[layer]  # (rows, in)
             gradients.append((dz.T @ a, dz.sum(0)))
             if layer:
-                dz = (dz @ self.weights[layer]).mul_(sigmoid_deriv(a))  # (rows, in)
+                dz = (dz @ self.weights[layer]).mul_(derivative(a))  # (rows, in)
         return gradients[::-1]
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -89,13 +108,14 @@ class MLP:
         return state
 
     @classmethod
-    def from_state_dict(cls, state: Mapping[str, Tensor]) -> MLP:
+    def from_state_dict(cls, state: Mapping[str, Tensor], *, activation: str = "sigmoid") -> MLP:
         """The network whose `state_dict` this is; raises ValueError where it is none."""
         layers = len(state) // 2
         names = {f"{2 * layer}.{kind}" for layer in range(layers) for kind in ("weight", "bias")}
         if not layers or set(state) != names:
             raise ValueError(f"these tensors are no MLP: {', '.join(sorted(state))[:80]}")
         model = cls.__new__(cls)
+        model.activation = _known(activation)
         model.weights = [state[f"{2 * layer}.weight"] for layer in range(layers)]
         model.biases = [state[f"{2 * layer}.bias"] for layer in range(layers)]
         width, dtype = None, model.biases[0].dtype
@@ -113,4 +133,11 @@ class MLP:
 
     def to(self, dtype: torch.dtype) -> MLP:
         """A copy with its tensors cast, as float64 for a check of the gradients."""
-        return MLP.from_state_dict({name: t.to(dtype, copy=True) for name, t in self.state_dict().items()})
+        copies = {name: tensor.to(dtype, copy=True) for name, tensor in self.state_dict().items()}
+        return MLP.from_state_dict(copies, activation=self.activation)
+
+
+def _known(activation: str) -> str:
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"an activation is one of {', '.join(ACTIVATIONS)}, not {activation!r}")
+    return activation

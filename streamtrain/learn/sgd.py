@@ -1,12 +1,42 @@
-"""Stochastic gradient descent."""
+"""Stochastic gradient descent, as torch.optim.SGD has it."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
 
 from streamtrain.learn.mlp import MLP, Gradients
 
 
-def sgd_step(model: MLP, gradients: Gradients, *, lr: float) -> None:
-    """Move every parameter against its gradient, in place: p ← p − lr · dp."""
-    for weight, bias, (dweight, dbias) in zip(model.weights, model.biases, gradients, strict=True):
-        weight.add_(dweight, alpha=-lr)
-        bias.add_(dbias, alpha=-lr)
+class SGD(NamedTuple):
+    """The settings of the descent; see `sgd_step` for what they do."""
+
+    lr: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+
+def sgd_step(
+    model: MLP,
+    gradients: Gradients,
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    velocity: Gradients | None = None,
+) -> None:
+    """Move every parameter in place: v ← momentum · v + dp + weight_decay · p, then p ← p − lr · v.
+
+    velocity: the v of each parameter, moved in place too; zero before the first step, and where it is not given
+    """
+    velocity = velocity or rest(model)
+    for weight, bias, dp, v in zip(model.weights, model.biases, gradients, velocity, strict=True):
+        for parameter, gradient, speed in zip((weight, bias), dp, v, strict=True):
+            speed.mul_(momentum).add_(gradient).add_(parameter, alpha=weight_decay)
+            parameter.add_(speed, alpha=-lr)
+
+
+def rest(model: MLP) -> Gradients:
+    """The velocity before the first step: zeros in the shapes of the parameters."""
+    return [(torch.zeros_like(w), torch.zeros_like(b)) for w, b in zip(model.weights, model.biases, strict=True)]

@@ -25,7 +25,7 @@ SCHEMA = Schema((2, 3), "uint8", (0, 16), ("no", "yes"))
 
 def checkpoint() -> Checkpoint:
     model = MLP(6, (4,), 2, seed=7)
-    return Checkpoint(model, SCHEMA, {"lr": 0.1}, Progress(Cursor(3, 512), 0.1 + 0.2, 1.5), "xxh3_128:0")
+    return Checkpoint(model, SCHEMA, {"lr": 0.1}, Progress(Cursor(3, 512), 0.1 + 0.2, 400, 1.5), "xxh3_128:0")
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
