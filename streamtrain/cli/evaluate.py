@@ -20,7 +20,7 @@ def command(run: str, data: str, workers: int, as_json: bool, quiet: bool, debug
     Example: streamtrain evaluate runs/first shards/test
     """
     from streamtrain.cli.data import open_data
-    from streamtrain.cli.tables import confusion_table, summary
+    from streamtrain.cli.tables import confusion_table, reliability_table, summary
     from streamtrain.learn.checkpoint import load
     from streamtrain.learn.evaluate import evaluate
 
@@ -35,7 +35,13 @@ def command(run: str, data: str, workers: int, as_json: bool, quiet: bool, debug
             "accuracy": evaluation.accuracy,
             "confusion": evaluation.confusion.tolist(),
             "per_class": evaluation.per_class(names),
+            "top3_accuracy": evaluation.top3_accuracy,
+            "calibration": {
+                "expected_error": evaluation.calibration_error,
+                "bins": evaluation.reliability(),
+            },
         }
         click.echo(json.dumps(result))
     else:
-        click.echo(f"{summary(evaluation)}\n\n{confusion_table(evaluation, names)}")
+        tables = confusion_table(evaluation, names), reliability_table(evaluation)
+        click.echo("\n\n".join([summary(evaluation), *tables]))

@@ -6,25 +6,39 @@ from streamtrain.tally import Evaluation
 
 
 def summary(evaluation: Evaluation) -> str:
-    """Rows, loss and accuracy in a line."""
-    return f"{evaluation.rows:,} rows: loss {evaluation.loss:.4f}, accuracy {evaluation.accuracy:.4f}"
+    """Rows, loss, accuracy and top-3 accuracy in a line."""
+    figures = (
+        f"loss {evaluation.loss:.4f}, accuracy {evaluation.accuracy:.4f}, top-3 {evaluation.top3_accuracy:.4f}"
+    )
+    return f"{evaluation.rows:,} rows: {figures}"
 
 
 def confusion_table(evaluation: Evaluation, names: tuple[str, ...]) -> str:
-    """The confusion matrix, true class down, predicted class across, with each class's recall.
+    """The confusion matrix, true class down, predicted class across, with each class's precision, recall and F1.
 
     >>> import numpy as np
     >>> print(confusion_table(Evaluation(0.0, np.array([[8, 0], [1, 9]])), ("a", "b")))
-    true   a  b  recall
-       a   8  ·   1.000
-       b   1  9   0.900
+    true   a  b  precision  recall     f1
+       a   8  ·      0.889   1.000  0.941
+       b   1  9      1.000   0.900  0.947
     """
     cells = [[f"{count:,}" if count else "·" for count in row] for row in evaluation.confusion.tolist()]
     wide = max(len(text) for text in (*names, *(cell for row in cells for cell in row))) + 1
     left = max(len(name) for name in (*names, "true"))
-    recalls = evaluation.per_class(names)
-    lines = [f"{'true':{left}} " + "".join(f"{name:>{wide + 1}}" for name in names) + "  recall"]
+    ratios = evaluation.per_class(names)
+    lines = [f"{'true':{left}} " + "".join(f"{name:>{wide + 1}}" for name in names) + "  precision  recall     f1"]
     for name, row in zip(names, cells, strict=True):
         counts = "".join(f"{cell:>{wide + 1}}" for cell in row)
-        lines.append(f"{name:>{left}} {counts}  {recalls[name]['recall']:6.3f}")
+        of = ratios[name]
+        lines.append(f"{name:>{left}} {counts}  {of['precision']:9.3f}  {of['recall']:6.3f}  {of['f1']:5.3f}")
     return "\n".join(lines)
+
+
+def reliability_table(evaluation: Evaluation) -> str:
+    """How often the model was right when it was so sure, in bins of its confidence; empty ones are left out."""
+    lines = ["confidence      rows  accuracy  mean confidence"]
+    for of in evaluation.reliability():
+        if rows := of["rows"]:
+            accuracy, sure = of["correct"] / rows, of["confidence_sum"] / rows
+            lines.append(f"{of['from']:.1f} to {of['to']:.1f}{rows:>10,}  {accuracy:8.4f}  {sure:15.4f}")
+    return "\n".join([*lines, f"expected calibration error {evaluation.calibration_error:.4f}"])

@@ -14,6 +14,7 @@ import click
 
 from streamtrain.cli import Command, say
 from streamtrain.cli.live import Live, eta
+from streamtrain.cli.options import every, layers, size
 from streamtrain.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -22,34 +23,10 @@ if TYPE_CHECKING:
     from streamtrain.learn.run import Run
     from streamtrain.stream.store import Shards
 
-_RECIPE = ("epochs", "batch_size", "lr", "hidden", "seed", "memory", "eval_train")
-
-
-def size(text: Any) -> int:
-    """Bytes, written as 256MB, 1.5GB or 800000."""
-    number = str(text).upper().removesuffix("B")
-    factor = {"K": 10**3, "M": 10**6, "G": 10**9}.get(number[-1:], 1)
-    try:
-        return int(float(number.rstrip("KMG")) * factor)
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not a size such as 256MB") from None
-
-
-def layers(text: Any) -> list[int]:
-    """Units of the hidden layers, written as 100 or 256,128."""
-    units = [int(part) for part in str(text).split(",") if part.strip().isdecimal()]
-    if len(units) != str(text).count(",") + 1 or min(units) < 1:
-        raise click.BadParameter(f"{text!r} is not units a layer such as 100 or 256,128")
-    return units
-
-
-def every(text: Any) -> tuple[int, str]:
-    """A count and its unit, written as 60s or 500steps."""
-    for unit in ("steps", "s"):
-        count = str(text).removesuffix(unit)
-        if str(text).endswith(unit) and count.isdecimal() and int(count):
-            return int(count), unit
-    raise click.BadParameter(f"{text!r} is neither seconds such as 60s nor steps such as 500steps")
+_RECIPE = (
+    *("epochs", "batch_size", "lr", "momentum", "weight_decay", "hidden", "activation", "seed", "memory"),
+    "eval_train",
+)
 
 
 @click.command("train", cls=Command)
@@ -61,6 +38,10 @@ def every(text: Any) -> tuple[int, str]:
 @click.option("--epochs", type=click.IntRange(1), default=20, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Rows a step.")
 @click.option("--lr", type=float, default=0.05, show_default=True, help="Learning rate.")
+@click.option("--momentum", type=float, default=0.0, show_default=True, help="Of the last steps' direction, kept.")
+@click.option(
+    "--weight-decay", type=float, default=0.0, show_default=True, help="Of each parameter, as a gradient."
+)
 @click.option(
     "--hidden",
     type=layers,
@@ -68,6 +49,13 @@ def every(text: Any) -> tuple[int, str]:
     default="100",
     show_default=True,
     help="Units of the hidden layers.",
+)
+@click.option(
+    "--activation",
+    type=click.Choice(["sigmoid", "tanh", "relu"]),
+    default="sigmoid",
+    show_default=True,
+    help="After every layer but the last.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights and order.")
 @click.option(
@@ -83,18 +71,26 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, **op
 
     Example: streamtrain train shards/train --test shards/test --out runs/first
     """
-    if options["resume"]:
-        run, model, start, sets = _resumed(ctx, quiet=quiet, **options)
-    else:
-        run, model, start, sets = _begun(quiet=quiet, **options)
-    return _train(run, model, start, sets, interval=options["checkpoint_every"], as_json=as_json, quiet=quiet)
+    from streamtrain.files import exclusive
+
+    folder = Path(options["resume"] or options["out"] or "")
+    if not options["resume"] and not (options["data"] and options["out"]):
+        raise UsageError("train needs DATA and --out RUN: streamtrain train shards/train --out runs/first")
+    if options["resume"] and not folder.is_dir():
+        raise RunError(
+            f"{folder}: there is no such run to go on with. Begin one: streamtrain train DATA --out RUN"
+        )
+    busy = f"{folder} is being trained by another process. Wait for it, or choose another name"
+    with exclusive(folder.with_name(f".{folder.name}.lock"), busy=busy):
+        begun = _resumed(ctx, quiet=quiet, **options) if options["resume"] else _begun(quiet=quiet, **options)
+        return _train(*begun, interval=options["checkpoint_every"], as_json=as_json, quiet=quiet)
 
 
 _Sets = tuple["Shards", "Shards | None", "Shards | None"]
 
 
 def _begun(
-    *, data: str | None, out: str | None, overwrite: bool, workers: int, quiet: bool, **options: Any
+    *, data: str, out: str, overwrite: bool, workers: int, quiet: bool, **options: Any
 ) -> tuple[Run, MLP, Progress, _Sets]:
     """A new run, its folder made."""
     from streamtrain.files import refuse_existing
@@ -102,18 +98,17 @@ def _begun(
     from streamtrain.learn.mlp import MLP
     from streamtrain.learn.run import Run
 
-    if not data or not out:
-        raise UsageError("train needs DATA and --out RUN: streamtrain train shards/train --out runs/first")
     refuse_existing(Path(out), overwrite=overwrite)
     names = {"data": data, "test": options["test"], "val": options["val"]}
     train, test, val = sets = _open_sets(names, workers=workers, quiet=quiet)
-    hidden, batch_size, seed = options["hidden"], options["batch_size"], options["seed"]
+    hidden, batch_size = options["hidden"], options["batch_size"]
     for other in (test, val):
         if other:
             other.like(train.schema)
     if not train.schema.classes:
         raise RunError(f"{data} has no labels to learn. Convert it again with --label")
-    model = MLP(train.schema.features, hidden, len(train.schema.classes), seed=seed)
+    kind = {"seed": options["seed"], "activation": options["activation"]}
+    model = MLP(train.schema.features, hidden, len(train.schema.classes), **kind)
     parameters = sum(tensor.numel() for tensor in model.state_dict().values())
     sizes = {"batch_size": batch_size, "parameters": parameters, "units": sum(hidden) + model.classes}
     plan = train.plan(options["memory"], **sizes)
@@ -121,10 +116,8 @@ def _begun(
     say(f"{train.rows:,} rows, shuffled in a window of {said}; at most {plan.predicted_peak_bytes / 1e6:.0f} MB")
     recipe = {
         **{name: path and str(Path(path).absolute()) for name, path in names.items()},
-        **{
-            name: options[name]
-            for name in ("epochs", "batch_size", "lr", "hidden", "seed", "memory", "eval_train")
-        },
+        **{f"{name}_digest": data.manifest.digest for name, data in (("test", test), ("val", val)) if data},
+        **{name: options[name] for name in _RECIPE},
         "window_rows": plan.window_rows,
     }
     run = Run.create(Path(out), model, train, recipe, overwrite=overwrite)
@@ -150,14 +143,19 @@ def _resumed(
                 f"{resume} goes on with {option} {run.recipe.get(name, 'as it was')}, not {options[name]}. "
                 f"Leave {option} out, or begin a new run: --out"
             )
-    if "epochs" in given:
-        run.set_epochs(options["epochs"])
     sets = _open_sets(run.recipe, workers=workers, quiet=quiet)
-    if sets[0].manifest.digest != run.manifest_digest:
-        raise RunError(
-            f"{run.recipe['data']} is not the data that {resume} was begun with: its manifest changed. Bring that "
-            "data back, or begin a new run: --out"
-        )
+    digests = (run.manifest_digest, run.recipe.get("test_digest"), run.recipe.get("val_digest"))
+    for name, data, digest in zip(("data", "test", "val"), sets, digests, strict=True):
+        if data and data.manifest.digest != digest:
+            raise RunError(
+                f"{run.recipe[name]} is not the {name} that {resume} was begun with: its manifest changed. Bring "
+                "that back, or begin a new run: --out"
+            )
+    if "epochs" in given:
+        reached = start.cursor.epoch - (start.cursor.rows == 0)
+        if options["epochs"] < reached:
+            raise UsageError(f"{resume} is in epoch {reached} already; --epochs can be raised, not taken back")
+        run.set_epochs(options["epochs"])
     return run, model, start, sets
 
 
@@ -184,12 +182,12 @@ def _train(
     from streamtrain.learn.fit import EpochReport, training
 
     train, test, val = sets
-    names = ("epochs", "batch_size", "lr", "seed", "window_rows", "eval_train")
+    names = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "seed", "window_rows", "eval_train")
     options = {name: run.recipe[name] for name in names}
     stopped = _on_signals()
     saved_at, unsaved_steps = time.monotonic(), 0
     with Live(quiet=quiet) as live:
-        for step in training(model, train, test=test, val=val, start=start, **options):
+        for step in training(model, train, test=test, val=val, start=start, velocity=run.velocity, **options):
             if isinstance(step, EpochReport):
                 live.clear()
                 line = run.record(step, model)
@@ -238,7 +236,7 @@ def _status(progress: Progress, rows: int, epochs: int) -> str:
     pace = done / progress.seconds if progress.seconds else 0.0
     share = (epoch - 1 + done / rows) / epochs
     left = eta(share, share * epochs * rows / pace) if pace else ""
-    figures = f"loss {progress.loss:.4f}  {pace:,.0f} rows a second"
+    figures = f"loss {progress.loss:.4f}  accuracy {progress.accuracy:.4f}  {pace:,.0f} rows a second"
     return f"epoch {epoch} of {epochs}  {done / rows:4.0%}  {figures}  {left}"
 
 

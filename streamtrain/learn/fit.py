@@ -136,7 +136,7 @@ def training(
                 stream_epochs(train, start=progress.cursor, last=epochs, reuse=True, **order)
             ) as stream,
         ):
-            step = Step(model, batch_size, crew, sgd, velocity or rest(model))
+            step = Step(model, batch_size, crew, sgd, velocity or (rest(model) if momentum else []))
             for epoch in stream:
                 before = progress.seconds
                 trained = yield from _steps(step, train, epoch, progress)
@@ -195,9 +195,9 @@ def _figures(
     for total in evaluating(model, data, crew) if data else ():
         figures = total.loss, total.accuracy
         yield progress
-    if data and not math.isfinite(total.loss):
+    if data and not math.isfinite(figures[0] or 0.0):
         raise RunError(
-            f"after epoch {progress.cursor.epoch} the loss over {data.folder} is {total.loss}. The checkpoint before "
-            "is kept; train anew with a smaller step: --lr"
+            f"after epoch {progress.cursor.epoch} the loss over {data.folder} is {figures[0]}. The last "
+            "checkpoint is from before; train anew with a smaller step: --lr"
         )
     return figures

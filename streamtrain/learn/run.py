@@ -7,9 +7,10 @@ computes that epoch's evaluation again, and writes its line again, the same.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from streamtrain.errors import RunError
 from streamtrain.files import publish_folder, refuse_existing, write_file
 from streamtrain.learn.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, load_checkpoint
 from streamtrain.learn.fit import EpochReport, Progress
-from streamtrain.learn.mlp import MLP
+from streamtrain.learn.mlp import MLP, Gradients
+from streamtrain.learn.sgd import rest
 from streamtrain.process import peak_rss_mb
 from streamtrain.schema import Schema
 from streamtrain.stream.store import Shards
@@ -30,12 +32,14 @@ class Run:
     """The folder of a run, written as training goes.
 
     recipe: every setting that decides the weights; manifest_digest: of the training data
+    velocity: of the parameters where there is momentum, which training moves in place; else empty
     """
 
     folder: Path
     recipe: Mapping[str, Any]
     schema: Schema
     manifest_digest: str
+    velocity: Gradients = field(default_factory=list)
 
     @classmethod
     def create(
@@ -49,18 +53,24 @@ class Run:
         staging = folder.with_name(f".{folder.name}.unfinished")
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
-        write_file(staging / RECIPE, json.dumps(dict(recipe), indent=1).encode() + b"\n")
-        run = cls(staging, recipe, train.schema, train.manifest.digest)
-        run._checkpoint(model, Progress.at(1)).save(staging / LAST)
-        publish_folder(staging, folder)
-        run.folder = folder
+        run = cls(
+            folder, recipe, train.schema, train.manifest.digest, rest(model) if recipe.get("momentum") else []
+        )
+        try:
+            write_file(staging / RECIPE, json.dumps(dict(recipe), indent=1).encode() + b"\n")
+            run._checkpoint(model, Progress.at(1)).save(staging / LAST)
+            publish_folder(staging, folder)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
         return run
 
     @classmethod
     def resume(cls, folder: Path) -> tuple[Run, MLP, Progress, str | None]:
         """A run as its last checkpoint left it, the model, the place to go on from, and a warning or None.
 
-        Where the last checkpoint is damaged the one before it serves. Later lines of the metrics are dropped.
+        Where the last checkpoint is damaged the one before it serves. Later lines of the metrics are dropped, and
+        so is what a kill left half-written.
         Raises RunError where neither can be used.
         """
         warning = None
@@ -72,7 +82,9 @@ class Run:
             last = load_checkpoint(folder / PREVIOUS)
             _link(folder / PREVIOUS, folder / LAST)
             warning = f"{error} Going on from {PREVIOUS}, epoch {last.progress.cursor.epoch}"
-        run = cls(folder, last.recipe, last.schema, last.manifest_digest)
+        run = cls(folder, last.recipe, last.schema, last.manifest_digest, last.velocity)
+        for beside in (*folder.glob(".*.tmp"), *folder.glob(".*.link")):
+            beside.unlink(missing_ok=True)
         kept = [line for line in run.metrics() if line["epoch"] < last.progress.cursor.epoch]
         write_file(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept).encode())
         return run, last.model, last.progress, warning
@@ -100,14 +112,16 @@ class Run:
         before = [_judged(earlier) for earlier in self.metrics()]
         judged = _judged(line)
         if judged is not None and all(other is None or judged > other for other in before):
-            self._checkpoint(model, done).save(self.folder / BEST)
+            replace(self._checkpoint(model, done), velocity=[]).save(self.folder / BEST)
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         self.save(model, done)
         return line
 
     def _checkpoint(self, model: MLP, progress: Progress) -> Checkpoint:
-        return Checkpoint(model, self.schema, self.recipe, progress, self.manifest_digest)
+        return Checkpoint(model, self.schema, self.recipe, progress, self.manifest_digest, self.velocity)
 
 
 def _judged(line: Mapping[str, Any]) -> float | None:
