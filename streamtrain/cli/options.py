@@ -13,7 +13,7 @@ def size(text: Any) -> int:
     factor = {"K": 10**3, "M": 10**6, "G": 10**9}.get(number[-1:], 1)
     try:
         return int(float(number.rstrip("KMG")) * factor)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise click.BadParameter(f"{text!r} is not a size such as 256MB") from None
 
 

@@ -10,7 +10,7 @@ import click
 
 from streamtrain.cli import Command
 from streamtrain.cli.live import Live, eta
-from streamtrain.cli.train import size
+from streamtrain.cli.options import size
 
 
 @click.command("shuffle", cls=Command)

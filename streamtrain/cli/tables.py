@@ -7,10 +7,8 @@ from streamtrain.tally import Evaluation
 
 def summary(evaluation: Evaluation) -> str:
     """Rows, loss, accuracy and top-3 accuracy in a line."""
-    figures = (
-        f"loss {evaluation.loss:.4f}, accuracy {evaluation.accuracy:.4f}, top-3 {evaluation.top3_accuracy:.4f}"
-    )
-    return f"{evaluation.rows:,} rows: {figures}"
+    figures = f"loss {evaluation.loss:.4f}, accuracy {evaluation.accuracy:.4f}"
+    return f"{evaluation.rows:,} rows: {figures}, top-3 {evaluation.top3_accuracy:.4f}"
 
 
 def confusion_table(evaluation: Evaluation, names: tuple[str, ...]) -> str:

@@ -37,10 +37,22 @@ _RECIPE = (
 @click.option("--resume", metavar="RUN", help="Go on with a run; takes no DATA.")
 @click.option("--epochs", type=click.IntRange(1), default=20, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Rows a step.")
-@click.option("--lr", type=float, default=0.05, show_default=True, help="Learning rate.")
-@click.option("--momentum", type=float, default=0.0, show_default=True, help="Of the last steps' direction, kept.")
 @click.option(
-    "--weight-decay", type=float, default=0.0, show_default=True, help="Of each parameter, as a gradient."
+    "--lr", type=click.FloatRange(0, min_open=True), default=0.05, show_default=True, help="Learning rate."
+)
+@click.option(
+    "--momentum",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Share of the last step that the next one keeps.",
+)
+@click.option(
+    "--weight-decay",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Share of a parameter that is added to its gradient.",
 )
 @click.option(
     "--hidden",
@@ -77,9 +89,7 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, **op
     if not options["resume"] and not (options["data"] and options["out"]):
         raise UsageError("train needs DATA and --out RUN: streamtrain train shards/train --out runs/first")
     if options["resume"] and not folder.is_dir():
-        raise RunError(
-            f"{folder}: there is no such run to go on with. Begin one: streamtrain train DATA --out RUN"
-        )
+        raise RunError(f"{folder}: there is no such run. Begin one: streamtrain train DATA --out {folder}")
     busy = f"{folder} is being trained by another process. Wait for it, or choose another name"
     with exclusive(folder.with_name(f".{folder.name}.lock"), busy=busy):
         begun = _resumed(ctx, quiet=quiet, **options) if options["resume"] else _begun(quiet=quiet, **options)

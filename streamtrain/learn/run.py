@@ -53,9 +53,8 @@ class Run:
         staging = folder.with_name(f".{folder.name}.unfinished")
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
-        run = cls(
-            folder, recipe, train.schema, train.manifest.digest, rest(model) if recipe.get("momentum") else []
-        )
+        velocity = rest(model) if recipe.get("momentum") else []
+        run = cls(folder, recipe, train.schema, train.manifest.digest, velocity)
         try:
             write_file(staging / RECIPE, json.dumps(dict(recipe), indent=1).encode() + b"\n")
             run._checkpoint(model, Progress.at(1)).save(staging / LAST)
