@@ -14,7 +14,7 @@ import click
 
 from streamtrain.cli import Command, say
 from streamtrain.cli.live import Live, eta
-from streamtrain.cli.train import size
+from streamtrain.cli.options import size
 from streamtrain.errors import UsageError
 
 if TYPE_CHECKING:
