@@ -24,17 +24,21 @@ if TYPE_CHECKING:
 @click.command("convert", cls=Command)
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.argument("dest")
-@click.option("--label", metavar="first|last|NAME|INDEX|none", help="The label's column; numbers count from 1.")
+@click.option("--label", metavar="first|last|NAME|INDEX|none", help="Its column from 1; 257-266 if one-hot.")
 @click.option("--header/--no-header", default=None, help="Whether line 1 names the columns.")
 @click.option("--shape", metavar="HxW", help="The image's rows x columns, as 28x28.")
 @click.option("--range", "pixel_range", metavar="LO..HI", help="What a pixel may be, as 0..255.")
 @click.option("--classes", metavar="N|A,B,...", help="How many classes, or their names in order.")
+@click.option("--preset", metavar="NAME|FILE.toml", help="A known set, as mnist or emnist-letters.")
+@click.option("--delimiter", metavar="NAME", help="comma, semicolon, tab or space.")
+@click.option("--drop", metavar="NAME|INDEX,...", help="Columns that are neither label nor pixels.")
 @click.option("--split", metavar="NAME=SHARE,...", help="Parts in folders of their own: train=0.9,val=0.1.")
 @click.option("--on-bad-row", type=click.Choice(["error", "reject"]), default="error", show_default=True)
 @click.option("--shuffle", is_flag=True, help="Write the rows in a random order, as streamtrain shuffle does.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Decides that order.")
 @click.option("--memory", "memory_bytes", type=size, metavar="SIZE", default="256MB", help="What it may take.")
 @click.option("--resume", is_flag=True, help="Go on with a conversion to DEST that was interrupted.")
+@click.option("--max-rejected", type=float, metavar="N|SHARE", help="Rows that may be bad, as 100 or 0.01.")
 @click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="Threads that parse.")
 @click.option("--overwrite", is_flag=True, help="Replace DEST where it exists.")
 def command(sources: tuple[str, ...], dest: str, as_json: bool, quiet: bool, debug: bool, **options: Any) -> int:
@@ -49,7 +53,7 @@ def command(sources: tuple[str, ...], dest: str, as_json: bool, quiet: bool, deb
 
     if interrupted(Path(dest)) and not options["resume"]:
         say(f"an interrupted conversion to {dest} is thrown away; --resume would have gone on with it")
-    shape, pixel_range = options.pop("shape"), options.pop("pixel_range")
+    shape, pixel_range, drop = options.pop("shape"), options.pop("pixel_range"), options.pop("drop")
     conversion = _or_stopped(
         sources,
         dest,
@@ -57,6 +61,7 @@ def command(sources: tuple[str, ...], dest: str, as_json: bool, quiet: bool, deb
         shape=_numbers(shape, "x", int, "--shape", "28x28"),
         pixel_range=_numbers(pixel_range, "..", float, "--range", "0..255", count=2),
         classes=_classes(options.pop("classes")),
+        drop=tuple(drop.split(",")) if drop else None,
         split=_shares(options.pop("split")),
         **options,
     )

@@ -1,4 +1,4 @@
-"""The careful path: a line that the kernel refuses, split by the csv module and read value by value."""
+"""The careful path: a line that the kernel refuses, split and read value by value, its fault said exactly."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamtrain.block import Block
+from streamtrain.block import Array, Block
 from streamtrain.ingest.chunks import Chunk
 from streamtrain.ingest.dialect import Dialect
 
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
-_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
+DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
+_NO_INTEGER = re.compile(r"[^0-9+-]", re.ASCII)
+_NO_DECIMAL = re.compile(r"[^0-9+.eE-]", re.ASCII)
+_BLANKS = " \t"  # what may stand around a value, and no more: a no-break space is no space
 
 LARGEST_LABEL = 65_535
 
@@ -27,6 +30,7 @@ class BadRow:
     line:   over all sources, from 1; file_line: in its file, from 1
     column: of the value at fault, from 1; None where the row as a whole is
     reason: fields, empty, not_a_number, not_an_integer, out_of_range, label, quote
+    raw:    its text, bytes that are no UTF-8 as lone surrogates (`errors="surrogateescape"` gives them back)
     """
 
     path: str
@@ -44,12 +48,29 @@ class BadRow:
         return f"{where}. Keep going without such rows: --on-bad-row reject"
 
 
-class _RowError(Exception):
+class RowError(Exception):
     """What is wrong with a row: reason, column from 0 or None, value, and the fault in words."""
 
     def __init__(self, reason: str, what: str, *, column: int | None = None, value: str = "") -> None:
         super().__init__(reason)
         self.reason, self.what, self.column, self.value = reason, what, column, value
+
+
+def split_row(text: str, delimiter: str) -> list[str]:
+    """The values of one line, without the spaces around them. Raises RowError for a quote that does not close."""
+    if '"' in text:
+        if delimiter == " ":
+            text = re.sub(" +", " ", text.strip(_BLANKS))
+        try:
+            (cells,) = csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=True)
+        except (csv.Error, ValueError) as error:
+            what = f"a quote is left open or stands inside a value ({error})"
+            raise RowError("quote", what) from error
+    elif delimiter == " ":
+        return [cell.strip(_BLANKS) for cell in text.split(" ") if cell]
+    else:
+        cells = text.split(delimiter)
+    return [cell.strip(_BLANKS) for cell in cells]
 
 
 class Careful:
@@ -60,78 +81,102 @@ class Careful:
         self.header = self.blank = self.comments = self.repeated_headers = 0
         self.bad: list[BadRow] = []
         self.words: dict[str, int] = {}
-        self._classes = {name: index for index, name in enumerate(dialect.classes)}
-        self._rows: list[list[float]] = []
+        self._classes = {name: index for index, name in enumerate(dialect.written)}
+        self._columns = dialect.pixel_columns.tolist()
+        self._rows: list[Array] = []
         self._labels: list[int] = []
         self._lines: list[int] = []
 
     def take(self, index: int, start: int, stop: int) -> None:
         """Account for the chunk's line `index`, its bytes [start, stop)."""
-        text = self.chunk.text(start, stop).decode("utf-8", "replace").rstrip("\r\n")
-        if start == 0 and self.chunk.offset == 0:
+        line = self.chunk.text(start, stop).decode("utf-8", "surrogateescape")
+        text = line.removesuffix("\n").removesuffix("\r")
+        first = start == 0 and self.chunk.offset == 0
+        if first:
             text = text.removeprefix("\ufeff")
-        if self.dialect.header and self.chunk.file_line + index == 1:
-            self.header += 1
-        elif not text.strip():
-            self.blank += 1
-        elif text.lstrip().startswith("#"):
-            self.blank += 1
-            self.comments += 1
-        else:
-            self._take_row(index, start, text)
-
-    def _take_row(self, index: int, start: int, text: str) -> None:
         try:
-            cells = self._split(text)
-            if self.dialect.names and tuple(cells) == self.dialect.names:
-                self.repeated_headers += 1
-                return
-            if len(cells) != self.dialect.fields:
-                raise _RowError("fields", f"the row has {len(cells)} values, not {self.dialect.fields}")
-            row = [self._pixel(int(c), cells[c]) for c in self.dialect.pixel_columns]
-            label = -1 if self.dialect.label is None else self._label(self.dialect.label, cells)
-        except _RowError as fault:
+            if not text.strip(" " if self.dialect.delimiter == "\t" else _BLANKS):
+                self.blank += 1
+            elif text.lstrip(_BLANKS).startswith("#") and not self.dialect.text_labels:
+                self.blank += 1
+                self.comments += 1
+            else:
+                self._take_row(index, split_row(text, self.dialect.delimiter), first)
+        except RowError as fault:
             self._reject(index, start, text, fault)
-            return
-        self._rows.append(row)
-        self._labels.append(label)
-        self._lines.append(self.chunk.line + index)
 
-    def _split(self, text: str) -> list[str]:
-        delimiter = self.dialect.delimiter
-        if '"' not in text:
-            return [cell.strip() for cell in (text.split() if delimiter == " " else text.split(delimiter))]
-        try:
-            (cells,) = csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=True)
-        except (csv.Error, ValueError) as error:
-            raise _RowError("quote", f"a quote is left open or stands inside a value ({error})") from error
-        return [cell.strip() for cell in cells]
+    def _take_row(self, index: int, cells: list[str], first: bool) -> None:
+        dialect = self.dialect
+        if dialect.trailing and len(cells) > dialect.fields and not cells[-1]:
+            cells.pop()
+        if dialect.names and tuple(cells) == dialect.names:
+            if self.chunk.offset or self.header or self._lines or self.bad:
+                self.repeated_headers += 1
+            else:
+                self.header += 1
+        elif first and dialect.class_line and tuple(cells) == dialect.class_line:
+            self.header += 1
+        elif len(cells) != dialect.fields:
+            if cells[0].startswith("#"):
+                self.blank += 1
+                self.comments += 1
+                return
+            raise RowError("fields", f"the row has {len(cells)} values, not {dialect.fields}")
+        else:
+            row = self._pixels(cells)
+            label = -1 if dialect.label is None else self._label(dialect.label, cells)
+            self._rows.append(row)
+            self._labels.append(label)
+            self._lines.append(self.chunk.line + index)
+
+    def _pixels(self, cells: list[str]) -> Array:
+        """(features,) float64: read at once where all is well, else one by one for the fault."""
+        dialect = self.dialect
+        texts = [cells[c] for c in self._columns]
+        if not (_NO_DECIMAL if dialect.decimal else _NO_INTEGER).search("".join(texts)):
+            try:
+                row = np.array(texts, dtype=np.float64)
+            except ValueError:
+                row = np.full(1, np.nan)
+            whole = dialect.dtype == "float32" or not (row % 1).any()
+            if whole and dialect.low <= row.min() and row.max() <= dialect.high:
+                return row
+        return np.array([self._pixel(c, cells[c]) for c in self._columns])
 
     def _pixel(self, column: int, text: str) -> float:
         dialect = self.dialect
-        pattern = _DECIMAL if dialect.decimal else _INTEGER
-        value = float(text) if pattern.fullmatch(text) else math.nan
+        value = float(text) if (DECIMAL if dialect.decimal else INTEGER).fullmatch(text) else math.nan
         if dialect.low <= value <= dialect.high and (dialect.dtype == "float32" or value.is_integer()):
             return value
+        said = f"is {_shown(text)}"
         if not text:
             reason, said = "empty", "is empty"
-        elif not _DECIMAL.fullmatch(text):
-            reason, said = "not_a_number", f"is {_shown(text)}"
+        elif not DECIMAL.fullmatch(text):
+            reason = "not_a_number"
         elif dialect.low <= float(text) <= dialect.high:
-            reason, said = "not_an_integer", f"is {_shown(text)}"
+            reason = "not_an_integer"
         else:
-            reason, said = "out_of_range", f"is {_shown(text)}"
+            reason = "out_of_range"
         what = f"{dialect.column(column)} {said}, not {dialect.number}"
-        raise _RowError(reason, what, column=column, value=text)
+        raise RowError(reason, what, column=column, value=text)
 
     def _label(self, column: int, cells: Sequence[str]) -> int:
-        text, dialect = cells[column], self.dialect
+        """The label as an integer: a class index where classes are declared, a place in `words` for a word."""
+        dialect, text = self.dialect, cells[column]
+        if dialect.label_kind in ("onehot", "digits"):
+            parts = list(text) if dialect.label_kind == "digits" else [cells[c] for c in dialect.label_columns]
+            ones = [i for i, part in enumerate(parts) if _number(part) == 1]
+            zeros = sum(_number(part) == 0 for part in parts)
+            if len(ones) == 1 and zeros == len(parts) - 1 == len(dialect.classes) - 1:
+                return ones[0]
+            raise self._label_fault(column, " ".join(parts) if dialect.label_kind == "onehot" else text)
         if dialect.text_labels:
-            if text and not _DECIMAL.fullmatch(text) and (not self._classes or text in self._classes):
-                return self._classes[text] if self._classes else self.words.setdefault(text, len(self.words))
-        else:
-            pattern = _DECIMAL if dialect.decimal else _INTEGER
-            value = float(text) if pattern.fullmatch(text) else math.nan
+            if text in self._classes:
+                return self._classes[text]
+            if text and not self._classes and text.isprintable() and not DECIMAL.fullmatch(text):
+                return self.words.setdefault(text, len(self.words))
+        elif (DECIMAL if dialect.label_kind == "decimal" else INTEGER).fullmatch(text):
+            value = float(text)
             if value.is_integer() and 0 <= value <= LARGEST_LABEL:
                 if not self._classes:
                     return int(value)
@@ -139,32 +184,34 @@ class Careful:
                     return self._classes[str(int(value))]
         raise self._label_fault(column, text)
 
-    def _label_fault(self, column: int, text: str) -> _RowError:
-        if self._classes:
-            wanted = f"one of the {len(self._classes)} classes {_few(self.dialect.classes)}"
+    def _label_fault(self, column: int, text: str) -> RowError:
+        if self.dialect.label_kind in ("onehot", "digits"):
+            wanted = f"one 1 among {len(self.dialect.classes)} digits"
+        elif self._classes:
+            wanted = f"one of the {len(self._classes)} classes {_few(self.dialect.written)}"
         else:
             wanted = "a word" if self.dialect.text_labels else "a class number (0, 1, 2, …)"
         what = f"the label in {self.dialect.column(column)} is {_shown(text)}, not {wanted}"
-        return _RowError("label", what, column=column, value=text)
+        return RowError("label", what, column=column, value=text)
 
     def merged(self, clean: Block) -> Block:
-        """The kernel's rows and those of the careful path, in the order of their lines."""
+        """The kernel's rows and those of the careful path, in the order of their lines, images upright."""
         dtype = np.dtype(self.dialect.dtype)
-        if not self._rows:
-            return (
-                clean
-                if clean.pixels.dtype == dtype
-                else Block(clean.pixels.astype(dtype), clean.labels, clean.lines)
+        block = Block(clean.pixels.astype(dtype, copy=False), clean.labels, clean.lines)
+        if self._rows:
+            both = Block(
+                np.concatenate([block.pixels, np.array(self._rows).astype(dtype)]),
+                np.concatenate([block.labels, np.array(self._labels, dtype=np.int64)]),
+                np.concatenate([block.lines, np.array(self._lines, dtype=np.int64)]),
             )
-        pixels = np.array(self._rows, dtype=np.float64).astype(dtype)
-        both = Block(
-            np.concatenate([clean.pixels.astype(dtype, copy=False), pixels]),
-            np.concatenate([clean.labels, np.array(self._labels, dtype=np.int64)]),
-            np.concatenate([clean.lines, np.array(self._lines, dtype=np.int64)]),
-        )
-        return both.take(np.argsort(both.lines)) if len(clean) else both
+            block = both.take(np.argsort(both.lines)) if len(clean) else both
+        if not self.dialect.transposed:
+            return block
+        height, width = self.dialect.image_shape
+        upright = block.pixels.reshape(-1, width, height).swapaxes(1, 2)
+        return Block(np.ascontiguousarray(upright).reshape(block.pixels.shape), block.labels, block.lines)
 
-    def _reject(self, index: int, start: int, text: str, fault: _RowError) -> None:
+    def _reject(self, index: int, start: int, text: str, fault: RowError) -> None:
         self.bad.append(
             BadRow(
                 path=self.chunk.path,
@@ -178,6 +225,10 @@ class Careful:
                 raw=text,
             )
         )
+
+
+def _number(text: str) -> float:
+    return float(text) if DECIMAL.fullmatch(text) else math.nan
 
 
 def _shown(text: str) -> str:

@@ -17,8 +17,9 @@ from streamtrain.ingest.journal import Journal, begin, recipe
 from streamtrain.ingest.opening import TextFile, size_on_disk
 from streamtrain.ingest.outcome import Outcome
 from streamtrain.ingest.record import Recorder
-from streamtrain.ingest.sniff import SAMPLE_BYTES, Verdict, Wanted, sniff
+from streamtrain.ingest.sniff import SAMPLE_BYTES, Verdict, sniff
 from streamtrain.ingest.source import find_sources
+from streamtrain.ingest.wanted import Wanted, declared
 from streamtrain.ingest.workers import in_order
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Manifest, Totals
@@ -68,23 +69,32 @@ def converting(
     shape: tuple[int, ...] | None = None,
     pixel_range: tuple[float, float] | None = None,
     classes: tuple[str, ...] | None = None,
+    delimiter: str | None = None,
+    drop: tuple[str, ...] | None = None,
+    preset: str | None = None,
     split: Mapping[str, float] | None = None,
     on_bad_row: str = "error",
     shuffle: bool = False,
     seed: int = 0,
     memory_bytes: int = 256_000_000,
     resume: bool = False,
+    max_rejected: float | None = None,
     overwrite: bool = False,
     workers: int = os.cpu_count() or 1,
 ) -> Iterator[Progress | Shuffling | Conversion]:
     """Yield Progress while CSV files become shards, and the Conversion at the end.
 
-    label: "first", "last", "none", a name of the header or a column's number from 1
+    label: "first", "last", "none", a name of the header, a column's number from 1, or a range of columns of a
+        one-hot label, as "257-266"
+    delimiter: "comma", "semicolon", "tab", "space", or the byte itself
+    drop: names or numbers of columns that are neither label nor pixels
+    preset: a known set's name or a .toml file, which the options above overrule
     split: the share of the rows for each part, summing to 1: DEST/train, DEST/val, … A row's part follows
         from its pixels alone, so it stays when data is appended.
     on_bad_row: "error" stops at the first bad row; "reject" keeps it in DEST/rejected.jsonl and goes on.
     shuffle: whether the rows come to lie in a random order, decided by `seed`, in `memory_bytes`
     resume: go on with a conversion to `dest` that was interrupted, where there is one
+    max_rejected: the most rows that may be rejected: a number of them, or below 1 their share
     Raises DataError with file, line and column for bad data, UsageError for a request that cannot be.
     """
     paths = find_sources([sources] if isinstance(sources, str | os.PathLike) else sources)
@@ -92,6 +102,8 @@ def converting(
         raise UsageError("convert needs a source. Name a CSV file")
     if on_bad_row not in ("error", "reject"):
         raise UsageError(f"--on-bad-row is error or reject, not {on_bad_row}")
+    if max_rejected is not None and (on_bad_row != "reject" or max_rejected < 0):
+        raise UsageError("--max-rejected is a number or share of rows, as 100 or 0.01, with --on-bad-row reject")
     if workers < 1:
         raise UsageError(f"--workers is at least 1, not {workers}")
     shares = dict(split or {"": 1.0})
@@ -99,12 +111,23 @@ def converting(
         raise UsageError("the shares of --split are positive and sum to 1, as in train=0.9,val=0.1")
     dest = Path(dest)
     refuse_existing(dest, overwrite=overwrite)
-    wanted = Wanted(label, header, shape, pixel_range, classes)
+    own = Wanted(label, header, shape, pixel_range, classes, delimiter=delimiter, drop=drop)
+    wanted = declared(own, preset)
+    most = 0 if on_bad_row == "error" else float("inf") if max_rejected is None else max_rejected
     options = {"--" + name.replace("_", "-"): value for name, value in asdict(wanted).items()}
     options |= {"--split": shares, "--on-bad-row": on_bad_row}
     mix = Mix(seed, memory_bytes) if shuffle else None
     return _converting(
-        paths, dest, wanted, shares, options, strict=on_bad_row == "error", mix=mix, resume=resume, workers=workers
+        paths,
+        dest,
+        wanted,
+        shares,
+        options,
+        strict=on_bad_row == "error",
+        most=most,
+        mix=mix,
+        resume=resume,
+        workers=workers,
     )
 
 
@@ -123,6 +146,7 @@ def _converting(
     options: dict[str, Any],
     *,
     strict: bool,
+    most: float,
     mix: Mix | None,
     resume: bool,
     workers: int,
@@ -138,8 +162,9 @@ def _converting(
                 dialect = verdict.dialect
                 room_rows(Schema(dialect.image_shape, dialect.dtype, (0, 1), ()), mix.memory_bytes)
             outcome = yield from _pass(
-                paths, verdict.dialect, staging, shares, journal=journal, strict=strict, workers=workers
+                paths, verdict.dialect, staging, shares, journal=journal, strict=strict, most=most, workers=workers
             )
+            _refuse_too_many(outcome.totals, most, ended=True)
             manifests = outcome.finish()
             if mix:
                 finished = dest.with_name(f".{dest.name}.shuffled")
@@ -185,6 +210,7 @@ def _pass(
     *,
     journal: Path,
     strict: bool,
+    most: float,
     workers: int,
 ) -> Generator[Progress, None, Outcome]:
     """Parse every file and write the shards into `staging`, yielding Progress on the way."""
@@ -200,11 +226,22 @@ def _pass(
         if strict and step.result.bad:
             raise DataError(str(step.result.bad[0]))
         outcome.add(step.result)
+        _refuse_too_many(outcome.totals, most, ended=False)
         read = sum(source.size for source in outcome.sources) + step.bytes_read
         if step.facts:
             outcome.end_file(step.facts)
         yield Progress(read, total, outcome.totals.kept, time.monotonic() - started)
     return outcome
+
+
+def _refuse_too_many(totals: Totals, most: float, *, ended: bool) -> None:
+    """Raise DataError where more rows are rejected than --max-rejected allows; a share is known at the end."""
+    rows = totals.kept + totals.rejected
+    if totals.rejected > (most if most >= 1 else most * rows) and (ended or most >= 1):
+        raise DataError(
+            f"{totals.rejected:,} of {rows:,} rows rejected, more than --max-rejected {most:g}. See what is wrong "
+            "with them without that option, in rejected.jsonl"
+        )
 
 
 def _sniff_all(paths: list[Path], wanted: Wanted) -> Verdict:
@@ -217,7 +254,7 @@ def _sniff_all(paths: list[Path], wanted: Wanted) -> Verdict:
     first = verdicts[0].dialect
     for path, verdict in zip(paths[1:], verdicts[1:], strict=True):
         other = verdict.dialect
-        for what in ("delimiter", "header", "fields", "label", "image_shape", "dtype"):
+        for what in ("delimiter", "header", "fields", "label", "label_kind", "image_shape", "dtype", "dropped"):
             mine, theirs = getattr(first, what), getattr(other, what)
             if mine != theirs:
                 raise DataError(
@@ -225,4 +262,7 @@ def _sniff_all(paths: list[Path], wanted: Wanted) -> Verdict:
                     "Convert them apart, or say what both have (--label, --header, --shape, --range)"
                 )
     decimal = any(verdict.dialect.decimal for verdict in verdicts)
-    return replace(verdicts[0], dialect=replace(first, decimal=decimal))
+    reasons = verdicts[0].reasons
+    if len(paths) > 1:
+        reasons = (f"{len(paths)} files, {paths[0]} to {paths[-1]}", *reasons)
+    return Verdict(replace(first, decimal=decimal), reasons)

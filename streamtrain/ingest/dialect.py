@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,24 +11,32 @@ import numpy as np
 from streamtrain.block import Array
 
 INTEGER_LIMIT = {"uint8": 255, "uint16": 65535}
+LABEL_KINDS = ("number", "decimal", "word", "onehot", "digits")
 
 
 @dataclass(frozen=True)
 class Dialect:
     """The way rows are written in a source.
 
-    delimiter:   one byte; spaces around a value are ignored
-    header:      whether the first line of each file names the columns
+    delimiter:   one byte, of spaces any run of them; spaces and tabs around a value are ignored
+    header:      whether the first row of each file names the columns
     names:       the column names of that header, else empty
     fields:      values in a row
-    label:       the label's column counted from 0, or None where there is none
-    text_labels: whether labels are words; else they are non-negative integers
-    decimal:     whether a number may be written with a fraction or exponent ("6.0000")
+    label:       the label's first column counted from 0, or None where there is none
+    label_kind:  number (a non-negative integer), decimal (one written as 6.0000), word, onehot (a column a class),
+                 or digits (one value of a digit a class, as 0000100000)
+    label_width: columns that the label takes: more than one where it is onehot
+    decimal:     whether a pixel may be written with a fraction or exponent
     dtype:       how a pixel is stored: uint8, uint16 or float32
     low, high:   what a pixel may be; the declared range, else that of the dtype
     declared_range: whether the range was given, not found
     classes:     class names in index order where they are declared, else empty: found by the full pass
-    image_shape: rows × columns of the image, or (features,)
+    written:     how the source writes each of those classes
+    image_shape: rows × columns of the image as it stands upright, or (features,)
+    transposed:  whether the source has its images column by column
+    dropped:     columns that are neither label nor pixel, counted from 0
+    trailing:    whether a delimiter follows the last value
+    class_line:  the first line of each file where it lists the classes, else empty
     """
 
     delimiter: str
@@ -35,7 +44,7 @@ class Dialect:
     names: tuple[str, ...]
     fields: int
     label: int | None
-    text_labels: bool
+    label_kind: str
     decimal: bool
     dtype: str
     low: float
@@ -43,26 +52,45 @@ class Dialect:
     declared_range: bool
     classes: tuple[str, ...]
     image_shape: tuple[int, ...]
+    label_width: int = 1
+    written: tuple[str, ...] = ()
+    transposed: bool = False
+    dropped: tuple[int, ...] = ()
+    trailing: bool = False
+    class_line: tuple[str, ...] = ()
 
     @property
+    def label_columns(self) -> range:
+        """The columns that hold the label, counted from 0."""
+        return range(0) if self.label is None else range(self.label, self.label + self.label_width)
+
+    @functools.cached_property
     def pixel_columns(self) -> Array:
         """(features,) the columns that hold pixels, counted from 0."""
-        return np.array([c for c in range(self.fields) if c != self.label])
+        other = {*self.label_columns, *self.dropped}
+        return np.array([c for c in range(self.fields) if c not in other])
+
+    @property
+    def text_labels(self) -> bool:
+        """Whether labels are words, which become indices in the order that they are met."""
+        return self.label_kind == "word"
 
     @property
     def fits_kernel(self) -> bool:
-        """Whether the byte kernel may keep rows: pixels of one byte from 0, labels that are integers."""
-        return self.dtype == "uint8" and self.low == 0 and not self.text_labels
+        """Whether the byte kernel may keep rows: single delimiters, pixels of one byte from 0, integer labels."""
+        columns = self.label_kind == "number" and not self.dropped and not self.trailing
+        return self.dtype == "uint8" and self.low == 0 and self.delimiter != " " and columns
 
     @property
     def number(self) -> str:
         """What a pixel has to be, in words for an error."""
         kind = "an integer" if self.dtype != "float32" else "a number"
-        return f"{kind} in {self.low:g}..{self.high:g}"
+        return kind if self.high > 1e38 else f"{kind} in {self.low:g}..{self.high:g}"
 
     def column(self, index: int) -> str:
         """A column for people: its number from 1 and its name where it has one."""
-        return f'column {index + 1} ("{self.names[index]}")' if self.names else f"column {index + 1}"
+        name = self.names[index][:20] if self.names else ""
+        return f'column {index + 1} ("{name}")' if name else f"column {index + 1}"
 
     def to_json(self) -> dict[str, Any]:
         """JSON values for the manifest."""

@@ -108,8 +108,9 @@ class Outcome:
 
     def _class_names(self) -> tuple[str, ...]:
         """The declared classes, else those found: words in the order of the alphabet, numbers in their own."""
-        found = sorted(self._classes) if self.dialect.text_labels else sorted(self._classes, key=int)
-        return self.dialect.classes or tuple(found)
+        if self.dialect.classes:
+            return self.dialect.classes
+        return tuple(sorted(self._classes, key=None if self.dialect.text_labels else int))
 
     def _pixel_range(self) -> tuple[float, float]:
         if self.dialect.declared_range:

@@ -70,10 +70,10 @@ def parse_chunk(chunk: Chunk, dialect: Dialect, room: Room) -> Parsed:
 @functools.lru_cache(maxsize=16)
 def _class_of_label(dialect: Dialect) -> Array:
     """(kernel.LABELS,) int32: what a label as written is stored as; −1 for one that is refused."""
-    if not dialect.classes or dialect.text_labels:
+    if not dialect.written or not dialect.fits_kernel:
         return np.arange(kernel.LABELS, dtype=np.int32)
     table = np.full(kernel.LABELS, -1, dtype=np.int32)
-    for index, name in enumerate(dialect.classes):
+    for index, name in enumerate(dialect.written):
         if int(name) < kernel.LABELS:
             table[int(name)] = index
     return table

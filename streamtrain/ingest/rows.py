@@ -14,8 +14,9 @@ from streamtrain.ingest.careful import BadRow
 from streamtrain.ingest.chunks import Room, chunks
 from streamtrain.ingest.opening import TextFile
 from streamtrain.ingest.parse import parse_chunk
-from streamtrain.ingest.sniff import SAMPLE_BYTES, Wanted, sniff
+from streamtrain.ingest.sniff import SAMPLE_BYTES, sniff
 from streamtrain.ingest.source import find_sources
+from streamtrain.ingest.wanted import Wanted
 
 
 class Rows(NamedTuple):

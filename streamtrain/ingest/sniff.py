@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import csv
+import heapq
 import math
 import re
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,29 +14,16 @@ import numpy as np
 
 from streamtrain.block import Array
 from streamtrain.errors import DataError, UsageError
+from streamtrain.ingest.careful import DECIMAL, RowError, split_row
+from streamtrain.ingest.columns import Sample, find_columns, is_square, label_kind
 from streamtrain.ingest.dialect import INTEGER_LIMIT, Dialect
+from streamtrain.ingest.wanted import Wanted
 
 SAMPLE_BYTES = 8 << 20
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", " ": "space"}
-_LABEL_NAMES = ("label", "class", "target", "y", "digit")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
-_SAMPLE_ROWS = 1000
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the user declared; None where it is to be found.
-
-    label: "first", "last", "none", a column's name or its number from 1
-    features: pixels in a row, where a model has to read them
-    """
-
-    label: str | None = None
-    header: bool | None = None
-    shape: tuple[int, ...] | None = None
-    pixel_range: tuple[float, float] | None = None
-    classes: tuple[str, ...] | None = None
-    features: int | None = None
+_SAMPLE_ROWS = 500
+_HALF = 0.5
+_CONTROL = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f]")
 
 
 @dataclass(frozen=True)
@@ -47,50 +35,63 @@ class Verdict:
 
 
 def sniff(sample: bytes, *, path: str, whole: bool, wanted: Wanted) -> Verdict:
-    """Decide how a file is written from its first bytes.
+    """Decide how a file is written from its first bytes; the order of its rows does not matter.
 
     sample: decompressed; whole: whether it is all of the file.
     Raises DataError where it is no CSV of digits, or two readings are possible: the message names the
     option that decides.
     """
     refuse_foreign(sample, path=path)
-    lines = _lines(sample, whole=whole)
+    first, lines = _lines(sample, whole=whole)
     if not lines:
         raise DataError(f"{path} is empty. Check the download, or name another file")
-    delimiter, fields = _delimiter(lines, path)
-    rows = [cells for line in lines if len(cells := split(line, delimiter)) == fields]
-    header, why_header = _header(lines[0], rows, delimiter, wanted.header, path=path)
-    names = tuple(split(lines[0], delimiter)) if header else ()
-    if header and len(names) != fields:
-        raise DataError(f"{path}:1: the header has {len(names)} columns, most rows {fields}. Mend its first line")
-    rows = [row for row in rows[int(header) :] if tuple(row) != names]
+    layout = _layout(lines, wanted.delimiter, path)
+    rows = [cells for line in lines if len(cells := layout.split(line)) == layout.fields]
+    top = layout.split(first)
+    header, why_header = _header(top, rows, wanted.header, path=path)
+    names = tuple(top) if header else ()
+    if header and len(names) != layout.fields:
+        raise DataError(f"{path}:1: the header has {len(names)} columns, most rows {layout.fields}. Mend line 1")
+    rows = [row for row in rows if tuple(row) != names]
     if not rows:
         raise DataError(f"{path} has a header and no rows. Check the download, or say --no-header")
-    table = _numbers(rows)
-    label, why_label = _label(rows, table, names, wanted, path)
-    pixels = np.delete(table, label, axis=1) if label is not None else table
+    found = Sample(path, rows, _numbers(rows), names)
+    columns = find_columns(found, wanted)
+    kind = label_kind(found, columns.label, wanted.labels or ())
+    class_line = _class_line(top, layout.fields, found, columns.label)
+    classes, written, why_classes = _classes(found, columns.label, kind, class_line, wanted)
+    if written and kind in ("number", "decimal") and not all(name.isdecimal() for name in written):
+        kind = "word"
+    pixel_columns = [c for c in range(layout.fields) if c not in columns.label and c not in columns.dropped]
+    pixels = found.table[:, pixel_columns]
     numeric = np.flatnonzero(~np.isnan(pixels).any(axis=1))  # rows of numbers only
     dtype, low, high, why_dtype = _dtype(pixels[numeric], wanted.pixel_range, path)
-    words = _has_words(table, label, wanted.classes)
-    decimal = sum(_decimal(rows[r], label) for r in numeric.tolist()) > len(numeric) / 2
-    shape, why_shape = _shape(pixels.shape[1], names, wanted.shape)
+    decimal = sum(_is_decimal(rows[r], pixel_columns) for r in numeric.tolist()) > len(numeric) / 2
+    shape, why_shape = _shape(len(pixel_columns), names[pixel_columns[-1]] if names else "", wanted)
     dialect = Dialect(
-        delimiter=delimiter,
+        delimiter=layout.delimiter,
         header=header,
         names=names,
-        fields=fields,
-        label=label,
-        text_labels=words,
+        fields=layout.fields,
+        label=columns.label.start if columns.label else None,
+        label_width=max(1, len(columns.label)),
+        label_kind=kind,
         decimal=decimal or dtype == "float32",
         dtype=dtype,
         low=low,
         high=high,
         declared_range=wanted.pixel_range is not None,
-        classes=wanted.classes or (),
+        classes=classes,
+        written=written,
         image_shape=shape,
+        transposed=wanted.transposed,
+        dropped=columns.dropped,
+        trailing=layout.trailing,
+        class_line=class_line,
     )
-    delimiter_said = f"{fields} columns, separated by {_DELIMITERS[delimiter]}s"
-    return Verdict(dialect, (delimiter_said, why_header, why_label, why_shape, why_dtype))
+    preset = [f"preset {wanted.preset}"] if wanted.preset else []
+    reasons = (*preset, layout.said, why_header, *columns.reasons, *why_classes, why_shape, why_dtype)
+    return Verdict(dialect, reasons)
 
 
 def refuse_foreign(sample: bytes, *, path: str) -> None:
@@ -104,58 +105,78 @@ def refuse_foreign(sample: bytes, *, path: str) -> None:
         raise DataError(f"{path} is a web page, not a CSV. Download the file itself, not its page")
     if sample.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{path} is UTF-16 text. Save it as UTF-8: iconv -f UTF-16 -t UTF-8")
-    if b"\0" in sample[:65536]:
-        raise DataError(f"{path} is binary, not CSV text. Check what file it is: file {path}")
+    if b"\0" in sample:
+        lines = sample.split(b"\n")
+        if sum(_CONTROL.search(line) is not None for line in lines) > len(lines) / 2:
+            raise DataError(f"{path} is binary, not CSV text. Check what file it is: file {path}")
 
 
-def split(line: str, delimiter: str) -> list[str]:
-    """A line's values without the spaces and quotes around them."""
-    if '"' in line:
-        try:
-            return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))]
-        except csv.Error:
-            return []
-    return [cell.strip() for cell in (line.split() if delimiter == " " else line.split(delimiter))]
-
-
-def _lines(sample: bytes, *, whole: bool) -> list[str]:
+def _lines(sample: bytes, *, whole: bool) -> tuple[str, list[str]]:
+    """The first line, and lines chosen by their content alone: any order of them gives the same choice."""
     if not whole:
         sample = sample[: sample.rfind(b"\n") + 1]
-    text = sample.decode("utf-8", "replace").removeprefix("\ufeff")
-    lines = [line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")]
-    if len(lines) > _SAMPLE_ROWS:  # the first line, for the header, and rows spread over the sample
-        lines = [lines[i] for i in np.linspace(0, len(lines) - 1, _SAMPLE_ROWS).astype(int)]
-    return lines
+    sample = sample.removeprefix(b"\xef\xbb\xbf")
+    lines = [line for line in sample.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
+    chosen = heapq.nsmallest(_SAMPLE_ROWS, lines, key=lambda line: (zlib.crc32(line), line))
+    text = [line.decode("utf-8", "surrogateescape") for line in [*lines[:1], *chosen]]
+    return text[0] if text else "", text[1:]
 
 
-def _delimiter(lines: Sequence[str], path: str) -> tuple[str, int]:
-    """The delimiter that most lines agree on with the most fields."""
-    best = (0.0, 0, "")
-    for delimiter in _DELIMITERS:
-        counts = Counter(len(split(line, delimiter)) for line in lines[:500])
-        fields, times = counts.most_common(1)[0]
-        if fields > 1:
-            best = max(best, (times / min(len(lines), 500), fields, delimiter), key=lambda b: (b[0] > 0.5, b[1]))
-    share, fields, delimiter = best
-    if share <= 0.5:
+@dataclass(frozen=True)
+class _Layout:
+    """How a line falls into values."""
+
+    delimiter: str
+    fields: int
+    trailing: bool
+
+    @property
+    def said(self) -> str:
+        trailing = ", one after the last too" if self.trailing else ""
+        return f"{self.fields} columns, separated by {_DELIMITERS[self.delimiter]}s{trailing}"
+
+    def split(self, line: str) -> list[str]:
+        """A line's values; none where a quote is left open."""
+        try:
+            cells = split_row(line, self.delimiter)
+        except RowError:
+            return []
+        return cells[:-1] if self.trailing and len(cells) == self.fields + 1 and not cells[-1] else cells
+
+
+def _layout(lines: Sequence[str], wanted: str | None, path: str) -> _Layout:
+    """The delimiter that most lines agree on, their values being numbers, with the most values."""
+    best: tuple[bool, int] = (False, 0)  # whether most values are numbers, and how many a line has
+    layout = None
+    for delimiter in [wanted] if wanted else _DELIMITERS:
+        rows = [_Layout(delimiter, 0, False).split(line) for line in lines]
+        (fields, times), *_ = sorted(Counter(map(len, rows)).items(), key=lambda item: (-item[1], -item[0]))
+        rows = [row for row in rows if len(row) == fields]
+        trailing = fields > 1 and sum(not row[-1] for row in rows) > len(rows) / 2
+        fields -= trailing
+        cells = [cell for row in rows[:50] for cell in row[:fields]]
+        numbers = sum(DECIMAL.fullmatch(cell) is not None for cell in cells) > len(cells) / 2
+        if fields > 1 and times > len(lines) / 2 and (numbers, fields) > best:
+            best, layout = (numbers, fields), _Layout(delimiter, fields, trailing)
+    if layout is None:
+        named = f"by {_DELIMITERS[wanted]}" if wanted else "by comma, semicolon, tab or space"
         raise DataError(
-            f"{path}: most lines do not have the same number of values, whether separated by comma, semicolon, "
-            "tab or space. Is it a CSV with one image a row?"
+            f"{path}: most lines do not have the same number of values, whether separated {named}. "
+            "Is it a CSV with one image a row?"
         )
-    return delimiter, fields
+    return layout
 
 
-def _header(
-    first: str, rows: Sequence[Sequence[str]], delimiter: str, wanted: bool | None, *, path: str
-) -> tuple[bool, str]:
+def _header(top: list[str], rows: Sequence[Sequence[str]], wanted: bool | None, *, path: str) -> tuple[bool, str]:
     if wanted is not None:
         return wanted, f"{'a' if wanted else 'no'} header, as --{'' if wanted else 'no-'}header says"
-    cells = split(first, delimiter)
-    words = sum(not _NUMBER.fullmatch(cell) for cell in cells)
-    usual = float(np.median([sum(not _NUMBER.fullmatch(cell) for cell in row) for row in rows[1:200]] or [0]))
-    if words > len(cells) / 2 and usual < len(cells) / 2:
-        return True, f"line 1 is a header: {cells[0][:20]}, {cells[1][:20]}, …"
-    if len(cells) > 3 and cells[1:] == [str(i) for i in range(1, len(cells))]:
+    words = sum(not DECIMAL.fullmatch(cell) for cell in top)
+    usual = float(
+        np.median([sum(not DECIMAL.fullmatch(cell) for cell in row) for row in rows if row != top] or [0])
+    )
+    if words > len(top) / 2 and usual < len(top) / 2:
+        return True, f"line 1 is a header: {', '.join(name[:20] for name in top[:2])}, …"
+    if len(top) > 8 and top[1:] == [str(i) for i in range(1, len(top))] and len(top) == len(rows[0]):
         raise DataError(
             f"{path}:1: 0, 1, 2, … may be a header or a row of pixels. Say which: --header or --no-header"
         )
@@ -168,110 +189,88 @@ def _numbers(rows: Sequence[Sequence[str]]) -> Array:
         table = np.array(rows, dtype=np.float64)
         return np.where(np.isfinite(table), table, np.nan)
     except ValueError:
-        return np.array([[float(c) if _NUMBER.fullmatch(c) else np.nan for c in row] for row in rows])
+        return np.array([[float(c) if DECIMAL.fullmatch(c) else np.nan for c in row] for row in rows])
 
 
-def _label(
-    rows: Sequence[Sequence[str]], table: Array, names: tuple[str, ...], wanted: Wanted, path: str
-) -> tuple[int | None, str]:
-    """The label's column from 0, or None, and why."""
-    fields = table.shape[1]
-    if wanted.label is not None:
-        return _wanted_label(wanted.label, names, fields, path)
-    if fields == wanted.features:
-        return None, f"no label: a row is as wide as the {fields} pixels that are wanted"
-    named = [i for i, name in enumerate(names) if name.lower() in _LABEL_NAMES]
-    if len(named) == 1:
-        return named[0], f"the label is column {named[0] + 1}: the header calls it {names[named[0]]}"
-    ends = {"first": 0, "last": fields - 1}
-    words = [end for end, c in ends.items() if np.isnan(table[:, c]).mean() > 0.5]
-    fitting = words or [end for end, c in ends.items() if _label_like(table, c)]
-    if len(fitting) == 1:
-        (end,) = fitting
-        classes = len({row[ends[end]] for row in rows})
-        return ends[end], f"the label is the {end} column: {classes} classes, unlike a pixel"
-    square, square_less = _is_square(fields), _is_square(fields - 1)
-    if not fitting and square and not square_less:
-        side = math.isqrt(fields)
-        return None, f"no label: {fields} columns are {side} x {side} pixels"
-    readings = "either end could be it" if fitting else "neither end looks like one"
-    raise DataError(
-        f"{path}: which column is the label? By its values, {readings}. Say --label first, last or none"
-    )
+def _class_line(top: list[str], fields: int, sample: Sample, label: range) -> tuple[str, ...]:
+    """Line 1 where it lists the classes, being of another width than the rows: UCI's copies have one."""
+    if len(label) != 1 or len(top) == fields or not 2 <= len(set(top)) == len(top):
+        return ()
+    labels = Counter(row[label.start] for row in sample.rows)
+    listed = sum(times for name, times in labels.items() if name in top)
+    return tuple(top) if listed > _HALF * labels.total() else ()
 
 
-def _wanted_label(wanted: str, names: tuple[str, ...], fields: int, path: str) -> tuple[int | None, str]:
-    said = f"as --label {wanted} says"
-    if wanted == "none":
-        return None, f"no label, {said}"
-    if wanted in ("first", "last"):
-        return (0 if wanted == "first" else fields - 1), f"the label is the {wanted} column, {said}"
-    if wanted in names:
-        return names.index(wanted), f"the label is column {names.index(wanted) + 1}, {said}"
-    if wanted.isdecimal() and 1 <= int(wanted) <= fields:
-        return int(wanted) - 1, f"the label is column {wanted}, {said}"
-    raise UsageError(
-        f"{path} has no column {wanted!r}: --label takes first, last, none, a name of its header, or a number "
-        f"from 1 to {fields}"
-    )
+def _classes(
+    sample: Sample, label: range, kind: str, class_line: tuple[str, ...], wanted: Wanted
+) -> tuple[tuple[str, ...], tuple[str, ...], list[str]]:
+    """Class names in index order, how the source writes each, and why; empty where the full pass finds them."""
+    said = [f"line 1 lists the {len(class_line)} classes"] if class_line else []
+    if not label:
+        return (), (), said
+    if kind in ("onehot", "digits"):
+        number = len(label) if kind == "onehot" else len(sample.rows[0][label.start])
+        if kind == "digits":
+            number = Counter(len(row[label.start]) for row in sample.rows).most_common(1)[0][0]
+            said.append(f"a label is {number} digits, a 1 in the place of its class")
+        names = wanted.classes or tuple(map(str, range(number)))
+        if len(names) != number:
+            raise UsageError(f"{sample.path} has {number} classes by its label, --classes {len(names)}")
+        return names, names, said
+    if wanted.labels:
+        return wanted.classes or wanted.labels, wanted.labels, said
+    classes = wanted.classes or class_line
+    values = sample.table[:, label.start]
+    if not classes or kind == "word" or all(name.isdecimal() for name in classes):
+        return classes, tuple(str(int(n)) if n.isdecimal() else n for n in classes), said
+    from_zero, from_one = (np.nanmean((values >= o) & (values < len(classes) + o)) > 0.99 for o in (0, 1))
+    if from_zero == from_one:
+        raise DataError(
+            f"{sample.path}: are the labels of {len(classes)} named classes counted from 0 or from 1? "
+            "Say it in a preset file: labels = [0, 1, …]"
+        )
+    first = 0 if from_zero else 1
+    written = tuple(str(first + i) for i in range(len(classes)))
+    return classes, written, [*said, f"labels count from {first}: {first} is {classes[0]}"]
 
 
-def _label_like(table: Array, column: int) -> bool:
-    """Whether a column holds a few integer classes, unlike the pixels: no other maximum, not mostly one value."""
-    values = table[:, column]
-    values = values[~np.isnan(values)]
-    if not len(values) or (values < 0).any() or (values % 1 != 0).any():
-        return False
-    distinct, counts = np.unique(values, return_counts=True)
-    others = np.delete(table, [0, table.shape[1] - 1], axis=1)
-    same_range = others.size > 0 and distinct[-1] == np.nanmax(others, initial=-np.inf)
-    dense = len(distinct) * 2 >= distinct[-1] - distinct[0] + 1
-    return bool(len(distinct) > 1 and not same_range and dense and counts.max() < 0.9 * len(values))
-
-
-def _has_words(table: Array, label: int | None, classes: tuple[str, ...] | None) -> bool:
-    if classes:
-        return not all(name.isdecimal() for name in classes)
-    return label is not None and bool(np.isnan(table[:, label]).mean() > 0.5)
-
-
-def _decimal(row: Sequence[str], label: int | None) -> bool:
-    return any(not cell.isdecimal() for c, cell in enumerate(row) if c != label)
+def _is_decimal(row: Sequence[str], columns: Sequence[int]) -> bool:
+    return any(not row[c].isdecimal() for c in columns)
 
 
 def _dtype(pixels: Array, declared: tuple[float, float] | None, path: str) -> tuple[str, float, float, str]:
     """How pixels are stored, the least and the largest that they may be, and why."""
     if not len(pixels):
         raise DataError(f"{path}: no row of the sample holds only numbers. Is the label elsewhere? Say --label")
-    fraction = bool(((pixels % 1 != 0).any(axis=1)).mean() > 0.5)
+    fraction = bool(((pixels % 1 != 0).any(axis=1)).mean() > _HALF)
     if declared is not None:
         low, high = declared
         integers = not fraction and low >= 0 and float(low).is_integer() and float(high).is_integer()
         dtype = ("uint8" if high <= 255 else "uint16" if high <= 65535 else "float32") if integers else "float32"
         return dtype, low, high, f"pixels {low:g}..{high:g}, as --range says"
-    if fraction or (pixels.min(axis=1) < 0).mean() > 0.5:
+    if fraction or (pixels.min(axis=1) < 0).mean() > _HALF:
         return "float32", -3.4e38, 3.4e38, "pixels are numbers with a fraction"
-    wide = (pixels.max(axis=1) > INTEGER_LIMIT["uint8"]).mean() > 0.5
+    wide = (pixels.max(axis=1) > INTEGER_LIMIT["uint8"]).mean() > _HALF
     dtype = "uint16" if wide else "uint8"
     return dtype, 0, INTEGER_LIMIT[dtype], f"pixels are integers 0..{INTEGER_LIMIT[dtype]}"
 
 
-def _is_square(number: int) -> bool:
-    return number > 0 and math.isqrt(number) ** 2 == number
-
-
-def _shape(features: int, names: tuple[str, ...], wanted: tuple[int, ...] | None) -> tuple[tuple[int, ...], str]:
-    if wanted is not None:
-        if math.prod(wanted) != features:
-            said = "x".join(map(str, wanted))
+def _shape(features: int, last_name: str, wanted: Wanted) -> tuple[tuple[int, ...], str]:
+    upright = ", set upright" if wanted.transposed else ""
+    if wanted.shape is not None:
+        said = "x".join(map(str, wanted.shape))
+        if math.prod(wanted.shape) != features:
+            option = f"preset {wanted.preset}" if wanted.preset else "--shape"
             raise UsageError(
-                f"--shape {said} is {math.prod(wanted)} pixels, a row has {features}. Check --label too"
+                f"{option} {said} is {math.prod(wanted.shape)} pixels, a row has {features}. Check --label too"
             )
-        return wanted, f"images {'x'.join(map(str, wanted))}, as --shape says"
-    match = re.fullmatch(r"(\d+)x(\d+)", names[-1]) if names else None
+        if wanted.transposed and len(wanted.shape) != 2:
+            raise UsageError(f"a transposed image has rows and columns, not the shape {said}")
+        return wanted.shape, f"images {said}, as --shape says{upright}"
+    match = re.fullmatch(r"(\d+)x(\d+)", last_name)
     if match and int(match[1]) * int(match[2]) == features:
-        return (int(match[1]), int(match[2])), f"images {names[-1]}: the header's last column says so"
-    side = math.isqrt(features)
-    if side * side == features:
-        return (side, side), f"images {side}x{side}: {features} pixels are a square"
+        return (int(match[1]), int(match[2])), f"images {last_name}: the header's last column says so"
+    if is_square(features):
+        side = math.isqrt(features)
+        return (side, side), f"images {side}x{side}: {features} pixels are a square{upright}"
     return (features,), f"{features} values a row, no image (else say --shape)"
