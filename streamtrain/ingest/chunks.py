@@ -16,6 +16,7 @@ from streamtrain.ingest.opening import TextFile
 
 CHUNK_BYTES = 16 << 20  # decompressed text of one shard
 LONGEST_LINE = 64 << 20
+STREAM_BYTES = 1 << 20  # read of a stream at a time
 STEP_BYTES = 64 << 10  # read at a time to find the end of a chunk's last line
 
 
@@ -69,7 +70,9 @@ class Room:
         """Let `text` hold `size` bytes and the kernel's padding; what it holds stays."""
         if len(self.text) < size + kernel.PADDING:
             # A new one: arrays that look into the old one forbid that it grows.
-            self.text = self.text + bytearray(size + size // 16 + kernel.PADDING - len(self.text))
+            text = bytearray(size + size // 16 + kernel.PADDING)
+            text[: self.filled] = memoryview(self.text)[: self.filled]
+            self.text = text
 
     def pixels_for(self, rows: int, features: int) -> Array:
         """(rows, features) uint8 of anything, for the kernel to write into."""
@@ -150,10 +153,15 @@ class Reader:
         if self.file.plain:
             room.filled += self.file.read_at(offset, view)
             return
-        data = self._ahead_after(offset)[:size]
-        data += self.file.read(size - len(data)) if len(data) < size else b""
-        view[: len(data)] = data
-        room.filled += len(data)
+        filled = 0
+        while filled < size:  # a stream hands out copies, so small ones
+            data = self._ahead_after(offset + filled)[: size - filled]
+            data = data or self.file.read(min(size - filled, STREAM_BYTES))
+            if not data:
+                break
+            view[filled : filled + len(data)] = data
+            filled += len(data)
+        room.filled += filled
 
     def _ahead_after(self, offset: int) -> bytes:
         return self._ahead[offset - self._ahead_at :]

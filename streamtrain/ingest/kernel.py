@@ -11,16 +11,10 @@ Every buffer goes on with PADDING newlines that belong to no line, so that a loa
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic, overload, register_jitable
 
 from streamtrain.block import Array
-from streamtrain.ingest.compiled import compiled
+from streamtrain.ingest.compiled import Compiled
 
 PADDING = 16
 NEWLINE, RETURN = 10, 13
@@ -44,36 +38,6 @@ def zeros_below(word: np.uint64) -> np.uint64:
     return np.uint64((int(word) & -int(word)).bit_length() - 1 if word else 64)
 
 
-@intrinsic
-def _load8(_: Any, data: Any, at: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        start = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        word = builder.load(builder.bitcast(builder.gep(start, [arguments[1]]), ir.IntType(64).as_pointer()))
-        word.align = 1
-        return word
-
-    return types.uint64(data, types.int64), generate
-
-
-@intrinsic
-def _zeros_below(_: Any, word: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
-
-    return types.uint64(types.uint64), generate
-
-
-@overload(load8, strict=False)
-def _compiled_load8(data: Any, at: Any) -> Callable[..., Any]:
-    return lambda data, at: _load8(data, at)  # type: ignore[call-arg]  # numba adds the first
-
-
-@overload(zeros_below, strict=False)
-def _compiled_zeros_below(word: Any) -> Callable[..., Any]:
-    return lambda word: _zeros_below(word)  # type: ignore[call-arg]  # numba adds the first
-
-
-@register_jitable
 def _number(digits: np.uint64, bits: np.uint64) -> np.uint64:
     """The number whose decimal digits are the lowest `bits` bits, a byte each and 24 bits at most."""
     top = digits << (np.uint64(64) - bits)  # its last digit is the highest byte now
@@ -81,7 +45,6 @@ def _number(digits: np.uint64, bits: np.uint64) -> np.uint64:
     return ones + np.uint64(10) * tens + np.uint64(100) * hundreds
 
 
-@register_jitable
 def _values(
     data: Array, at: int, count: int, delimiter: np.uint64, limit: np.uint64, pixels: Array, row: int, first: int
 ) -> int:
@@ -124,7 +87,6 @@ def _values(
     return at
 
 
-@register_jitable
 def _line_end(data: Array, at: int, size: int) -> int:
     """The place after the line end at `at`, or −1 where there is none; the text's end is one."""
     if at < size and data[at] == RETURN:
@@ -132,7 +94,6 @@ def _line_end(data: Array, at: int, size: int) -> int:
     return at + 1 if at >= size or data[at] == NEWLINE else -1
 
 
-@register_jitable
 def _row(
     data: Array,
     at: int,
@@ -194,8 +155,9 @@ def _parse(
     labels: Array,
     lines: Array,
     odd: Array,
-) -> tuple[int, int, int]:
-    """Parse the lines of `data`; returns how many are rows that it keeps, blank, and refused.
+    counts: Array,
+) -> None:
+    """Parse the lines of `data`.
 
     data:    (≥ size + PADDING,) uint8, whole lines
     label:   the label's column from 0, or −1
@@ -206,6 +168,7 @@ def _parse(
     labels:  (rows,) int32, out: their labels, −1 where there is none
     lines:   (rows,) int32, out: their lines, from 0
     odd:     (lines, 3) int32, out: line, start and end of what is refused, with its line end
+    counts:  (3,) int64, out: how many lines are kept rows, blank, and refused
     """
     kept = blank = refused = line = at = 0
     while at < size:
@@ -241,7 +204,7 @@ def _parse(
                 refused += 1
         line += 1
         at = after
-    return kept, blank, refused
+    counts[0], counts[1], counts[2] = kept, blank, refused
 
 
 def _count_lines(data: Array, size: int) -> int:
@@ -259,10 +222,13 @@ def _end_lines(data: Array, start: int, stop: int) -> None:
             data[at] = NEWLINE
 
 
-parse = compiled(
+_NUMBER, _BYTES = "int64", "uint8[:]"
+parse = Compiled(
     _parse,
-    "UniTuple(int64, 3)(uint8[::1], int64, int64, int64, int64, int64, int32[::1], int64,"
-    "uint8[:, ::1], int32[::1], int32[::1], int32[:, ::1])",
+    (
+        *(_BYTES, _NUMBER, _NUMBER, _NUMBER, _NUMBER, _NUMBER, "int32[:]", _NUMBER),
+        *("uint8[:, :]", "int32[:]", "int32[:]", "int32[:, :]", "int64[:]"),
+    ),
 )
-count_lines = compiled(_count_lines, "int64(uint8[::1], int64)")
-end_lines = compiled(_end_lines, "void(uint8[::1], int64, int64)")
+count_lines = Compiled(_count_lines, (_BYTES, _NUMBER), "int64")
+end_lines = Compiled(_end_lines, (_BYTES, _NUMBER, _NUMBER))

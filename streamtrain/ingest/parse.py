@@ -38,7 +38,8 @@ def parse_chunk(chunk: Chunk, dialect: Dialect, room: Room) -> Parsed:
     pixels = room.pixels_for(rows if dialect.fits_kernel else 0, features)
     labels, lines = np.empty(rows, dtype=np.int32), np.empty(rows, dtype=np.int32)
     odd = np.empty((chunk.lines, 3), dtype=np.int32)  # whose memory is taken only as far as it is written
-    kept, blank, refused = kernel.parse(
+    counts = np.empty(3, dtype=np.int64)
+    kernel.parse(
         chunk.data,
         chunk.size,
         ord(dialect.delimiter),
@@ -51,7 +52,9 @@ def parse_chunk(chunk: Chunk, dialect: Dialect, room: Room) -> Parsed:
         labels,
         lines,
         odd,
+        counts,
     )
+    kept, blank, refused = counts.tolist()
     careful = Careful(chunk, dialect)
     for index, start, stop in odd[:refused].tolist():
         careful.take(index, start, stop)

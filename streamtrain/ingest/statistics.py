@@ -7,23 +7,29 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamtrain.block import Array, Block
-from streamtrain.ingest.compiled import compiled
+from streamtrain.ingest.compiled import Compiled
 from streamtrain.tally import ClassTally, PixelTally, class_sums
 
 _ROWS = 32_768  # of 255² each, whose sum fits 32 bits
 
 
-def _accumulate(pixels: Array, group: Array, sums: Array, squares: Array, low: Array, high: Array) -> None:
+def _accumulate(
+    pixels: Array,
+    group: Array,
+    sums: Array,
+    squares: Array,
+    low: Array,
+    high: Array,
+    short_sums: Array,
+    short_squares: Array,
+) -> None:
     """Add pixels (rows, features) uint8 to the sums and take them into low and high (features,) uint8.
 
     group: (rows,) int64, which row of sums (groups, features) int64 each adds to; squares: (features,) int64
+    short_sums, short_squares: of the shapes of sums and squares, uint32 zeros, left as zeros
     """
     rows, features = pixels.shape
-    short_sums = np.empty((len(sums), features), dtype=np.uint32)
-    short_squares = np.empty(features, dtype=np.uint32)
     for start in range(0, rows, _ROWS):
-        short_sums[:] = 0
-        short_squares[:] = 0
         for row in range(start, min(start + _ROWS, rows)):
             own = short_sums[group[row]]
             for feature in range(features):
@@ -32,12 +38,20 @@ def _accumulate(pixels: Array, group: Array, sums: Array, squares: Array, low: A
                 short_squares[feature] += value * value
                 low[feature] = min(low[feature], pixels[row, feature])
                 high[feature] = max(high[feature], pixels[row, feature])
-        sums += short_sums
-        squares += short_squares
+        for feature in range(features):
+            squares[feature] += short_squares[feature]
+            short_squares[feature] = 0
+            for g in range(len(sums)):
+                sums[g, feature] += short_sums[g, feature]
+                short_sums[g, feature] = 0
 
 
-accumulate = compiled(
-    _accumulate, "void(uint8[:, ::1], int64[::1], int64[:, ::1], int64[::1], uint8[::1], uint8[::1])"
+accumulate = Compiled(
+    _accumulate,
+    (
+        *("uint8[:, :]", "int64[:]", "int64[:, :]", "int64[:]", "uint8[:]", "uint8[:]"),
+        *("uint32[:, :]", "uint32[:]"),
+    ),
 )
 
 
@@ -56,7 +70,8 @@ def tallies(block: Block, names: Sequence[str]) -> tuple[PixelTally, ClassTally]
     else:
         sums, squares = np.zeros((groups, features), dtype=np.int64), np.zeros(features, dtype=np.int64)
         low, high = np.full(features, 255, dtype=np.uint8), np.zeros(features, dtype=np.uint8)
-        accumulate(np.ascontiguousarray(block.pixels), group, sums, squares, low, high)
+        short = sums.astype(np.uint32), squares.astype(np.uint32)
+        accumulate(np.ascontiguousarray(block.pixels), group, sums, squares, low, high, *short)
         pixels = PixelTally(sums.sum(axis=0), squares, low, high)
     if not len(present):
         return pixels, ClassTally(None)

@@ -1,0 +1,83 @@
+"""A Python function over arrays → machine code for this processor, by Numba."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import llvmlite.binding as llvm
+import numba
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, overload, register_jitable
+
+from streamtrain.ingest import kernel
+
+if TYPE_CHECKING:
+    from streamtrain.ingest.compiled import Compiled
+
+
+@intrinsic
+def _load8(_: Any, data: Any, at: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        start = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        word = builder.load(builder.bitcast(builder.gep(start, [arguments[1]]), ir.IntType(64).as_pointer()))
+        word.align = 1
+        return word
+
+    return types.uint64(data, types.int64), generate
+
+
+@intrinsic
+def _zeros_below(_: Any, word: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.uint64(types.uint64), generate
+
+
+@overload(kernel.load8, strict=False)
+def _compiled_load8(data: Any, at: Any) -> Callable[..., Any]:
+    return lambda data, at: _load8(data, at)  # type: ignore[call-arg]  # numba adds the first
+
+
+@overload(kernel.zeros_below, strict=False)
+def _compiled_zeros_below(word: Any) -> Callable[..., Any]:
+    return lambda word: _zeros_below(word)  # type: ignore[call-arg]  # numba adds the first
+
+
+@functools.cache
+def _known(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, after what it calls of its module and itself were made known to Numba."""
+    for name in function.__code__.co_names:
+        called = function.__globals__.get(name)
+        if inspect.isfunction(called) and called not in (kernel.load8, kernel.zeros_below):
+            _known(called)
+    known: Callable[..., Any] = register_jitable(function)
+    return known
+
+
+def build(function: Compiled) -> tuple[str, list[str], bytes]:
+    """The name of the entry, the symbols that it leaves open, and the machine code.
+
+    The entry takes a pointer and the lengths of an array, and a number as it is.
+    """
+    names, kinds, passed = [], [], []
+    for i, argument in enumerate(function.arguments):
+        dtype, bracket, rest = argument.partition("[")
+        lengths = [f"n{i}_{d}" for d in range(rest.count(":") if bracket else 0)]
+        names += [f"a{i}", *lengths]
+        kinds += [f"CPointer({dtype})", *["int64"] * len(lengths)] if lengths else [dtype]
+        passed.append(f"carray(a{i}, ({', '.join(lengths)},))" if lengths else f"a{i}")
+    scope: dict[str, Any] = {"carray": vars(numba)["carray"], "function": _known(function.py_func)}
+    exec(f"def entry({', '.join(names)}):\n    return function({', '.join(passed)})", scope)
+    signature = f"{function.returns}({', '.join(kinds)})"
+    compiled = numba.cfunc(signature, error_model="numpy")(scope["entry"])
+    module = llvm.parse_assembly(compiled.inspect_llvm())
+    open_names = [f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")]
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3, reloc="pic"
+    )
+    return compiled.native_name, open_names, machine.emit_object(module)

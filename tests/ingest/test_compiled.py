@@ -1,0 +1,94 @@
+"""Machine code is built once, kept where it can be, and never trusted when it is damaged."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import streamtrain
+from streamtrain.ingest import compiled
+from streamtrain.ingest.compiled import Compiled
+
+PACKAGE = Path(streamtrain.__file__).parent
+
+
+def _double(values: np.ndarray, times: int) -> int:
+    for i in range(len(values)):
+        values[i] *= 2
+    return len(values) * times
+
+
+def doubled() -> tuple[Compiled, list[int]]:
+    """The function, loaded anew, and what it made of 1, 2, 3."""
+    function = Compiled(_double, ("int64[:]", "int64"), "int64")
+    values = np.array([1, 2, 3])
+    assert function(values, 7) == 21
+    return function, values.tolist()
+
+
+def test_code_is_built_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_folders", lambda: [tmp_path / "a", tmp_path / "b"])
+    assert doubled()[1] == [2, 4, 6]
+    [kept] = tmp_path.rglob("*.code")
+    assert Compiled(_double, ("int64[:]", "int64"), "int64").kept
+    assert not Compiled(_double, ("int64[:]", "int64"), "void").kept
+    assert kept.parent == tmp_path / "a"
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "streamtrain.ingest.build", None)  # importing it is an ImportError
+        assert doubled()[1] == [2, 4, 6]
+    damaged = bytearray(kept.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    kept.write_bytes(damaged)
+    assert doubled()[1] == [2, 4, 6]
+    assert kept.read_bytes() != damaged
+
+
+def test_code_that_can_be_kept_nowhere_is_built_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(compiled, "_folders", lambda: [tmp_path / "file" / "below", Path("/proc/none")])
+    assert doubled()[1] == [2, 4, 6]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_array_of_another_type_or_layout_is_refused_and_not_misread() -> None:
+    function, _ = doubled()
+    with pytest.raises(TypeError, match=r"_double takes int64\[:\], not int32 \(3,\)"):
+        function(np.arange(3, dtype=np.int32), 1)
+    with pytest.raises(TypeError, match="_double takes"):
+        function(np.arange(6)[::2], 1)
+    with pytest.raises(ValueError, match="argument"):
+        function(np.arange(3))
+
+
+def test_an_installation_that_is_read_only_keeps_code_in_the_users_cache(digits_csv: Path, tmp_path: Path) -> None:
+    site, cache = tmp_path / "site", tmp_path / "cache"
+    shutil.copytree(PACKAGE, site / "streamtrain", ignore=shutil.ignore_patterns("__pycache__"))
+    (site / "streamtrain" / "ingest" / "__pycache__").touch()  # a file: nothing can be written below it
+    code = (
+        "import sys; from streamtrain.ingest.convert import convert; "
+        f"convert({str(digits_csv)!r}, sys.argv[1]); print('numba' in sys.modules)"
+    )
+
+    def run(dest: str, home: Path) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code, dest],
+            env={**os.environ, "PYTHONPATH": str(site), "XDG_CACHE_HOME": str(home)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout.strip()
+
+    assert run("first", cache) == "True"
+    assert list((cache / "streamtrain").glob("parse-*.code"))
+    assert run("second", cache) == "False"
