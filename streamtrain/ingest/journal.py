@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 
 from streamtrain import __version__
-from streamtrain.block import Array
 from streamtrain.errors import DataError, UsageError
 from streamtrain.files import staging_of, write_file
 from streamtrain.ingest.careful import BadRow
@@ -106,12 +105,13 @@ def _refuse_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
 
 
 def _packed(record: ChunkRecord) -> bytes:
-    parts, arrays = {}, {"labels": record.labels, "part_of_row": record.part_of_row}
-    for number, (name, part) in enumerate(record.parts.items()):
+    """A line of JSON, then the arrays in NumPy's own format, in the order that `_read` takes them."""
+    parts, arrays = {}, [record.labels, record.part_of_row]
+    for name, part in record.parts.items():
         sums = part.classes.sums
         parts[name] = {"shard": asdict(part.shard), "names": part.names, "classes": sums and [*sums]}
-        arrays |= {f"{number}.{field}": getattr(part.pixels, field) for field in _PIXELS}
-        arrays[f"{number}.classes"] = np.array([*(sums or {}).values()])
+        pixels = part.pixels
+        arrays += [pixels.sum, pixels.sum_of_squares, pixels.min, pixels.max, np.array([*(sums or {}).values()])]
     said = {
         "digest": record.digest,
         "totals": asdict(record.totals),
@@ -119,13 +119,11 @@ def _packed(record: ChunkRecord) -> bytes:
         "names": record.names,
         "parts": parts,
     }
-    arrays["said"] = np.frombuffer(json.dumps(said).encode(), dtype=np.uint8)
     file = io.BytesIO()
-    np.savez(file, allow_pickle=False, **arrays)
+    file.write(json.dumps(said).encode() + b"\n")
+    for array in arrays:
+        np.save(file, array, allow_pickle=False)
     return file.getvalue()
-
-
-_PIXELS = ("sum", "sum_of_squares", "min", "max")
 
 
 def _read(path: Path) -> ChunkRecord | None:
@@ -134,25 +132,22 @@ def _read(path: Path) -> ChunkRecord | None:
     start = len(digest_bytes(b""))
     if data[:start] != digest_bytes(data[start:]).encode():
         return None
-    with np.load(io.BytesIO(data[start:]), allow_pickle=False) as arrays:
-        said = json.loads(arrays["said"].tobytes())
-        parts = {
-            name: _part(part, {field: arrays[f"{number}.{field}"] for field in (*_PIXELS, "classes")})
-            for number, (name, part) in enumerate(said["parts"].items())
-        }
-        return ChunkRecord(
-            said["digest"],
-            Totals(**said["totals"]),
-            tuple(BadRow(**row) for row in said["bad"]),
-            tuple(said["names"]),
-            arrays["labels"],
-            arrays["part_of_row"],
-            parts,
-        )
+    file = io.BytesIO(data[start:])
+    said = json.loads(file.readline())
+    labels, part_of_row = np.load(file), np.load(file)
+    return ChunkRecord(
+        said["digest"],
+        Totals(**said["totals"]),
+        tuple(BadRow(**row) for row in said["bad"]),
+        tuple(said["names"]),
+        labels,
+        part_of_row,
+        {name: _part(part, file) for name, part in said["parts"].items()},
+    )
 
 
-def _part(said: dict[str, Any], arrays: dict[str, Array]) -> PartRecord:
+def _part(said: dict[str, Any], file: io.BytesIO) -> PartRecord:
     shard = Shard(**said["shard"] | {"label_counts": tuple(said["shard"]["label_counts"])})
-    sums, names = arrays.pop("classes"), said["classes"]
+    pixels, sums, names = PixelTally(*(np.load(file) for _ in range(4))), np.load(file), said["classes"]
     classes = ClassTally(None if names is None else dict(zip(names, sums, strict=True)))
-    return PartRecord(shard, tuple(said["names"]), PixelTally(**arrays), classes)
+    return PartRecord(shard, tuple(said["names"]), pixels, classes)
