@@ -198,7 +198,9 @@ class _Shuffle:
         for number, index in enumerate(np.split(order, stops[:-1])):
             with (self.spill / str(number)).open("ab") as file:
                 for start in range(0, len(index), _COPIED_ROWS):
-                    batch[index[start : start + _COPIED_ROWS]].tofile(file)
+                    file.write(
+                        batch[index[start : start + _COPIED_ROWS]].tobytes()
+                    )  # tofile keeps a full disk to itself
 
     def finish(self) -> Manifest:
         """Write the manifest: the source's, with the new shards and how they came to their order."""

@@ -1,0 +1,358 @@
+"""Killed at any moment, cut off at any write, on a full disk: the output is there whole, or as it was before."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import io
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamtrain import files
+from streamtrain.ingest import convert as module
+from streamtrain.ingest.convert import convert
+from streamtrain.ingest.workers import in_order
+from streamtrain.shards import shuffle as shuffle_module
+from streamtrain.shards.shuffle import shuffle
+from streamtrain.shards.verify import verifying
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning")
+
+OPTIONS: dict[str, Any] = {"on_bad_row": "reject", "split": {"train": 0.8, "val": 0.2}, "workers": 2}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def in_child(work: Callable[[], object], *, kill_after_s: float | None = None) -> int:
+    """Run in a process of its own; its wait status. It is killed where it hangs, or when it is to be."""
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        try:
+            work()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    if kill_after_s is not None:
+        time.sleep(kill_after_s)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1]
+
+
+class CrashPoints:
+    """Counts every write, fsync, rename, new folder and removal of this process, and dies at the n-th.
+
+    A write that it dies at is half done. Nothing after it is done, in no thread.
+    """
+
+    def __init__(self, die_at: int | None = None) -> None:
+        self.count, self.die_at = 0, die_at
+        for name in ("fsync", "replace", "rename", "mkdir", "unlink", "rmdir"):
+            setattr(os, name, self._counted(getattr(os, name)))
+        files._exchange = self._counted(files._exchange)
+        self._open = io.open
+        io.open = self._opened  # type: ignore[assignment]  # what Path.open calls
+
+    def _point(self) -> bool:
+        self.count += 1
+        return self.count == self.die_at
+
+    def _counted(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            if self._point():
+                os._exit(9)
+            return original(*args, **kwargs)
+
+        return counted
+
+    def _opened(self, path: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        file = self._open(path, mode, *args, **kwargs)
+        return file if mode in ("r", "rb") else _Written(file, self._point)
+
+
+class _Written:
+    """A file whose writes are counted."""
+
+    def __init__(self, file: Any, point: Callable[[], bool]) -> None:
+        self._file, self._point = file, point
+
+    def write(self, data: Any) -> int:
+        if self._point():
+            self._file.write(data[: len(data) // 2])
+            self._file.flush()
+            os._exit(9)
+        return int(self._file.write(data))
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> _Written:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+class Case:
+    """A conversion to `out`: the source, what it has to become, and perhaps what stood there before."""
+
+    def __init__(self, folder: Path, source: Path, before: Path | None) -> None:
+        self.folder, self.source, self.before = folder, source, before
+        self.out = folder / "out"
+        convert(source, folder / "whole", **OPTIONS)
+        self.whole = contents(folder / "whole")
+
+    def prepare(self) -> None:
+        for path in self.folder.iterdir():
+            if path.name not in ("whole", self.source.name) and path != self.before:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if self.before:
+            shutil.copytree(self.before, self.out)
+
+    def convert(self, **options: Any) -> None:
+        convert(self.source, self.out, overwrite=self.before is not None, **OPTIONS, **options)
+
+    def check(self) -> str:
+        """Whether the output is as before or whole; then go on with it, which has to give the same bytes."""
+        there = contents(self.out) if self.out.exists() else {}
+        state = "after" if there == self.whole else "before"
+        assert there in (self.whole, contents(self.before) if self.before else {})
+        if state == "before" or self.before:
+            self.convert(resume=True)
+        assert contents(self.out) == self.whole
+        left = {path.name for path in self.folder.iterdir()} - {"out", "whole", "before", self.source.name}
+        assert left <= {".out.unfinished", ".out.lock"}, left
+        return state
+
+
+@pytest.fixture
+def source(digits_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """600 digits, a bad row among them, converted in four chunks."""
+    lines = digits_csv.read_text().splitlines()
+    lines[100] += ",1"
+    (tmp_path / "d.csv").write_text("\n".join(lines) + "\n")
+    chunk_bytes = -(-(tmp_path / "d.csv").stat().st_size // 4)
+    monkeypatch.setattr(module, "in_order", functools.partial(in_order, chunk_bytes=chunk_bytes))
+    return tmp_path / "d.csv"
+
+
+@pytest.fixture
+def fresh(source: Path, tmp_path: Path) -> Case:
+    return Case(tmp_path, source, None)
+
+
+@pytest.fixture
+def replacing(source: Path, shards: Path, tmp_path: Path) -> Case:
+    return Case(tmp_path, source, shutil.copytree(shards, tmp_path / "before"))
+
+
+def crash_points(case: Case, step: int) -> dict[str, int]:
+    """Crash at every `step`-th point of a conversion, the last among them; how often the output was as before and whole."""
+    case.prepare()
+    read, write = os.pipe()
+
+    def count() -> None:
+        points = CrashPoints()
+        case.convert()
+        os.write(write, str(points.count).encode())
+
+    assert in_child(count) == 0
+    total = int(os.read(read, 99))
+    os.close(read)
+    os.close(write)
+    states = {"before": 0, "after": 0, "points": total}
+    for point in range(total, 0, -step):
+        case.prepare()
+
+        def crash(point: int = point) -> None:
+            CrashPoints(die_at=point)
+            case.convert()
+
+        assert os.waitstatus_to_exitcode(in_child(crash)) in (0, 9)  # 0: threads take turns, and points with them
+        states[case.check()] += 1
+    return states
+
+
+def test_a_crash_at_a_write_a_sync_or_a_rename_leaves_what_was_before_or_the_whole(fresh: Case) -> None:
+    states = crash_points(fresh, 6)
+    assert states["points"] > 40
+    assert states["before"] > 5
+
+
+def test_a_crash_while_an_earlier_output_is_replaced_leaves_one_of_the_two(replacing: Case) -> None:
+    states = crash_points(replacing, 9)
+    assert states["before"] > 3
+    assert states["after"] > 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["fresh", "replacing"])
+def test_a_crash_at_every_single_one(kind: str, request: pytest.FixtureRequest) -> None:
+    states = crash_points(request.getfixturevalue(kind), 1)
+    print(kind, states)
+    assert states["before"] + states["after"] == states["points"]
+
+
+def kills(case: Case, count: int) -> dict[str, int]:
+    """Kill a conversion after a random time, `count` times."""
+    case.prepare()
+    started = time.monotonic()
+    assert in_child(case.convert) == 0
+    seconds, random = time.monotonic() - started, np.random.default_rng(0)
+    states = {"before": 0, "after": 0, "killed": 0}
+    for delay in random.uniform(0, 1.1 * seconds, count).tolist():
+        case.prepare()
+        states["killed"] += os.waitstatus_to_exitcode(in_child(case.convert, kill_after_s=delay)) == -9
+        states[case.check()] += 1
+    return states
+
+
+def test_kill_9_leaves_what_was_before_or_the_whole(fresh: Case) -> None:
+    assert kills(fresh, 12)["killed"] > 3
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["fresh", "replacing"])
+def test_200_kills(kind: str, request: pytest.FixtureRequest) -> None:
+    states = kills(request.getfixturevalue(kind), 200)
+    print(kind, states)
+    assert states["killed"] > 100
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A file system of 4 MiB of its own; a skip where that cannot be mounted."""
+    folder.mkdir()
+    if not shutil.which("mount"):
+        pytest.skip("there is no mount command here")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small file system cannot be mounted: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def fill(disk: Path, free: int) -> Path:
+    """Leave so many bytes free."""
+    filler = disk / "filler"
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - free)
+    return filler
+
+
+def failure_of(work: Callable[[], object]) -> int | None:
+    """The number of the system's error that ends it."""
+    try:
+        work()
+    except OSError as error:
+        return error.errno
+    return None
+
+
+def full_disk(source: Path, disk: Path, count: int) -> int:
+    """Convert with `count` amounts of free space from nothing to enough; how often it was not enough."""
+    case = Case(disk, source, None)
+    free = shutil.disk_usage(disk).free
+    case.convert(resume=True)
+    needed = free - shutil.disk_usage(disk).free
+    failed = 0
+    for offset in np.linspace(0, 2 * needed, count).astype(int).tolist():
+        case.prepare()
+        filler = fill(disk, offset)
+        error = failure_of(case.convert)
+        filler.unlink()
+        assert error in (None, errno.ENOSPC)
+        assert case.check() == ("before" if error else "after")
+        failed += error is not None
+    return failed
+
+
+def test_a_full_disk_leaves_no_output_and_what_is_finished(source: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        assert 2 < full_disk(source, disk, 8) < 8
+
+
+@pytest.mark.long
+def test_a_full_disk_at_100_offsets(source: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        failed = full_disk(source, disk, 100)
+    print("failed", failed)
+    assert 20 < failed < 100
+
+
+def test_a_shuffle_on_a_full_disk_leaves_nothing(
+    fresh: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shuffle_module._Shuffle, "_check_disk", lambda _: None)
+    with small_disk(tmp_path / "disk") as disk:
+        for free in (0, 8192, 40_000):
+            filler = fill(disk, free)
+            with pytest.raises(OSError, match="No space left"):
+                shuffle(tmp_path / "whole", disk / "out")
+            filler.unlink()
+            assert list(disk.iterdir()) == []
+        shuffle(tmp_path / "whole", disk / "out")
+        *_, verified = verifying(disk / "out")
+        assert verified.ok
+
+
+def test_everything_is_synced_before_the_rename_that_publishes_it(
+    fresh: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order that a power cut needs: files, the folders that name them, the rename, its folder."""
+    fresh.prepare()
+    synced: dict[str, int] = {}  # path → when
+    renames: list[tuple[str, int]] = []
+    unsynced: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def note_sync(descriptor: int) -> None:
+        fsync(descriptor)
+        synced[str(Path(f"/proc/self/fd/{descriptor}").readlink())] = time.monotonic_ns()
+
+    def note_rename(old: Any, new: Any, **kwargs: Any) -> None:
+        if Path(new) == fresh.out:
+            for path in [Path(old), *Path(old).rglob("*")]:
+                when = synced.get(str(path)) or next(
+                    (
+                        t
+                        for p, t in synced.items()
+                        if path.is_file() and p.startswith(f"{path.parent}/.{path.name}.")
+                    ),
+                    0,
+                )
+                newest = max((p.stat().st_ctime_ns for p in path.iterdir()), default=0) if path.is_dir() else 0
+                clock = time.time_ns() - time.monotonic_ns()
+                if not when or newest > when + clock:
+                    unsynced.append(path.name)
+            renames.append((str(new), time.monotonic_ns()))
+        rename(old, new, **kwargs)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "rename", note_rename)
+    fresh.convert()
+    assert unsynced == []
+    ((_, when),) = renames
+    assert synced[str(tmp_path)] > when
