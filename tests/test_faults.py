@@ -165,7 +165,7 @@ def replacing(source: Path, shards: Path, tmp_path: Path) -> Case:
 
 
 def crash_points(case: Case, step: int) -> dict[str, int]:
-    """Crash at every `step`-th point of a conversion, the last among them; how often the output was as before and whole."""
+    """Crash at every `step`-th point of a conversion, the last too; how often all was as before, or whole."""
     case.prepare()
     read, write = os.pipe()
 

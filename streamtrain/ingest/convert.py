@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -109,6 +110,8 @@ def converting(
     shares = dict(split or {"": 1.0})
     if abs(sum(shares.values()) - 1) > 1e-9 or min(shares.values()) <= 0:
         raise UsageError("the shares of --split are positive and sum to 1, as in train=0.9,val=0.1")
+    if split and not all(re.fullmatch(r"\w[\w.-]*", name) for name in split):
+        raise UsageError("the parts of --split are names of folders, as in train=0.9,val=0.1")
     dest = Path(dest)
     refuse_existing(dest, overwrite=overwrite)
     own = Wanted(label, header, shape, pixel_range, classes, delimiter=delimiter, drop=drop)

@@ -122,6 +122,9 @@ class Manifest:
         if not folder.exists():
             raise DataError(f"{folder}: there is no such folder. Make it: streamtrain convert CSV {folder}")
         if not path.exists():
+            parts = sorted(part.parent.name for part in folder.glob(f"[!.]*/{FILE_NAME}"))
+            if parts:
+                raise DataError(f"{folder} has parts: {', '.join(parts)[:100]}. Name one: {folder / parts[0]}")
             raise DataError(
                 f"{folder}: no {FILE_NAME}, so these are no shards or an unfinished conversion. "
                 f"Make them: streamtrain convert CSV {folder}"

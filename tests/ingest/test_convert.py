@@ -137,6 +137,36 @@ def test_the_parts_of_a_split_hold_every_row_once_and_keep_it_when_data_is_appen
     assert 400 < len(val["more"]) < 600
 
 
+def test_equal_rows_lie_in_one_part_and_a_share_is_a_share(tmp_path: Path) -> None:
+    rows = np.random.default_rng(3).integers(0, 256, (4000, 9))
+    rows[:, 0] = np.arange(4000) % 10
+    (tmp_path / "d.csv").write_text(csv_text(rows) + csv_text(rows[::-1]))
+    parts = {"a": 0.5, "b": 0.3, "c": 0.2}
+    convert(tmp_path / "d.csv", tmp_path / "out", label="first", header=False, split=parts)
+    found = {}
+    for part, share in parts.items():
+        pixels, _, lines = written(tmp_path / "out" / part)
+        found[part] = {row.tobytes() for row in pixels}
+        assert len(pixels) == 2 * len(found[part])
+        assert abs(len(pixels) / 8000 - share) < 4 * (share * (1 - share) / 4000) ** 0.5
+        assert np.array_equal(np.sort(8001 - lines), lines)
+    assert sum(map(len, found.values())) == len(set.union(*found.values())) == 4000
+
+
+@pytest.mark.parametrize("split", [{"../a": 0.5, "b": 0.5}, {"": 1.0}, {"a/b": 1.0}, {".a": 1.0}, {"a": 0.5}])
+def test_a_split_that_cannot_be_is_refused(digits: np.ndarray, tmp_path: Path, split: dict[str, float]) -> None:
+    (tmp_path / "d.csv").write_text(csv_text(digits))
+    with pytest.raises(UsageError, match="--split"):
+        convert(tmp_path / "d.csv", tmp_path / "out", split=split)
+
+
+def test_the_folder_of_a_split_is_no_data_and_its_parts_are_named(digits: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text(csv_text(digits))
+    convert(tmp_path / "d.csv", tmp_path / "out", label="first", split={"train": 0.6, "val": 0.4})
+    with pytest.raises(DataError, match=r"out has parts: train, val\. Name one: .*out/train"):
+        Manifest.load(tmp_path / "out")
+
+
 def test_the_number_of_workers_changes_no_byte(real_data: Path, tmp_path: Path) -> None:
     for workers in (1, 3):
         convert(real_data / "mnist_test.csv.gz", tmp_path / str(workers), workers=workers)
