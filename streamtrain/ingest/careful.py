@@ -124,7 +124,7 @@ class Careful:
             raise RowError("fields", f"the row has {len(cells)} values, not {dialect.fields}")
         else:
             row = self._pixels(cells)
-            label = -1 if dialect.label is None else self._label(dialect.label, cells)
+            label = self._label(cells)
             self._rows.append(row)
             self._labels.append(label)
             self._lines.append(self.chunk.line + index)
@@ -141,7 +141,12 @@ class Careful:
             whole = dialect.dtype == "float32" or not (row % 1).any()
             if whole and dialect.low <= row.min() and row.max() <= dialect.high:
                 return row
-        return np.array([self._pixel(c, cells[c]) for c in self._columns])
+        try:
+            return np.array([self._pixel(c, cells[c]) for c in self._columns])
+        except RowError as fault:
+            if dialect.label is not None and dialect.label < (fault.column or 0):
+                self._label(cells)  # whose fault, if it has one, is the first of the row
+            raise
 
     def _pixel(self, column: int, text: str) -> float:
         dialect = self.dialect
@@ -160,9 +165,12 @@ class Careful:
         what = f"{dialect.column(column)} {said}, not {dialect.number}"
         raise RowError(reason, what, column=column, value=text)
 
-    def _label(self, column: int, cells: Sequence[str]) -> int:
+    def _label(self, cells: Sequence[str]) -> int:
         """The label as an integer: a class index where classes are declared, a place in `words` for a word."""
-        dialect, text = self.dialect, cells[column]
+        dialect, column = self.dialect, self.dialect.label
+        if column is None:
+            return -1
+        text = cells[column]
         if dialect.label_kind in ("onehot", "digits"):
             parts = list(text) if dialect.label_kind == "digits" else [cells[c] for c in dialect.label_columns]
             ones = [i for i, part in enumerate(parts) if _number(part) == 1]

@@ -187,9 +187,9 @@ def _numbers(rows: Sequence[Sequence[str]]) -> Array:
     """(rows, fields) float64, NaN for what is no number."""
     try:
         table = np.array(rows, dtype=np.float64)
-        return np.where(np.isfinite(table), table, np.nan)
     except ValueError:
-        return np.array([[float(c) if DECIMAL.fullmatch(c) else np.nan for c in row] for row in rows])
+        table = np.array([[float(c) if DECIMAL.fullmatch(c) else np.nan for c in row] for row in rows])
+    return np.where(np.isfinite(table), table, np.nan)
 
 
 def _class_line(top: list[str], fields: int, sample: Sample, label: range) -> tuple[str, ...]:
