@@ -49,6 +49,8 @@ def command(sources: tuple[str, ...], dest: str, as_json: bool, quiet: bool, deb
 
     Example: streamtrain convert mnist_train.csv.gz shards/train
     """
+    # Arrow's own allocators keep what is freed: 70 MB here, at the same speed.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     from streamtrain.ingest.journal import interrupted
 
     if interrupted(Path(dest)) and not options["resume"]:
@@ -96,8 +98,6 @@ def _or_stopped(sources: Sequence[str | Path], dest: str | Path, **options: Any)
 
 def _convert(sources: Sequence[str | Path], dest: str | Path, *, quiet: bool, **options: Any) -> Conversion:
     """Convert, showing progress, and say how the file was read and what a person should know of it."""
-    # Arrow's own allocators keep what is freed: 70 MB here, at the same speed.
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     from streamtrain.ingest import kernel
     from streamtrain.ingest.convert import Conversion, Progress, converting
     from streamtrain.shards.shuffle import Shuffling
