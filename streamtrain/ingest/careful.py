@@ -70,6 +70,8 @@ def split_row(text: str, delimiter: str) -> list[str]:
         return [cell.strip(_BLANKS) for cell in text.split(" ") if cell]
     else:
         cells = text.split(delimiter)
+        if text.split() == [text]:  # no space in it, as in most
+            return cells
     return [cell.strip(_BLANKS) for cell in cells]
 
 

@@ -171,10 +171,7 @@ def _header(top: list[str], rows: Sequence[Sequence[str]], wanted: bool | None, 
     if wanted is not None:
         return wanted, f"{'a' if wanted else 'no'} header, as --{'' if wanted else 'no-'}header says"
     words = sum(not DECIMAL.fullmatch(cell) for cell in top)
-    usual = float(
-        np.median([sum(not DECIMAL.fullmatch(cell) for cell in row) for row in rows if row != top] or [0])
-    )
-    if words > len(top) / 2 and usual < len(top) / 2:
+    if words > len(top) / 2 and _usual_words(rows, top) < len(top) / 2:
         return True, f"line 1 is a header: {', '.join(name[:20] for name in top[:2])}, …"
     if len(top) > 8 and top[1:] == [str(i) for i in range(1, len(top))] and len(top) == len(rows[0]):
         raise DataError(
@@ -234,7 +231,16 @@ def _classes(
     return classes, written, [*said, f"labels count from {first}: {first} is {classes[0]}"]
 
 
+def _usual_words(rows: Sequence[Sequence[str]], top: list[str]) -> float:
+    """How many values of a row are no numbers, in the median of those unlike line 1."""
+    return float(
+        np.median([sum(not DECIMAL.fullmatch(cell) for cell in row) for row in rows if row != top] or [0])
+    )
+
+
 def _is_decimal(row: Sequence[str], columns: Sequence[int]) -> bool:
+    if "" not in row and "".join(row).isdecimal():
+        return False
     return any(not row[c].isdecimal() for c in columns)
 
 
