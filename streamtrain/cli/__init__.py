@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "Train on shards or a CSV, an evaluation an epoch.",
     "evaluate": "Loss, accuracy and confusion of a run on data.",
     "predict": "The class of each row of a CSV.",
+    "report": "A run as one HTML page.",
     "export": "A run's model for torch or ONNX.",
     "demo": "All of it, on real embedded digits.",
 }

@@ -1,0 +1,58 @@
+"""`streamtrain report`: a run as one HTML page."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from streamtrain.cli import Command, say
+
+
+@click.command("report", cls=Command)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--test", metavar="DATA", help="The data judged on; by default the run's own --test, else --val.")
+@click.option("--out", metavar="FILE", help="Where to write the page; by default RUN/report.html.")
+@click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="Threads that parse.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE where it exists.")
+def command(
+    runs: tuple[str, ...],
+    test: str | None,
+    out: str | None,
+    workers: int,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    """Make one HTML page of a run: curves, confusion, misread digits, weights, how to repeat it. No network.
+
+    Several runs stand beside each other on one page, which goes to the first of them.
+
+    Example: streamtrain report runs/first --test shards/test
+    """
+    from streamtrain.cli.data import open_data
+    from streamtrain.files import refuse_existing_file, write_file
+    from streamtrain.learn.checkpoint import load
+    from streamtrain.report.page import FILE_NAME, render, view
+
+    path = Path(out) if out else Path(runs[0]) / FILE_NAME
+    refuse_existing_file(path, overwrite=overwrite or not out)
+    views = []
+    for run in runs:
+        recipe = load(run).recipe
+        tested = test or recipe.get("test") or recipe.get("val")
+        if not tested:
+            say(f"warning: {run} names no test data, so its figures are of the rows it learned. Name some: --test")
+        data = str(tested or recipe["data"])
+        shards = open_data(data, quiet=quiet, workers=workers)
+        views.append(view(Path(run), shards, tested=data, runs=len(runs)))
+    page = render(views).encode()
+    write_file(path, page)
+    if as_json:
+        figures = [{"run": str(v.folder), "accuracy": v.study.evaluation.accuracy} for v in views]
+        click.echo(json.dumps({"file": str(path), "bytes": len(page), "runs": figures}))
+    else:
+        click.echo(f"{path}: {len(page) / 1e6:.1f} MB, opens in any browser")

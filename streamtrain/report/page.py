@@ -1,0 +1,258 @@
+"""A run and its test data → one HTML page that needs no other file and no network."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from streamtrain import __version__
+from streamtrain.block import Array
+from streamtrain.errors import StreamtrainError, UsageError
+from streamtrain.learn.checkpoint import LAST, Checkpoint, load, load_checkpoint, weights_sha256
+from streamtrain.report import png
+from streamtrain.report.charts import Chart, curves
+from streamtrain.report.facts import Facts, Row, origin
+from streamtrain.report.history import history
+from streamtrain.report.study import BINS, Mistake, Study, study
+from streamtrain.shards.manifest import Manifest
+from streamtrain.stream.store import Shards
+
+FILE_NAME = "report.html"
+WORST = 24  # the most confident mistakes that are shown
+_A_CELL = 24  # of each pair of classes
+_IMAGE_BYTES = 2_000_000  # what all pictures may take on a page, roughly
+_UNITS = 100  # whose first-layer weights are drawn
+_PLACES = ("data", "test", "val", "window_rows")  # of the recipe: what is no setting of its own
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A misread row as it is shown: its image, what it is and was taken for, and where it comes from."""
+
+    uri: str
+    true: str
+    said: str
+    confidence: str
+    file: str
+    path: str
+    line: int
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run as the page shows it; `tested` names the data that `shards` holds."""
+
+    folder: Path
+    tested: str
+    shards: Shards
+    checkpoint: Checkpoint
+    epochs: Sequence[Mapping[str, Any]]
+    study: Study
+
+    @property
+    def name(self) -> str:
+        """What the run is called: its folder's name."""
+        return self.folder.absolute().name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in index order."""
+        return self.checkpoint.schema.classes
+
+    @property
+    def layers(self) -> str:
+        """Units of each layer, as 784→100→10."""
+        model = self.checkpoint.model
+        return "→".join(map(str, (model.features, *model.hidden, model.classes)))
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases."""
+        return sum(tensor.numel() for tensor in self.checkpoint.model.state_dict().values())
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The recipe without its paths and what follows from it."""
+        return {
+            name: ",".join(map(str, value)) if isinstance(value, list) else value
+            for name, value in self.checkpoint.recipe.items()
+            if name not in _PLACES
+        }
+
+    @cached_property
+    def charts(self) -> list[Chart]:
+        """Loss and accuracy by epoch; none of a run before its first epoch."""
+        made = []
+        for what in ("loss", "accuracy"):
+            known = [column for column in self.columns if column.endswith(what)]
+            series = {column.split("_")[0]: [line.get(column) for line in self.epochs] for column in known}
+            if series:
+                made.append(curves(what.capitalize(), series))
+        return made
+
+    @property
+    def columns(self) -> list[str]:
+        """The figures that any epoch has: train_loss, train_accuracy, …"""
+        names = [f"{part}_{what}" for part in ("train", "test", "val") for what in ("loss", "accuracy")]
+        return [name for name in names if any(line.get(name) is not None for line in self.epochs)]
+
+    @cached_property
+    def worst(self) -> list[Picture]:
+        """The most confident mistakes."""
+        return [self._picture(mistake) for mistake in self.study.worst]
+
+    def cell(self, true: int, said: int) -> list[Picture]:
+        """The misread rows of a cell of the confusion matrix, most confident first."""
+        return [self._picture(mistake) for mistake in self.study.cells.get((true, said), [])]
+
+    @cached_property
+    def matrix(self) -> list[list[tuple[int, float]]]:
+        """Of each class, by predicted class: rows, and their share of the class."""
+        confusion = self.study.evaluation.confusion
+        shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+        return [list(zip(*pair, strict=True)) for pair in zip(confusion.tolist(), shares.tolist(), strict=True)]
+
+    @cached_property
+    def reliability(self) -> list[dict[str, float]]:
+        """Of each tenth of confidence that has rows: its lower end, rows, mean confidence and accuracy."""
+        return [
+            {"low": b / BINS, "rows": int(rows), "confidence": sure / rows, "accuracy": right / rows}
+            for b, (rows, sure, right) in enumerate(self.study.bins.T.tolist())
+            if rows
+        ]
+
+    @cached_property
+    def weights(self) -> str | None:
+        """A picture of the first layer, a tile a unit, each scaled to its largest weight; None of no images."""
+        shape = self.checkpoint.schema.image_shape
+        if len(shape) != 2:
+            return None
+        units = self.checkpoint.model.weights[0].numpy()[:_UNITS]
+        tiles = units / np.maximum(np.abs(units).max(axis=1, keepdims=True), 1e-12)
+        return png.signed(_mosaic(tiles.reshape(-1, *shape)))
+
+    @cached_property
+    def train_facts(self) -> Facts | None:
+        """The facts of the training data; None where it is no longer there, or has changed."""
+        manifest = self._train_manifest
+        return Facts.of(manifest) if manifest else None
+
+    @cached_property
+    def _train_manifest(self) -> Manifest | None:
+        data = Path(str(self.checkpoint.recipe.get("data", "")))
+        for folder in (data, data.with_name(f"{data.name}.shards") if data.name else data):
+            try:
+                manifest = Manifest.load(folder)
+            except (StreamtrainError, OSError):
+                continue
+            if manifest.digest == self.checkpoint.manifest_digest:
+                return manifest
+        return None
+
+    @cached_property
+    def test_facts(self) -> Facts:
+        """The facts of the data that the figures are of."""
+        return Facts.of(self.shards.manifest)
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """The digest of the last weights, by which a repetition is judged."""
+        return weights_sha256(load_checkpoint(self.folder / LAST).model.state_dict())
+
+    @cached_property
+    def commands(self) -> list[str]:
+        """What to type to get the same weights again."""
+        recipe, lines = self.checkpoint.recipe, []
+        if (manifest := self._train_manifest) and manifest.sources:
+            sources = shlex.join(source.path for source in manifest.sources)
+            lines.append(f"streamtrain convert {sources} {shlex.quote(str(recipe['data']))}")
+        words = ["streamtrain", "train", str(recipe.get("data"))]
+        words += [
+            word for name in ("test", "val") if recipe.get(name) for word in (f"--{name}", str(recipe[name]))
+        ]
+        for name, value in self.settings.items():
+            words += _option(name, value)
+        return [*lines, shlex.join([*words, "--out", "again"])]
+
+    def _picture(self, mistake: Mistake) -> Picture:
+        path, line = origin(self.shards.manifest.sources, mistake.line)
+        pixels = np.frombuffer(mistake.pixels, dtype=np.dtype(self.shards.schema.dtype).newbyteorder("<"))
+        return Picture(
+            uri=png.grey(Row(pixels, None, mistake.line).image(self.shards.schema)),
+            true=self.classes[mistake.true],
+            said=self.classes[mistake.said],
+            confidence=f"{mistake.confidence:.1%}",
+            file=Path(path).name,
+            path=path,
+            line=line,
+        )
+
+
+def view(folder: Path, shards: Shards, *, tested: str, runs: int = 1) -> RunView:
+    """Study a run on `shards`; runs: how many share the page, and so its room for pictures."""
+    checkpoint = load(folder)
+    meant = shards.like(checkpoint.schema)
+    cells = max(checkpoint.model.classes * (checkpoint.model.classes - 1), 1)
+    room = _IMAGE_BYTES / (300 + 0.7 * checkpoint.schema.features) / runs - WORST
+    found = study(checkpoint, meant, worst=WORST, each_cell=max(0, min(_A_CELL, int(room / cells))))
+    return RunView(folder, tested, meant, checkpoint, history(folder), found)
+
+
+def render(runs: Sequence[RunView]) -> str:
+    """The page, for one run or for several beside each other. Raises UsageError where jinja2 is not installed."""
+    try:
+        import jinja2
+    except ImportError:
+        raise UsageError("A report needs the package jinja2: pip install 'streamtrain[report]'") from None
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("streamtrain.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    versions = {"streamtrain": __version__, "torch": torch.__version__, "Python": platform.python_version()}
+    page = environment.get_template("report.html.j2")
+    return page.render(runs=runs, versions=versions, compared=list(_compared(runs)), differing=_differing(runs))
+
+
+def _compared(runs: Sequence[RunView]) -> Iterator[Chart]:
+    """The runs' curves in one drawing each: what is best known of all."""
+    for key, title in (("train_loss", "Train loss"), ("test_accuracy", "Test accuracy")):
+        series = {run.name: [line.get(key) for line in run.epochs] for run in runs}
+        if len(runs) > 1 and any(value is not None for line in series.values() for value in line):
+            yield curves(title, series)
+
+
+def _differing(runs: Sequence[RunView]) -> list[str]:
+    """The settings in which the runs differ."""
+    names = list(dict.fromkeys(name for run in runs for name in run.settings))
+    return [name for name in names if len({str(run.settings.get(name)) for run in runs}) > 1]
+
+
+def _option(name: str, value: Any) -> list[str]:
+    """A setting of the recipe as words of a command line."""
+    option = name.replace("_", "-")
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [f"--{'' if value else 'no-'}{option}"]
+    return [f"--{option}", str(value)]
+
+
+def _mosaic(tiles: Array) -> Array:
+    """Images (count, rows, columns) side by side in a square, a column and a row of zeros between them."""
+    count, height, width = tiles.shape
+    across = int(np.ceil(np.sqrt(count)))
+    down = -(-count // across)
+    board = np.zeros((down * across, height + 1, width + 1))
+    board[:count, :height, :width] = tiles
+    return board.reshape(down, across, height + 1, width + 1).swapaxes(1, 2).reshape(down * (height + 1), -1)

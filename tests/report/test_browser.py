@@ -1,0 +1,122 @@
+"""A report in a real browser: quiet, self-contained, clickable, readable on both themes and on a phone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import streamtrain as st
+from streamtrain.report.page import render, view
+
+webdriver = pytest.importorskip("selenium.webdriver")
+pytest.importorskip("jinja2")
+_OPTIONS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+_CONTRAST = """
+const rgb = c => c.match(/[\\d.]+/g).slice(0, 3).map(Number);
+const lum = c => rgb(c).map(v => v / 255).map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+  .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+const ground = lum(getComputedStyle(document.body).backgroundColor);
+return [...document.querySelectorAll('p, a, li, th, td, h1, h3, dt, figcaption, summary, svg text, .muted')]
+  .map(e => lum(getComputedStyle(e)[e instanceof SVGElement ? 'fill' : 'color']))
+  .map(l => (Math.max(l, ground) + .05) / (Math.min(l, ground) + .05)).reduce((a, b) => Math.min(a, b));
+"""
+_CUT_OFF = """
+return [...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll, svg') || e.matches('.scroll'))
+  .filter(e => { const box = e.getBoundingClientRect(); return box.right > innerWidth + 1 || box.left < -1; })
+  .map(e => e.tagName + '.' + e.className);
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    driver, chromium = shutil.which("chromedriver"), shutil.which("chromium") or shutil.which("chromium-browser")
+    if not driver or not chromium:
+        pytest.skip("no chromium with its chromedriver: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    for option in (*_OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(option)
+    options.binary_location = chromium
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield opened
+    opened.quit()
+
+
+@pytest.fixture(scope="module")
+def page(
+    report_run: Path, other_run: Path, report_data: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Two runs side by side, which has all that a page of one has."""
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    views = [view(run, st.open_shards(report_data[1]), tested="test", runs=2) for run in (report_run, other_run)]
+    path.write_text(render(views), encoding="utf-8")
+    return path
+
+
+def show(browser: Any, page: Path, *, width: int = 1100, theme: str = "light") -> None:
+    media = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get("about:blank")
+    browser.get_log("performance")
+    browser.get_log("browser")
+    browser.get(page.as_uri())
+
+
+def test_it_asks_for_nothing_and_complains_of_nothing(browser: Any, page: Path) -> None:
+    show(browser, page)
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    assert [url for url in sent if not url.startswith("data:")] == [page.as_uri()]
+    assert browser.get_log("browser") == []
+    assert browser.execute_script("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
+
+
+@pytest.mark.parametrize("how", ["mouse", "keyboard"])
+def test_a_cell_of_the_matrix_shows_its_misread_digits(browser: Any, page: Path, how: str) -> None:
+    show(browser, page)
+    link = browser.find_element("css selector", ".matrix td.wrong a")
+    panel = browser.find_element("id", link.get_attribute("href").split("#")[1])
+    assert not panel.is_displayed()
+    if how == "mouse":
+        link.click()
+    else:
+        body = browser.find_element("tag name", "body")
+        for _ in range(60):
+            if browser.switch_to.active_element == link:
+                break
+            body.send_keys(webdriver.Keys.TAB)
+        assert browser.switch_to.active_element == link
+        link.send_keys(webdriver.Keys.ENTER)
+    assert panel.is_displayed()
+    shown = panel.find_elements("tag name", "img")
+    assert 1 <= len(shown) <= int(link.text)
+    panel.find_element("link text", "close").click()
+    assert not panel.is_displayed()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_stands_out_from_its_ground_on_both_themes(browser: Any, page: Path, theme: str) -> None:
+    show(browser, page, theme=theme)
+    grounds = {"light": "rgb(253, 253, 251)", "dark": "rgb(23, 23, 22)"}
+    assert browser.find_element("tag name", "body").value_of_css_property("background-color") in (
+        grounds[theme],
+        grounds[theme].replace("rgb", "rgba").replace(")", ", 1)"),
+    )
+    assert browser.execute_script(_CONTRAST) >= 4.5  # WCAG 2.2, 1.4.3
+
+
+@pytest.mark.parametrize("width", [320, 390, 1100])
+def test_nothing_is_cut_off(browser: Any, page: Path, width: int) -> None:
+    show(browser, page, width=width)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.execute_script(_CUT_OFF) == []

@@ -1,0 +1,155 @@
+"""The page tells what the run and its test set tell, and its recipe makes the same weights again."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shlex
+import time
+from html import unescape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+import streamtrain as st
+from streamtrain.learn.run import Run
+from streamtrain.report.page import RunView, render, view
+from streamtrain.report.png import grey, signed
+
+if TYPE_CHECKING:
+    from conftest import RunCli
+
+pytest.importorskip("jinja2")
+
+
+@pytest.fixture(scope="module")
+def seen(report_run: Path, report_data: tuple[Path, Path]) -> RunView:
+    return view(report_run, st.open_shards(report_data[1]), tested=str(report_data[1]))
+
+
+@pytest.fixture(scope="module")
+def page(seen: RunView) -> str:
+    return render([seen])
+
+
+def test_the_figures_are_those_of_evaluate(page: str, seen: RunView) -> None:
+    evaluation = st.evaluate(seen.checkpoint.model, seen.shards)
+    assert f"<dd>{100 * evaluation.accuracy:.2f} %</dd>" in page
+    assert f"<dd>{evaluation.loss:.4f}</dd>" in page
+    table = page.split('<table class="matrix">')[1].split("</table>")[0]
+    cells = [re.sub(r"<[^>]*>", "", cell) for cell in re.findall(r"<td.*?</td>", table, flags=re.S)]
+    assert [int(cell or 0) for cell in cells] == evaluation.confusion.flatten().tolist()
+
+
+def test_each_misread_digit_names_its_file_and_line(seen: RunView, report_data: tuple[Path, Path]) -> None:
+    assert {picture.file for picture in seen.worst} == {"first.csv", "<second>.csv"}
+    for picture in seen.worst:
+        label, *pixels = Path(picture.path).read_text().splitlines()[picture.line - 1].split(",")
+        assert label == picture.true
+        assert picture.uri == grey(np.array(pixels, dtype=float).reshape(8, 8) / seen.checkpoint.schema.scale[1])
+
+
+def test_names_from_outside_are_escaped_and_nothing_is_fetched(page: str) -> None:
+    assert "&lt;second&gt;.csv" in page
+    assert "<second>" not in page
+    assert "<script" not in page
+    assert re.findall(r'(?:src|href)="(?!#|data:)', page) == []
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_every_link_has_its_place_and_every_picture_its_words(page: str) -> None:
+    places = re.findall(r'\bid="([^"]*)"', page)
+    assert len(places) == len(set(places))
+    assert set(re.findall(r'href="#([^"]*)"', page)) <= set(places)
+    assert len(re.findall(r'href="#r0-\d-\d"', page)) > 3
+    assert all(re.search(r'alt="[^"]+"', image) for image in re.findall(r"<img[^>]*>", page))
+    assert page.count('<svg class="square" viewBox') + page.count('role="img"') == 4
+
+
+def test_the_same_run_gives_the_same_page(seen: RunView, page: str, report_data: tuple[Path, Path]) -> None:
+    again = view(seen.folder, st.open_shards(report_data[1]), tested=str(report_data[1]))
+    assert render([again]) == page
+
+
+def test_its_commands_make_the_same_weights_again(
+    call_cli: RunCli, seen: RunView, page: str, tmp_path: Path
+) -> None:
+    commands = unescape(page.split("<pre>")[1].split("</pre>")[0]).splitlines()
+    assert [shlex.split(command)[1] for command in commands] == ["convert", "train"]
+    done = call_cli(*shlex.split(commands[1])[1:], "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["weights_sha256"] in page
+    _, _, source, dest = shlex.split(commands[0])
+    assert call_cli("convert", source, "again-shards").returncode == 0
+    again, first = (st.open_shards(folder).manifest for folder in ("again-shards", dest))
+    assert [shard.digest for shard in again.shards] == [shard.digest for shard in first.shards]
+
+
+def test_a_run_whose_data_is_gone_is_still_reported(
+    seen: RunView, report_data: tuple[Path, Path], tmp_path: Path
+) -> None:
+    moved = report_data[0].rename(tmp_path / "elsewhere")
+    try:
+        page = render([view(seen.folder, st.open_shards(report_data[1]), tested=str(report_data[1]))])
+    finally:
+        moved.rename(report_data[0])
+    assert "is not there any more" in page
+
+
+def test_runs_stand_side_by_side_with_what_differs(
+    call_cli: RunCli, report_run: Path, other_run: Path, tmp_path: Path
+) -> None:
+    done = call_cli("report", report_run, other_run, "--out", "both.html", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    page = (tmp_path / "both.html").read_text()
+    assert told["bytes"] == len(page.encode())
+    for run in told["runs"]:
+        assert f"<td>{run['accuracy']:.4f}</td>" in page
+    side = page.split("Side by side")[1].split("</table>")[0]
+    assert re.search(r'<th scope="row">lr</th><td>0.3</td><td>1.0</td>', side)
+    assert '<th scope="row">seed</th>' not in side
+    assert page.count('<table class="matrix">') == 2
+    again = call_cli("report", report_run, "--out", "both.html")
+    assert (again.returncode, "--overwrite" in again.stderr) == (2, True)
+
+
+def test_the_command_writes_into_the_run_and_again(call_cli: RunCli, report_run: Path) -> None:
+    for _ in range(2):
+        done = call_cli("report", report_run)
+        assert done.returncode == 0, done.stderr
+        assert (report_run / "report.html").exists()
+    assert done.stdout.startswith(f"{report_run}/report.html: ")
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (28, 28)])
+def test_a_picture_keeps_its_pixels(shape: tuple[int, int]) -> None:
+    image_module = pytest.importorskip("PIL.Image")
+    import io
+
+    def opened(uri: str, mode: str) -> np.ndarray:
+        data = base64.b64decode(uri.removeprefix("data:image/png;base64,"))
+        return np.asarray(image_module.open(io.BytesIO(data)).convert(mode))
+
+    values = np.random.default_rng(0).random(shape)
+    assert opened(grey(values), "L").tolist() == np.rint(values * 255).astype(int).tolist()
+    mixed = opened(signed(values * 2 - 1), "RGBA")
+    assert ((mixed[..., 0] > mixed[..., 2]) >= (values * 2 - 1 > 0.01)).all()
+    assert (np.abs(mixed[..., 3] / 255 - np.abs(values * 2 - 1)) < 0.02).all()
+
+
+def test_even_a_run_that_misreads_most_of_mnist_stays_small_and_quick(
+    call_cli: RunCli, real_data: Path, tmp_path: Path
+) -> None:
+    assert call_cli("convert", real_data / "mnist_test.csv.gz", "test").returncode == 0
+    shards = st.open_shards("test")
+    Run.create(tmp_path / "run", st.MLP(seed=3), shards, {"data": "test", "test": "test"})  # untrained
+    began = time.monotonic()
+    assert call_cli("report", "run").returncode == 0
+    assert time.monotonic() - began < 15
+    page = (tmp_path / "run" / "report.html").read_bytes()
+    assert page.count(b"<li><img") > 1000
+    assert len(page) < 3_000_000
