@@ -84,7 +84,7 @@ def _order_warnings(disorder: float | None) -> list[str]:
         return []
     return [
         f"the rows are sorted by class (label disorder {disorder:.0f}, random is 1): "
-        "train with a --memory that holds them all"
+        "mix them, with convert --shuffle or streamtrain shuffle"
     ]
 
 

@@ -172,8 +172,7 @@ class RunView:
         """What to type to get the same weights again."""
         recipe, lines = self.checkpoint.recipe, []
         if (manifest := self._train_manifest) and manifest.sources:
-            sources = shlex.join(source.path for source in manifest.sources)
-            lines.append(f"streamtrain convert {sources} {shlex.quote(str(recipe['data']))}")
+            lines.append(shlex.join(["streamtrain", "convert", *_convert_words(manifest), str(recipe["data"])]))
         words = ["streamtrain", "train", str(recipe.get("data"))]
         words += [
             word for name in ("test", "val") if recipe.get(name) for word in (f"--{name}", str(recipe[name]))
@@ -246,6 +245,15 @@ def _option(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [f"--{'' if value else 'no-'}{option}"]
     return [f"--{option}", str(value)]
+
+
+def _convert_words(manifest: Manifest) -> Iterator[str]:
+    """The sources, and those options of `convert` that a manifest keeps."""
+    yield from (source.path for source in manifest.sources)
+    if manifest.shuffle:
+        yield from ("--shuffle", "--seed", str(manifest.shuffle["seed"]))
+    if manifest.totals.rejected:
+        yield from ("--on-bad-row", "reject")
 
 
 def _mosaic(tiles: Array) -> Array:
