@@ -20,7 +20,7 @@ _OPSET = 17  # read by onnxruntime since 1.12, of 2022
 
 
 def torch_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """A state of nn.Sequential(Linear, Sigmoid, Linear, …) that maps raw pixels to logits, float32.
+    """A state of nn.Sequential(Linear, activation, Linear, …) that maps raw pixels to logits, float32.
 
     The normalisation is folded into the first layer: W (x − lo) / span + b = (W / span) x + (b − W·lo / span).
     """
@@ -72,7 +72,7 @@ def onnx_bytes(checkpoint: Checkpoint) -> bytes:
 
 
 def _nodes(checkpoint: Checkpoint) -> list[onnx.NodeProto]:
-    """Cast, (x − low) / span, then Gemm and Sigmoid by turns, Softmax at the end."""
+    """Cast, (x − low) / span, then Gemm and the activation by turns, Softmax at the end."""
     import onnx
 
     make = onnx.helper.make_node

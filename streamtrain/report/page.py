@@ -21,7 +21,7 @@ from streamtrain.report import png
 from streamtrain.report.charts import Chart, curves
 from streamtrain.report.facts import Facts, Row, origin
 from streamtrain.report.history import history
-from streamtrain.report.study import BINS, Mistake, Study, study
+from streamtrain.report.study import Mistake, Study, study
 from streamtrain.shards.manifest import Manifest
 from streamtrain.stream.store import Shards
 
@@ -122,11 +122,16 @@ class RunView:
 
     @cached_property
     def reliability(self) -> list[dict[str, float]]:
-        """Of each tenth of confidence that has rows: its lower end, rows, mean confidence and accuracy."""
+        """Of each bin of confidence that has rows: its lower end, rows, mean confidence and accuracy."""
         return [
-            {"low": b / BINS, "rows": int(rows), "confidence": sure / rows, "accuracy": right / rows}
-            for b, (rows, sure, right) in enumerate(self.study.bins.T.tolist())
-            if rows
+            {
+                "low": each["from"],
+                "rows": each["rows"],
+                "confidence": each["confidence_sum"] / each["rows"],
+                "accuracy": each["correct"] / each["rows"],
+            }
+            for each in self.study.evaluation.reliability()
+            if each["rows"]
         ]
 
     @cached_property

