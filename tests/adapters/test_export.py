@@ -99,10 +99,10 @@ def test_both_agree_on_the_mnist_test_set(checkpoint: Checkpoint, real_data: Pat
     for block, theirs in zip(shards.blocks(), _by_group(checkpoint, shards), strict=True):
         logits, probs = session.run(None, {"pixels": block.pixels})
         x = torch.from_numpy(block.pixels.astype(np.float32))
+        between = getattr(torch, checkpoint.model.activation)
         for layer in range(len(state) // 2):
-            x = torch.nn.functional.linear(
-                x.sigmoid() if layer else x, state[f"{2 * layer}.weight"], state[f"{2 * layer}.bias"]
-            )
+            weight, bias = state[f"{2 * layer}.weight"], state[f"{2 * layer}.bias"]
+            x = nn.functional.linear(between(x) if layer else x, weight, bias)
         assert np.abs(probs - theirs).max() < 1e-5
         assert np.abs(x.softmax(1).numpy() - theirs).max() < 1e-5
         assert np.abs(x.numpy() - logits).max() < 1e-4
