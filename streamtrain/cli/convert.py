@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import click
 from streamtrain.cli import Command, say
 from streamtrain.cli.live import Live, eta
 from streamtrain.cli.options import size
-from streamtrain.errors import UsageError
+from streamtrain.errors import RunError, UsageError
 
 if TYPE_CHECKING:
     from streamtrain.ingest.convert import Conversion
@@ -86,6 +87,12 @@ def _or_stopped(sources: Sequence[str | Path], dest: str | Path, **options: Any)
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         return _convert(sources, dest, **options)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise RunError(
+            f"{dest}: the disk is full. Free some, then go on: the same command with --resume"
+        ) from error
     except KeyboardInterrupt:
         code = 130
     except SystemExit:

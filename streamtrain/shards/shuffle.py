@@ -16,7 +16,7 @@ import numpy as np
 
 from streamtrain.block import Array, Block, joined
 from streamtrain.errors import RunError, UsageError
-from streamtrain.files import published
+from streamtrain.files import published, refuse_existing
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import REJECTED, Manifest, Shard, parts_of
 from streamtrain.shards.read import ShardFile
@@ -26,7 +26,7 @@ from streamtrain.tally import DisorderTally
 METHOD = "sorted by the outputs of PCG64(seed), one a row"
 GROUPS_PER_SHARD = 4
 _COPIED_ROWS = 1024
-_FIXED = 74 << 20  # a shard to be written, its columns and compressed bytes; a row group while it is decoded
+_FIXED = 60 << 20  # a shard to be written, its columns and compressed bytes; a row group while it is decoded
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ def shuffling(
     source, dest = Path(data), Path(dest)
     if seed < 0:
         raise UsageError(f"--seed is 0 or more, not {seed}")
-    manifests = {part: Manifest.load(part) for part in parts_of(source)}
-    for manifest in manifests.values():
-        room_rows(manifest.schema, memory_bytes)
+    refuse_existing(dest, overwrite=overwrite)
+    for part in parts_of(source):
+        room_rows(Manifest.load(part).schema, memory_bytes)
 
     def run() -> Iterator[Shuffling]:
         with published(dest, overwrite=overwrite) as staging:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import signal
@@ -13,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from streamtrain.cli import group
-from streamtrain.errors import DataError, UsageError
+from streamtrain.errors import DataError, RunError, UsageError
 from streamtrain.files import exclusive
 from streamtrain.ingest import convert as module
 from streamtrain.ingest.convert import convert, converting
@@ -204,6 +205,28 @@ def test_a_signal_keeps_what_is_finished_and_says_how_to_go_on(
     done = CliRunner().invoke(group, [*arguments, "--overwrite"], standalone_mode=False)
     assert "an interrupted conversion to" in done.stderr
     assert "is thrown away" in done.stderr
+
+
+def test_a_full_disk_is_told_with_the_way_on(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, fsync, synced = module.in_order, os.fsync, []
+
+    def full(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.append(descriptor)
+        if len(synced) == 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    arguments = ["convert", str(source), str(tmp_path / "out"), "--on-bad-row", "reject"]
+    monkeypatch.setattr(os, "fsync", full)
+    done = CliRunner().invoke(group, arguments, standalone_mode=False)
+    assert isinstance(done.exception, RunError)
+    assert "the disk is full" in str(done.exception)
+    assert "--resume" in str(done.exception)
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "in_order", whole)
+    assert CliRunner().invoke(group, [*arguments, "--resume"], standalone_mode=False).return_value == 3
 
 
 def test_a_source_that_changes_while_it_is_read_is_an_error(source: Path, tmp_path: Path) -> None:
