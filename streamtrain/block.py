@@ -35,8 +35,8 @@ class Block:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, index: Array) -> Block:
-        """The rows that an index array or a boolean mask selects, in its order."""
+    def take(self, index: Array | slice) -> Block:
+        """The rows that an index array, a boolean mask or a slice selects, in its order."""
         return Block(self.pixels[index], self.labels[index], self.lines[index])
 
 

@@ -7,44 +7,73 @@ from dataclasses import dataclass
 from streamtrain.errors import UsageError
 from streamtrain.schema import Schema
 
-ROW_OVERHEAD = 8 + 8 + 16  # bytes a row of a window: its label, its place in the order, the keys it is sorted by
-GROUP_COPIES = 4  # a row group while it is decoded: compressed, decompressed page, column, combined
-FIXED = 1 << 20  # bytes for what is small: file footers, the state of zstd
+FIXED = 5 << 18  # bytes for what is small: file footers, the state of zstd, tallied labels, the rest of malloc
+ROW = 8 + 2 * (8 + 24)  # bytes beside its pixels: the label; in two orders its place, and the keys that are sorted
+COPIES = 3  # of the parameters: themselves, their gradients, a checkpoint as it is written
+EVALUATED_ROWS = 512  # that an evaluation normalises at a time
+DECODERS = 4  # threads that decode at most: more than a model can keep up with
+DECODERS_SHARE = 4  # they may take a 4th of the budget
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes that keep within a budget: rows of a window, and the bytes that all will take at most."""
+    """Sizes that keep within a budget.
+
+    window_rows: shuffled together; decoders: threads that load the next window while one is visited, 0 where there
+    is only room for one; predicted_peak_bytes: what all will take at most
+    """
 
     window_rows: int
+    decoders: int
     predicted_peak_bytes: int
 
 
-def plan(
-    memory_bytes: int,
-    schema: Schema,
-    *,
-    rows: int,
-    group_rows: int,
-    batch_size: int,
-    parameters: int,
-    units: int,
-    workers: int,
-) -> Plan:
-    """The largest window of `rows` rows in all that `memory_bytes` allows.
+@dataclass(frozen=True)
+class Need:
+    """What decides how much memory a pass needs, the window aside.
 
-    group_rows: rows of the largest row group, the least window; parameters: weights and biases of the model;
-    units: activations of a row, over all layers; workers: threads that decode a row group each
+    rows: in all; group_rows, group_bytes: rows of the largest row group and its bytes on disk
+    parameters: weights and biases of the model; units: activations of a row, over all layers
+    """
+
+    schema: Schema
+    rows: int
+    group_rows: int
+    group_bytes: int
+    batch_size: int
+    parameters: int = 0
+    units: int = 0
+
+    def fixed(self, decoders: int) -> int:
+        """Bytes whatever the window, with so many decoders and an evaluation, which decodes too.
+
+        A row group that is decoded is in memory three times: as in the file, as pages, as columns.
+        """
+        trained = self.batch_size * (self.schema.row_bytes + 4 * self.schema.features + 12 * self.units)
+        evaluated = EVALUATED_ROWS * 4 * (self.schema.features + 2 * self.units)
+        decoding = 2 * self.group_rows * self.schema.row_bytes + self.group_bytes
+        return FIXED + max(trained, evaluated) + 4 * COPIES * self.parameters + (decoders + 1) * decoding
+
+    @property
+    def row(self) -> int:
+        """Bytes of a decoded row in a window."""
+        return self.schema.row_bytes + ROW
+
+
+def plan(memory_bytes: int, need: Need, *, workers: int) -> Plan:
+    """The largest windows that `memory_bytes` allows, or one of all rows where it holds them all.
+
+    workers: threads at hand. They lower the peak but decide no window, so the order is the same on any machine.
     Raises UsageError, with the smallest budget that works, where a row group does not fit.
     """
-    batch = max(batch_size, group_rows)  # evaluation takes a row group at a time
-    working = 4 * batch * (2 * schema.features + 3 * units) + 4 * 3 * parameters
-    fixed = FIXED + working + workers * GROUP_COPIES * group_rows * schema.row_bytes
-    each = schema.row_bytes + ROW_OVERHEAD
-    if memory_bytes < fixed + group_rows * each:
-        least = -(-(fixed + group_rows * each) // 10**6)
-        raise UsageError(
-            f"--memory {memory_bytes / 1e6:g}MB is too small for one row group. Use {least}MB or more"
-        )
-    window = min(rows, (memory_bytes - fixed) // each)
-    return Plan(window, fixed + window * each)
+    decoding = need.fixed(1) - need.fixed(0)
+    most = min(DECODERS, memory_bytes // (DECODERS_SHARE * decoding))
+    for windows, rows in ((1, need.rows), (2, need.group_rows), (1, need.group_rows)):
+        for decoders in range(most, -1, -1):
+            room = memory_bytes - need.fixed(decoders)
+            if room >= windows * rows * need.row and (decoders > 0 or windows == 1):
+                window_rows = min(need.rows, room // (windows * need.row))
+                used = min(decoders, workers)
+                return Plan(window_rows, used, need.fixed(used) + windows * window_rows * need.row)
+    least = -(-(need.fixed(0) + need.group_rows * need.row) // 10**6)
+    raise UsageError(f"--memory {memory_bytes / 1e6:g}MB is too small for one row group. Use {least}MB or more")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
 import resource
 import sys
 from pathlib import Path
+
+_M_MMAP_THRESHOLD = -3  # malloc.h
 
 
 def peak_rss_mb() -> float:
@@ -18,3 +23,15 @@ def peak_rss_mb() -> float:
         return kib * 1024 / 1e6
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def return_freed_memory() -> None:
+    """From now on, give memory back to the system when it is freed, as a memory budget supposes.
+
+    Else 10 MB and more stay with the process. Call it before Arrow is imported: it reads then whether it keeps a
+    pool of its own. The C library (glibc) is told to map every piece of 512 KiB or more by itself (mallopt(3)).
+    """
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # another C library
+            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 512 << 10)

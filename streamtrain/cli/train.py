@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,10 @@ from streamtrain.cli import Command, say
 from streamtrain.cli.live import Live, eta
 from streamtrain.cli.options import every, layers, size
 from streamtrain.errors import RunError, UsageError
+from streamtrain.process import return_freed_memory
 
 if TYPE_CHECKING:
+    from streamtrain.budget import Plan
     from streamtrain.learn.fit import EpochReport, Progress
     from streamtrain.learn.mlp import MLP
     from streamtrain.learn.run import Run
@@ -85,6 +88,7 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, **op
     """
     from streamtrain.files import exclusive
 
+    return_freed_memory()
     folder = Path(options["resume"] or options["out"] or "")
     if not options["resume"] and not (options["data"] and options["out"]):
         raise UsageError("train needs DATA and --out RUN: streamtrain train shards/train --out runs/first")
@@ -111,17 +115,14 @@ def _begun(
     refuse_existing(Path(out), overwrite=overwrite)
     names = {"data": data, "test": options["test"], "val": options["val"]}
     train, test, val = sets = _open_sets(names, workers=workers, quiet=quiet)
-    hidden, batch_size = options["hidden"], options["batch_size"]
     for other in (test, val):
         if other:
             other.like(train.schema)
     if not train.schema.classes:
         raise RunError(f"{data} has no labels to learn. Convert it again with --label")
     kind = {"seed": options["seed"], "activation": options["activation"]}
-    model = MLP(train.schema.features, hidden, len(train.schema.classes), **kind)
-    parameters = sum(tensor.numel() for tensor in model.state_dict().values())
-    sizes = {"batch_size": batch_size, "parameters": parameters, "units": sum(hidden) + model.classes}
-    plan = train.plan(options["memory"], **sizes)
+    model = MLP(train.schema.features, options["hidden"], len(train.schema.classes), **kind)
+    plan = _plan(train, model, options)
     said = "the whole set" if plan.window_rows == train.rows else f"{plan.window_rows:,} rows"
     say(f"{train.rows:,} rows, shuffled in a window of {said}; at most {plan.predicted_peak_bytes / 1e6:.0f} MB")
     recipe = {
@@ -134,6 +135,13 @@ def _begun(
     if test and not val:
         say("the best epoch is chosen by its accuracy on --test, for want of --val")
     return run, model, Progress.at(1), sets
+
+
+def _plan(train: Shards, model: MLP, recipe: Mapping[str, Any]) -> Plan:
+    """The sizes that keep a recipe within its memory."""
+    parameters = sum(tensor.numel() for tensor in model.state_dict().values())
+    units = sum(model.hidden) + model.classes
+    return train.plan(recipe["memory"], batch_size=recipe["batch_size"], parameters=parameters, units=units)
 
 
 def _resumed(
@@ -194,15 +202,20 @@ def _train(
     train, test, val = sets
     names = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "seed", "window_rows", "eval_train")
     options = {name: run.recipe[name] for name in names}
+    decoders = _plan(train, model, run.recipe).decoders
     stopped = _on_signals()
     saved_at, unsaved_steps = time.monotonic(), 0
     with Live(quiet=quiet) as live:
-        for step in training(model, train, test=test, val=val, start=start, velocity=run.velocity, **options):
+        for step in training(
+            model, train, test=test, val=val, start=start, velocity=run.velocity, decoders=decoders, **options
+        ):
             if isinstance(step, EpochReport):
                 live.clear()
                 line = run.record(step, model)
                 click.echo(json.dumps(line) if as_json else _row(step, run.recipe["epochs"]))
                 sys.stdout.flush()
+                if (step.label_disorder or 0) > 2 and step.epoch == (start.cursor.epoch if start else 1):
+                    say(_poor_order(step, train))
                 saved_at, unsaved_steps = time.monotonic(), 0
                 continue
             if stopped:
@@ -224,6 +237,14 @@ def _train(
     }
     click.echo(json.dumps(last) if as_json else f"{last['checkpoint']}: the weights after {last['epochs']} epochs")
     return 0
+
+
+def _poor_order(report: EpochReport, train: Shards) -> str:
+    return (
+        f"warning: the rows are sorted by class: label disorder {report.label_disorder:.1f}, where 1 is random; "
+        f"a batch is worth {report.effective_batch_size:.0f} rows. Shuffle once on disk: "
+        f"streamtrain shuffle {train.folder} {train.folder}.shuffled"
+    )
 
 
 def _on_signals() -> list[int]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from streamtrain.block import Block
+from streamtrain.budget import EVALUATED_ROWS
 from streamtrain.errors import DataError
 from streamtrain.learn.mlp import MLP
 from streamtrain.learn.team import Team, pieces, team
@@ -15,6 +16,7 @@ from streamtrain.stream.pipeline import normalise
 from streamtrain.stream.store import Shards
 from streamtrain.tally import Evaluation
 
+_PART = EVALUATED_ROWS  # of a row group are normalised at a time
 _ROWS = 256  # of a piece, at most
 _LEAST = 128  # rows of a product: for few the library takes other kernels, whose sums end in other bits
 
@@ -42,18 +44,20 @@ def evaluating(model: MLP, shards: Shards, crew: Team) -> Iterator[Evaluation]:
 
 def _evaluating(model: MLP, shards: Shards, crew: Team) -> Iterator[Evaluation]:
     total = Evaluation.empty(model.classes)
-    room = int(shards.group_rows.max(initial=0)) + _LEAST
-    x, log_probs = torch.zeros(room, model.features), torch.zeros(room, model.classes)
+    x, log_probs = torch.zeros(_PART, model.features), torch.zeros(_PART, model.classes)
 
     def score(piece: tuple[Block, slice]) -> None:
         block, rows = piece
         normalise(block.pixels[rows], shards.schema, out=x[rows])
-        enough = slice(rows.start, max(rows.stop, _LEAST))  # a short piece is the only one of its block
+        enough = slice(rows.start, max(rows.stop, _LEAST))  # a short piece is the only one of its part
         log_probs[enough] = torch.log_softmax(model.forward(x[enough])[0], 1)
 
     for block in shards.blocks():
-        crew.each(score, [(block, rows) for rows in pieces(len(block), _ROWS)])
-        total += Evaluation.of(log_probs[: len(block)].numpy(), block.labels)
+        for at in range(0, len(block), _PART):
+            part = block.take(slice(at, at + _PART))
+            crew.each(score, [(part, rows) for rows in pieces(len(part), _ROWS)])
+            total += Evaluation.of(log_probs[: len(part)].numpy(), part.labels)
+        del block, part  # or they would stay in memory while the next is decoded
         yield total
     if total.rows != shards.rows:
         raise DataError(f"{shards.folder}: saw {total.rows} rows, the manifest has {shards.rows}")

@@ -99,6 +99,7 @@ def training(
     weight_decay: float = 0.0,
     seed: int = 0,
     window_rows: int | None = None,
+    decoders: int = 1,
     eval_train: bool = True,
     start: Progress | None = None,
     velocity: Gradients | None = None,
@@ -106,6 +107,7 @@ def training(
     """Train `model` in place by SGD; yield Progress after every step and a report at the end of each epoch.
 
     test, val: read with the meaning of the training data; window_rows: rows shuffled together, by default all
+    decoders: threads that load the next window meanwhile; with 0 there is one window in memory, else two
     start: go on from there, `model` and `velocity` being as they were then; by default from epoch 1 and from rest
     velocity: moved in place, where there is momentum; see `sgd_step`
     Products are shared out among `torch.get_num_threads()` threads, whose number changes nothing but time.
@@ -124,7 +126,12 @@ def training(
             f"{train.folder} has {train.schema.features} pixels and {len(train.schema.classes)} classes, "
             f"the model reads {model.features} and gives {model.classes}"
         )
-    order = {"batch_size": batch_size, "seed": seed, "window_rows": window_rows or train.rows}
+    order = {
+        "batch_size": batch_size,
+        "seed": seed,
+        "window_rows": window_rows or train.rows,
+        "decoders": decoders,
+    }
     test, val = (data and data.like(train.schema) for data in (test, val))
     sgd = SGD(lr, momentum, weight_decay)
 

@@ -21,7 +21,7 @@ from streamtrain.tally import DisorderTally
 if TYPE_CHECKING:
     from streamtrain.stream.store import Shards, Slot
 
-_LABELS = 1 << 13  # tallied at a time
+_LABELS = 1 << 12  # tallied at a time
 
 
 class Minibatch(NamedTuple):
@@ -82,6 +82,7 @@ def epochs(
     batch_size: int,
     seed: int,
     window_rows: int,
+    decoders: int,
     last: int,
     start: Cursor,
     reuse: bool = False,
@@ -89,9 +90,11 @@ def epochs(
     """The epochs from `start` to `last`, each an iterable of shuffled, normalised minibatches; the last is short.
 
     While a window is visited, threads load the next, be it the next epoch's. To close this is to be rid of them.
+    decoders: how many threads; with none there is one window, loaded when it is needed
     reuse: refill one buffer for every batch, so that a batch is valid only until the next is asked for.
     """
-    with contextlib.closing(shuffled(store, seed=seed, window_rows=window_rows, start=start, last=last)) as loaded:
+    order = {"seed": seed, "window_rows": window_rows, "decoders": decoders}
+    with contextlib.closing(shuffled(store, start=start, last=last, **order)) as loaded:
         for number in range(start.epoch, last + 1):
             done = start.rows if number == start.epoch else 0
             mine = _one_epoch(loaded) if done < store.rows else iter(())
@@ -102,7 +105,9 @@ def epochs(
             deque(mine, maxlen=0)  # where the consumer left it early
 
 
-def shuffled(store: Shards, *, seed: int, window_rows: int, start: Cursor, last: int) -> Generator[Loaded]:
+def shuffled(
+    store: Shards, *, seed: int, window_rows: int, decoders: int, start: Cursor, last: int
+) -> Generator[Loaded]:
     """Load each window from `start` to the end of epoch `last`, ahead of the consumer.
 
     A window is valid until the next is asked for. Where one window holds all rows, they are decoded once.
@@ -123,8 +128,9 @@ def shuffled(store: Shards, *, seed: int, window_rows: int, start: Cursor, last:
         if not slot.held:
             yield from store.decoding(place.window.groups, slot)
 
-    with store.slots(window_rows) as slots:
-        for place, slot in filled_ahead(places(), slots, tasks=tasks, workers=store.workers):
+    workers = max(1, decoders)
+    with store.slots(window_rows, count=2 if decoders else 1, workers=workers) as slots:
+        for place, slot in filled_ahead(places(), slots, tasks=tasks, workers=workers):
             rows = place.window.rows
             yield Loaded(place, slot.pixels[:rows], slot.labels[:rows], slot.order[:rows])
 

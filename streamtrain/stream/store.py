@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamtrain.block import Array, Block
-from streamtrain.budget import Plan, plan
+from streamtrain.budget import Need, Plan, plan
 from streamtrain.errors import UsageError
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Manifest
@@ -28,7 +28,7 @@ from streamtrain.stream.pipeline import Minibatch, epochs
 
 
 def open_shards(path: str | Path, *, workers: int = os.cpu_count() or 1) -> Shards:
-    """Open a folder of shards for reading, decoded by `workers` threads.
+    """Open a folder of shards for reading, decoded by up to `workers` threads.
 
     Raises DataError where its manifest is missing or damaged.
     """
@@ -86,17 +86,19 @@ class Shards:
         return Shards(self.folder, self.manifest, meant, label_map, self.workers)
 
     def plan(self, memory_bytes: int, *, batch_size: int, parameters: int = 0, units: int = 0) -> Plan:
-        """The sizes that keep a pass within a budget; see `budget.plan`."""
-        return plan(
-            memory_bytes,
-            self.schema,
+        """The sizes that keep training within a budget; see `budget.plan`."""
+        compressed = max(shard.bytes / shard.rows for shard in self.manifest.shards)
+        group_rows = int(self.group_rows.max())
+        need = Need(
+            schema=self.schema,
             rows=self.rows,
-            group_rows=int(self.group_rows.max()),
+            group_rows=group_rows,
+            group_bytes=int(group_rows * compressed),
             batch_size=batch_size,
             parameters=parameters,
             units=units,
-            workers=self.workers,
         )
+        return plan(memory_bytes, need, workers=self.workers)
 
     def minibatches(
         self, *, batch_size: int = 256, seed: int = 0, epoch: int = 1, memory_bytes: int = 256_000_000
@@ -104,27 +106,30 @@ class Shards:
         """The shuffled, normalised minibatches of an epoch; loop over them as often as you like."""
         if batch_size < 1:
             raise UsageError(f"a batch has at least 1 row, not {batch_size}")
-        window_rows = self.plan(memory_bytes, batch_size=batch_size).window_rows
-        return Minibatches(self, batch_size, seed, epoch, window_rows)
+        plan = self.plan(memory_bytes, batch_size=batch_size)
+        return Minibatches(self, batch_size, seed, epoch, plan.window_rows, plan.decoders)
 
     @contextlib.contextmanager
-    def slots(self, window_rows: int) -> Iterator[list[Slot]]:
-        """Two slots for windows of `window_rows` rows inside a `with`; the whole set in both where it fits one."""
-        if window_rows >= self.rows:
-            held = self._hold()
-            yield [held._replace(order=np.empty(self.rows, np.int64)) for _ in range(2)]
-            return
-        self._count_room(2 * window_rows)
-        try:
-            yield [self._empty_slot(window_rows) for _ in range(2)]
-        finally:
-            self._count_room(-2 * window_rows)
+    def slots(self, window_rows: int, *, count: int, workers: int) -> Iterator[list[Slot]]:
+        """`count` slots for windows of so many rows inside a `with`; where one holds the whole set, that in each.
 
-    def _hold(self) -> Slot:
+        workers: threads that decode the whole set
+        """
+        if window_rows >= self.rows:
+            held = self._hold(workers)
+            yield [held._replace(order=np.empty(self.rows, np.int64)) for _ in range(count)]
+            return
+        self._count_room(count * window_rows)
+        try:
+            yield [self._empty_slot(window_rows) for _ in range(count)]
+        finally:
+            self._count_room(-count * window_rows)
+
+    def _hold(self, workers: int) -> Slot:
         """The whole set, decoded at the first call and kept from then on, read-only."""
         if self._held is None:
             slot = self._empty_slot(self.rows)
-            with ThreadPoolExecutor(self.workers) as pool:
+            with ThreadPoolExecutor(workers) as pool:
                 for task in [pool.submit(task) for task in self.decoding(np.arange(len(self.groups)), slot)]:
                     task.result()
             slot.pixels.flags.writeable = slot.labels.flags.writeable = False
@@ -157,6 +162,7 @@ class Shards:
             slot.pixels[at:stop] = block.pixels.view(np.uint8).reshape(len(block), -1)
             slot.labels[at:stop] = block.labels
             at = stop
+            del block  # or it would stay in memory while the next is decoded
 
     def labels(self, groups: Array) -> Array:
         """The labels (rows,) of row groups, end to end, read without their pixels; groups: ascending indices."""
@@ -176,10 +182,11 @@ class Shards:
             facts = self.manifest.shards[shard]
             with ShardFile(self.folder, facts, self.manifest.schema, rows_per_group=size) as file:
                 for _, group, _ in self.groups[run].tolist():
-                    block = file.read_group(group)
-                    if self.label_map is not None:
-                        block = Block(block.pixels, self.label_map[block.labels], block.lines)
-                    yield block
+                    yield self._meant(file.read_group(group))
+
+    def _meant(self, block: Block) -> Block:
+        """A block as it was stored, with the class indices of `schema`."""
+        return block if self.label_map is None else replace(block, labels=self.label_map[block.labels])
 
     def _by_shard(self, groups: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
         """Consecutive groups of one shard together."""
@@ -208,6 +215,7 @@ class Minibatches:
     seed: int
     epoch: int
     window_rows: int
+    decoders: int
 
     def __iter__(self) -> Iterator[Minibatch]:
         with contextlib.closing(
@@ -216,6 +224,7 @@ class Minibatches:
                 batch_size=self.batch_size,
                 seed=self.seed,
                 window_rows=self.window_rows,
+                decoders=self.decoders,
                 start=Cursor(self.epoch, 0),
                 last=self.epoch,
             )

@@ -49,7 +49,7 @@ def handed_out(
     """The numbers of the rows of each epoch, in order."""
     found = []
     for epoch in epochs(
-        store, batch_size=64, seed=3, window_rows=window_rows, last=last, start=start, reuse=reuse
+        store, batch_size=64, seed=3, window_rows=window_rows, decoders=1, last=last, start=start, reuse=reuse
     ):
         found.append([])
         for x, y in epoch:
@@ -83,7 +83,7 @@ def test_an_order_can_be_entered_anywhere_without_what_came_before(
 @pytest.mark.parametrize("rows", [0, 64, 1984, ROWS])
 def test_the_disorder_of_a_resumed_epoch_is_that_of_the_whole_one(numbered: Path, rows: int) -> None:
     def disorder(start: Cursor) -> float | None:
-        options = {"batch_size": 64, "seed": 3, "window_rows": 900, "last": 1}
+        options = {"batch_size": 64, "seed": 3, "window_rows": 900, "decoders": 1, "last": 1}
         for epoch in epochs(st.open_shards(numbered), start=start, **options):
             assert sum(len(y) for _, y in epoch) == ROWS - start.rows
         return epoch.disorder.value()
@@ -99,7 +99,7 @@ def test_the_next_epochs_first_window_is_read_while_this_ones_last_is_used(
     decoded = []
     inner = Shards._decode
     monkeypatch.setattr(Shards, "_decode", lambda self, *args: decoded.append(1) or inner(self, *args))
-    stream = epochs(store, batch_size=64, seed=0, window_rows=3100, start=Cursor(1, 0), last=2)
+    stream = epochs(store, batch_size=64, seed=0, window_rows=3100, decoders=1, start=Cursor(1, 0), last=2)
     first = next(stream)
     assert sum(len(y) for _, y in first) == ROWS
     begun = len(decoded)
@@ -114,7 +114,7 @@ def test_an_epoch_left_early_is_skipped_to_its_end(numbered: Path) -> None:
     store = st.open_shards(numbered)
     whole = handed_out(store, 900)
     starts = []
-    for epoch in epochs(store, batch_size=64, seed=3, window_rows=900, start=Cursor(1, 0), last=2):
+    for epoch in epochs(store, batch_size=64, seed=3, window_rows=900, decoders=1, start=Cursor(1, 0), last=2):
         x, _ = next(iter(epoch))
         starts.append(rows_of(x.numpy()).tolist())
     assert starts == [rows[:64] for rows in whole]
