@@ -1,4 +1,4 @@
-"""A CSV of any number of handwritten digits: real ones, each deformed in another way. The same seed, the same bytes.
+"""A CSV of any number of handwritten digits: real ones, each deformed anew. The same seed, the same bytes.
 
 A row is a real digit shifted, turned, scaled, sheared, bent by a slow wave and made lighter or darker, as in
 MNIST8M (Loosli, Canu and Bottou, 2007): label first, then 784 pixels, no header.
@@ -70,7 +70,7 @@ def deform(image: Array, drawn: Array, out: Array) -> None:
 def write_rows(
     images: Array, labels: Array, first: int, rows: int, seed: int, words: Array, lengths: Array, out: Array
 ) -> int:
-    """Write rows `first` … as CSV text to `out`, and return its bytes. A row depends on the seed and its number."""
+    """Write rows `first` … as CSV text to `out`, and return its bytes. Its number and the seed decide a row."""
     drawn, image, at = np.empty(10), np.empty(images.shape[1:], np.uint8), 0
     for row in range(first, first + rows):
         state = mixed(np.uint64(row) ^ mixed(np.uint64(seed)))
