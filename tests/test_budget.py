@@ -63,7 +63,7 @@ def test_the_whole_set_is_held_from_the_budget_on_that_has_room_for_it() -> None
 
 
 # The matrix library keeps buffers for every thread that multiplies, and each training starts its own.
-MATRIX_LIBRARY = 3_000_000
+MATRIX_LIBRARY = 6_000_000
 
 GROWTH = """
 import gc, json, sys
