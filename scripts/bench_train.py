@@ -1,9 +1,9 @@
-"""An epoch of MNIST from zstd shards beside a notebook's loop over float32 arrays in memory, in turn in one process.
+"""An epoch of MNIST from zstd shards beside a notebook's loop over float32 arrays in memory, in turn in a process.
 
-The notebook's side: a fancy-indexed batch of 256, the formulas as written, torch in all its threads; its arrays are
-there before the clock starts. Ours reads shards, in the memory that is named. The floor is what the two products
-of 784×100 take alone, in reused buffers, on batches that are slices of an array. Other work on the machine slows
-the notebook's threads, which wait for each other in every product, more than it does ours: measure in peace.
+The notebook's side: a fancy-indexed batch of 256, the formulas as written, torch in all its threads; its arrays
+are there before the clock starts. Ours reads shards, in the memory that is named. The floor is what the two
+products of 784×100 take alone, in reused buffers, on batches that are slices of an array. Other work on the
+machine slows the notebook's threads, which wait for each other in every product, more than ours: measure in peace.
 """
 
 from __future__ import annotations

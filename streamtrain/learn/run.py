@@ -135,3 +135,4 @@ def _link(target: Path, name: Path) -> None:
     beside.unlink(missing_ok=True)
     beside.hardlink_to(target)
     beside.replace(name)
+    beside.unlink(missing_ok=True)  # to replace one name of a file by another of the same does nothing
