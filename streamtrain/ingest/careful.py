@@ -67,7 +67,7 @@ def split_row(text: str, delimiter: str) -> list[str]:
             what = f"a quote is left open or stands inside a value ({error})"
             raise RowError("quote", what) from error
     elif delimiter == " ":
-        return [cell.strip(_BLANKS) for cell in text.split(" ") if cell]
+        return [cell.strip(_BLANKS) for cell in text.strip(_BLANKS).split(" ") if cell]
     else:
         cells = text.split(delimiter)
         if text.split() == [text]:  # no space in it, as in most
@@ -140,8 +140,8 @@ class Careful:
                 row = np.array(texts, dtype=np.float64)
             except ValueError:
                 row = np.full(1, np.nan)
-            whole = dialect.dtype == "float32" or not (row % 1).any()
-            if whole and dialect.low <= row.min() and row.max() <= dialect.high:
+            inside = dialect.low <= row.min() and row.max() <= dialect.high
+            if inside and (dialect.dtype == "float32" or not (row % 1).any()):
                 return row
         try:
             return np.array([self._pixel(c, cells[c]) for c in self._columns])
