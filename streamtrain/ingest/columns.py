@@ -18,7 +18,7 @@ from streamtrain.ingest.wanted import Wanted
 _LABEL_NAMES = ("label", "labels", "class", "target", "y", "digit", "character", "letter", "species")
 _ID_NAMES = ("", "id", "index", "imageid", "image_id", "unnamed: 0", "row", "rowid")
 _ONEHOT = range(3, 101)  # classes that a one-hot label may have
-_MOST = 0.9  # of the rows, for what each of them should show
+_MOST = 0.8  # of the rows: what each of them should show, odd ones aside
 
 
 @dataclass(frozen=True)
@@ -131,13 +131,13 @@ def _by_values(sample: Sample, left: list[int], ends: dict[str, int], pixels: in
     words = [end for end, c in ends.items() if np.isnan(table[:, c]).mean() > 0.5]
     digits = [end for end, c in ends.items() if is_digits([row[c] for row in sample.rows])]
     single = words or digits or [end for end, c in ends.items() if _label_like(table, c, left)]
-    if pixels is not None and len(left) - 1 != pixels:
-        single = []
     wide = {
         f"{end} {len(columns)}": columns
         for end, columns in _onehot(table, left, pixels).items()
         if not (words or digits)
     }
+    if wide and pixels is not None and len(left) - 1 != pixels:
+        single = []
     if len(single) == 1 and not wide:
         (end,) = single
         classes = len({row[ends[end]] for row in sample.rows})
@@ -193,14 +193,15 @@ def _onehot(table: Array, left: list[int], pixels: int | None) -> dict[str, rang
 def _label_like(table: Array, column: int, left: list[int]) -> bool:
     """Whether a column holds a few integer classes, unlike the pixels: no other maximum, not mostly one value."""
     values = table[:, column]
-    values = values[~np.isnan(values)]
-    if not len(values) or (values < 0).any() or (values % 1 != 0).any():
+    values = values[(values >= 0) & (values % 1 == 0)]
+    if len(values) < _MOST * len(table):
         return False
     distinct, counts = np.unique(values, return_counts=True)
-    others = table[:, left[1:-1]]
-    same_range = others.size > 0 and distinct[-1] == np.nanmax(others, initial=-np.inf)
-    dense = len(distinct) * 2 >= distinct[-1] - distinct[0] + 1
-    return bool(len(distinct) > 1 and not same_range and dense and counts.max() < _MOST * len(values))
+    common = np.argsort(-counts, kind="stable")
+    classes = distinct[common[: np.searchsorted(np.cumsum(counts[common]), _MOST * len(values)) + 1]]
+    brightest = np.nanmedian(np.nanmax(table[:, left[1:-1]], axis=1, initial=-np.inf)) if len(left) > 2 else -1
+    dense = len(classes) * 2 >= classes.max() - classes.min() + 1
+    return bool(len(classes) > 1 and dense and classes.max() != brightest)
 
 
 def label_kind(sample: Sample, label: range, labels: Sequence[str]) -> str:
