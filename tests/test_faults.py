@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from streamtrain import files
+from streamtrain.errors import UsageError
 from streamtrain.ingest import convert as module
 from streamtrain.ingest.convert import convert
 from streamtrain.ingest.workers import in_order
@@ -145,8 +146,8 @@ class Case:
 
 @pytest.fixture
 def source(digits_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """600 digits, a bad row among them, converted in four chunks."""
-    lines = digits_csv.read_text().splitlines()
+    """600 digits, a bad row among them, converted in four chunks; a class is 24, so shards are written twice."""
+    lines = [line.replace("3,", "24,", 1) if line[:2] == "3," else line for line in digits_csv.read_text().split()]
     lines[100] += ",1"
     (tmp_path / "d.csv").write_text("\n".join(lines) + "\n")
     chunk_bytes = -(-(tmp_path / "d.csv").stat().st_size // 4)
@@ -209,6 +210,41 @@ def test_a_crash_at_every_single_one(kind: str, request: pytest.FixtureRequest) 
     states = crash_points(request.getfixturevalue(kind), 1)
     print(kind, states)
     assert states["before"] + states["after"] == states["points"]
+
+
+def test_of_two_converters_one_wins_and_the_other_says_so(
+    fresh: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh.prepare()
+    whole = module.in_order
+    read, write = os.pipe()
+
+    def slow(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        for step in whole(*args, **kwargs):
+            os.write(write, b".")
+            time.sleep(0.1)
+            yield step
+
+    def first() -> None:
+        monkeypatch.setattr(module, "in_order", slow)
+        fresh.convert()
+
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        with contextlib.suppress(BaseException):
+            first()
+            os._exit(0)
+        os._exit(1)
+    os.read(read, 1)
+    with pytest.raises(UsageError, match="written by another process"):
+        fresh.convert()
+    assert os.waitpid(child, 0)[1] == 0
+    assert contents(fresh.out) == fresh.whole
+    with pytest.raises(UsageError, match="exists already"):
+        fresh.convert()
+    os.close(read)
+    os.close(write)
 
 
 def kills(case: Case, count: int) -> dict[str, int]:
@@ -280,7 +316,7 @@ def full_disk(source: Path, disk: Path, count: int) -> int:
     case.convert(resume=True)
     needed = free - shutil.disk_usage(disk).free
     failed = 0
-    for offset in np.linspace(0, 2 * needed, count).astype(int).tolist():
+    for offset in np.linspace(0, 4 * needed, count).astype(int).tolist():
         case.prepare()
         filler = fill(disk, offset)
         error = failure_of(case.convert)

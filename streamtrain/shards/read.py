@@ -40,7 +40,7 @@ class ShardFile:
             facts = self.path.stat()
             if facts.st_size != shard.bytes:
                 raise DamageError(self.path, f"it has {facts.st_size} bytes, the manifest says {shard.bytes}")
-            _check_digest(self.path, shard.digest, _identity(facts))
+            check_digest(self.path, shard.digest, _identity(facts))
             self._file = pq.ParquetFile(self.path, page_checksum_verification=True)
         except FileNotFoundError as error:
             raise DataError(f"{self.path} is missing. Convert the source again") from error
@@ -109,10 +109,11 @@ def _identity(facts: os.stat_result) -> tuple[int, ...]:
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _check_digest(path: Path, digest: str, identity: tuple[int, ...]) -> None:
+def check_digest(path: Path, digest: str, identity: tuple[int, ...]) -> None:
     """Raise DamageError where a file has another digest.
 
-    Once a process while it is the same file: an epoch opens a shard often. (A failure is not remembered.)
+    Once a process while it is the same file: an epoch opens a shard often. (A failure is not remembered;
+    `check_digest.cache_clear()` forgets the rest.)
     """
     if digest_of_file(path) != digest:
         raise DamageError(path, "its bytes are not those that were written (digest)")

@@ -7,17 +7,21 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from streamtrain.block import Block, joined
 from streamtrain.cli import group
 from streamtrain.errors import DataError
 from streamtrain.ingest.convert import convert
+from streamtrain.shards import read
 from streamtrain.shards.manifest import Manifest, Shard, digest_of_file
 from streamtrain.shards.read import ShardFile
+from streamtrain.shards.shuffle import shuffle
 from streamtrain.shards.verify import Verified, verifying
 from streamtrain.shards.write import write_shard
 
@@ -27,13 +31,13 @@ def verified(folder: Path) -> Verified:
     return last
 
 
-def read_all(folder: Path) -> None:
-    """What training does: every row group of every shard."""
-    manifest = Manifest.load(folder)
+def rows_of(folder: Path) -> Block:
+    """What training reads: every row group of every shard."""
+    manifest, blocks = Manifest.load(folder), []
     for shard in manifest.shards:
         with ShardFile(folder, shard, manifest.schema, rows_per_group=manifest.rows_per_group) as file:
-            for group in range(-(-shard.rows // manifest.rows_per_group)):
-                file.read_group(group)
+            blocks += [file.read_group(group) for group in range(-(-shard.rows // manifest.rows_per_group))]
+    return joined(blocks)
 
 
 @pytest.fixture
@@ -162,6 +166,25 @@ def test_a_folder_that_is_unfinished_or_not_there_is_an_error(data: Path, tmp_pa
         verifying(tmp_path / "nowhere")
 
 
+def test_a_line_twice_is_found_in_rows_that_lie_in_any_order(data: Path, tmp_path: Path) -> None:
+    shuffle(data, tmp_path / "mixed")
+    assert verified(tmp_path / "mixed").ok
+    rewrite_rows(tmp_path / "mixed", "lines", 599, rows_of(tmp_path / "mixed").lines[0])
+    assert [problem.what for problem in verified(tmp_path / "mixed").problems] == [
+        "it holds a line that was there before"
+    ]
+
+
+def test_damage_since_the_shards_were_read_is_found(data: Path) -> None:
+    """The reader remembers which files it has checked, by what the file system says of them; `verify` does not."""
+    shard = data / "shard-00000.parquet"
+    rows_of(data)
+    with patch.object(read, "_identity", lambda _: (1,)):  # as if nobody had written to it
+        rows_of(data)
+        flip(shard, 8 * shard.read_bytes().rindex(b"parquet-cpp"))  # where Arrow minds nothing
+        assert not verified(data).ok
+
+
 def test_the_parts_of_a_split_are_verified_together_and_apart(digits_csv: Path, tmp_path: Path) -> None:
     text = digits_csv.read_text() + "1,2,x\n"
     (tmp_path / "d.csv").write_text(text)
@@ -208,7 +231,7 @@ def unnoticed(folder: Path, count: int) -> list[tuple[str, int]]:
         if verified(folder).ok:
             missed.append(("verify", bit))
         try:
-            read_all(folder)
+            rows_of(folder)
             missed.append(("read", bit))
         except DataError:
             pass
