@@ -80,8 +80,9 @@ _RECIPE = (
 @click.option("--checkpoint-every", type=every, metavar="60s|500steps", default="60s", show_default=True)
 @click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="Threads that decode.")
 @click.option("--overwrite", is_flag=True, help="Replace RUN where it exists.")
+@click.option("--dry-run", is_flag=True, help="Say what it would take; train and write nothing.")
 @click.pass_context
-def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, **options: Any) -> int:
+def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, dry_run: bool, **options: Any) -> int:
     """Train an MLP on shards, or on a CSV, which becomes CSV.shards first.
 
     Example: streamtrain train shards/train --test shards/test --out runs/first
@@ -89,6 +90,8 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, **op
     from streamtrain.files import exclusive
 
     return_freed_memory()
+    if dry_run:
+        return _dry_run(as_json=as_json, quiet=quiet, **options)
     folder = Path(options["resume"] or options["out"] or "")
     if not options["resume"] and not (options["data"] and options["out"]):
         raise UsageError("train needs DATA and --out RUN: streamtrain train shards/train --out runs/first")
@@ -109,7 +112,6 @@ def _begun(
     """A new run, its folder made."""
     from streamtrain.files import refuse_existing
     from streamtrain.learn.fit import Progress
-    from streamtrain.learn.mlp import MLP
     from streamtrain.learn.run import Run
 
     refuse_existing(Path(out), overwrite=overwrite)
@@ -118,10 +120,7 @@ def _begun(
     for other in (test, val):
         if other:
             other.like(train.schema)
-    if not train.schema.classes:
-        raise RunError(f"{data} has no labels to learn. Convert it again with --label")
-    kind = {"seed": options["seed"], "activation": options["activation"]}
-    model = MLP(train.schema.features, options["hidden"], len(train.schema.classes), **kind)
+    model = _model(train, options)
     plan = _plan(train, model, options)
     said = "the whole set" if plan.window_rows == train.rows else f"{plan.window_rows:,} rows"
     say(f"{train.rows:,} rows, shuffled in a window of {said}; at most {plan.predicted_peak_bytes / 1e6:.0f} MB")
@@ -135,6 +134,28 @@ def _begun(
     if test and not val:
         say("the best epoch is chosen by its accuracy on --test, for want of --val")
     return run, model, Progress.at(1), sets
+
+
+def _dry_run(*, data: str | None, workers: int, as_json: bool, quiet: bool, **options: Any) -> int:
+    """Say what training would take."""
+    from streamtrain.cli.data import open_data
+    from streamtrain.cli.dry_run import dry_run
+
+    if not data:
+        raise UsageError("train --dry-run needs DATA: streamtrain train shards/train --dry-run")
+    train = open_data(data, quiet=quiet, workers=workers)
+    model = _model(train, options)
+    return dry_run(model, train, _plan(train, model, options), options, as_json=as_json)
+
+
+def _model(train: Shards, options: Mapping[str, Any]) -> MLP:
+    """The model of the options, untrained."""
+    from streamtrain.learn.mlp import MLP
+
+    if not train.schema.classes:
+        raise RunError(f"{train.folder} has no labels to learn. Convert it again with --label")
+    kind = {"seed": options["seed"], "activation": options["activation"]}
+    return MLP(train.schema.features, options["hidden"], len(train.schema.classes), **kind)
 
 
 def _plan(train: Shards, model: MLP, recipe: Mapping[str, Any]) -> Plan:
