@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -242,7 +243,8 @@ class DisorderTally:
         spread = (
             self.squares[present] - 2 * expected * self.counts[present] + self.batches * expected**2
         )  # (classes,) Σ over batches of (n_k − m·p_k)²
-        return float((spread / expected).sum() / (present.sum() - 1) / self.batches)
+        # fsum: the same in whatever order the classes were met
+        return math.fsum((spread / expected).tolist()) / (int(present.sum()) - 1) / self.batches
 
     def effective_batch_size(self, batch_size: int) -> float | None:
         """Rows of a random order whose batch says as much as one of `batch_size` rows of this; None as `value`.
