@@ -15,7 +15,10 @@ import pytest
 import safetensors.torch
 
 import streamtrain as st
-from streamtrain.learn.checkpoint import weights_sha256
+from streamtrain.files import exclusive
+from streamtrain.learn.checkpoint import load_checkpoint, weights_sha256
+from streamtrain.learn.run import Run
+from streamtrain.tally import Evaluation
 
 if TYPE_CHECKING:
     from conftest import RunCli
@@ -214,3 +217,145 @@ def test_no_control_character_reaches_a_pipe(run_cli: RunCli, shards: Path) -> N
     done = run_cli("train", shards, "--out", "run", "--epochs", "2")
     assert "\x1b" not in done.stdout + done.stderr
     assert "\r" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--lr", "0", "--lr"),
+        ("--lr", "-1", "--lr"),
+        ("--momentum", "1", "--momentum"),
+        ("--weight-decay", "-0.1", "--weight-decay"),
+        ("--activation", "softplus", "--activation"),
+        ("--memory", "inf", "is not a size"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_before_a_run_is_made(
+    call_cli: RunCli, shards: Path, tmp_path: Path, option: str, value: str, told: str
+) -> None:
+    done = call_cli("train", shards, "--out", "run", option, value)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_deep_net_with_momentum_learns_and_resumes_to_the_same_weights(
+    call_cli: RunCli, shards: Path, tmp_path: Path
+) -> None:
+    options = (
+        "--hidden",
+        "32,16",
+        "--activation",
+        "relu",
+        "--momentum",
+        "0.9",
+        "--weight-decay",
+        "0.001",
+        "--json",
+    )
+    batches = ("--batch-size", "32", "--lr", "0.1", "-q")
+    whole = json_lines(call_cli("train", shards, "--out", "whole", "--epochs", "4", *options, *batches).stdout)
+    assert whole[-2]["train_accuracy"] > 0.9 > whole[0]["progressive_accuracy"] > 0.1
+    call_cli("train", shards, "--out", "half", "--epochs", "2", *options, *batches)
+    more = json_lines(call_cli("train", "--resume", "half", "--epochs", "4", "--json").stdout)
+    assert more[-1]["weights_sha256"] == whole[-1]["weights_sha256"]
+    model = st.load(tmp_path / "half").model
+    assert (model.hidden, model.activation) == ((32, 16), "relu")
+    for option, value in (("--momentum", "0.5"), ("--activation", "tanh"), ("--weight-decay", "0")):
+        done = call_cli("train", "--resume", "half", option, value)
+        assert (done.returncode, option in done.stderr) == (2, True)
+
+
+def test_a_test_set_that_changed_is_refused_by_name(call_cli: RunCli, digits_csv: Path, tmp_path: Path) -> None:
+    call_cli("convert", digits_csv, "data")
+    call_cli("convert", digits_csv, "test")
+    assert call_cli("train", "data", "--test", "test", "--out", "run", "--epochs", "1").returncode == 0
+    lines = digits_csv.read_text().splitlines(keepends=True)
+    (tmp_path / "fewer.csv").write_text("".join(lines[:500]))
+    call_cli("convert", "fewer.csv", "test", "--overwrite")
+    done = call_cli("train", "--resume", "run", "--epochs", "2")
+    assert done.returncode == 1
+    assert "is not the test that run was begun with" in done.stderr
+
+
+def test_epochs_are_raised_and_not_taken_back(call_cli: RunCli, shards: Path) -> None:
+    call_cli("train", shards, "--out", "run", "--epochs", "3", "-q")
+    done = call_cli("train", "--resume", "run", "--epochs", "2")
+    assert done.returncode == 2
+    assert "in epoch 3 already" in done.stderr
+    assert call_cli("train", "--resume", "run", "--epochs", "3").returncode == 0
+
+
+def test_of_two_processes_on_one_run_the_second_is_told(call_cli: RunCli, shards: Path, tmp_path: Path) -> None:
+    call_cli("train", shards, "--out", "run", "--epochs", "1", "-q")
+    with exclusive(tmp_path / ".run.lock", busy="free"):  # as the other process holds it
+        for command in (("--resume", "run"), (str(shards), "--out", "run", "--overwrite")):
+            done = call_cli("train", *command)
+            assert done.returncode == 2
+            assert "run is being trained by another process" in done.stderr
+    assert call_cli("train", "--resume", "run").returncode == 0
+
+
+def test_a_run_is_replaced_only_when_asked_and_a_missing_one_is_no_run(
+    call_cli: RunCli, shards: Path, tmp_path: Path
+) -> None:
+    call_cli("train", shards, "--out", "run", "--epochs", "1", "-q")
+    kept = (tmp_path / "run" / "last.safetensors").read_bytes()
+    assert call_cli("train", shards, "--out", "run", "--epochs", "1", "--seed", "3").returncode == 2
+    assert (tmp_path / "run" / "last.safetensors").read_bytes() == kept
+    done = call_cli("train", shards, "--out", "run", "--epochs", "1", "--seed", "3", "--overwrite")
+    assert done.returncode == 0
+    assert st.load(tmp_path / "run").recipe["seed"] == 3
+    missing = call_cli("train", "--resume", "other")
+    assert (missing.returncode, "there is no such run" in missing.stderr) == (1, True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+def test_a_second_signal_stops_at_once_and_the_run_goes_on_from_its_last_checkpoint(
+    call_cli: RunCli, shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(self: Run, *_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+        raise AssertionError("the second signal did nothing")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "save", twice)  # in the middle of a checkpoint
+        done = call_cli("train", shards, "--out", "run", "--epochs", "2", "--batch-size", "32")
+    assert done.returncode == 130
+    assert "once more to stop at once" in done.stderr
+    assert call_cli("train", "--resume", "run").returncode == 0
+
+
+def test_a_signal_while_evaluating_saves_the_whole_epoch(
+    call_cli: RunCli, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signals = [signal.SIGTERM]
+
+    def struck(*args: Any) -> Evaluation:
+        if signals:
+            os.kill(os.getpid(), signals.pop())
+        return of(*args)
+
+    of = Evaluation.of
+    with monkeypatch.context() as patched:
+        patched.setattr(Evaluation, "of", struck)
+        done = call_cli("train", shards, "--out", "run", "--epochs", "2")
+    assert done.returncode == 143
+    assert "--resume" in done.stderr
+    assert load_checkpoint(tmp_path / "run" / "last.safetensors").progress.cursor == (1, 600)
+    lines = json_lines(call_cli("train", "--resume", "run", "--json").stdout)
+    assert [line.get("epoch") for line in lines] == [1, 2, None]
+
+
+def test_evaluate_tells_the_top_3_and_the_calibration(call_cli: RunCli, shards: Path) -> None:
+    call_cli("train", shards, "--out", "run", "--epochs", "5", "--lr", "0.5", "-q")
+    (told,) = json_lines(call_cli("evaluate", "run", shards, "--json").stdout)
+    assert told["accuracy"] <= told["top3_accuracy"] <= 1
+    assert sum(of["rows"] for of in told["calibration"]["bins"]) == told["rows"] == 600
+    assert sum(of["correct"] for of in told["calibration"]["bins"]) == round(told["accuracy"] * 600)
+    assert 0 <= told["calibration"]["expected_error"] <= 1
+    text = call_cli("evaluate", "run", shards).stdout
+    assert "precision" in text
+    assert f"expected calibration error {told['calibration']['expected_error']:.4f}" in text
