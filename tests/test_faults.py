@@ -165,20 +165,26 @@ def replacing(source: Path, shards: Path, tmp_path: Path) -> Case:
     return Case(tmp_path, source, shutil.copytree(shards, tmp_path / "before"))
 
 
-def crash_points(case: Case, step: int) -> dict[str, int]:
-    """Crash at every `step`-th point of a conversion, the last too; how often all was as before, or whole."""
-    case.prepare()
+def points_of(work: Callable[[], object]) -> int:
+    """How many points there are in some work, done in a process of its own."""
     read, write = os.pipe()
 
     def count() -> None:
         points = CrashPoints()
-        case.convert()
+        work()
         os.write(write, str(points.count).encode())
 
     assert in_child(count) == 0
     total = int(os.read(read, 99))
     os.close(read)
     os.close(write)
+    return total
+
+
+def crash_points(case: Case, step: int) -> dict[str, int]:
+    """Crash at every `step`-th point of a conversion, the last too; how often all was as before, or whole."""
+    case.prepare()
+    total = points_of(case.convert)
     states = {"before": 0, "after": 0, "points": total}
     for point in range(total, 0, -step):
         case.prepare()
@@ -210,6 +216,33 @@ def test_a_crash_at_every_single_one(kind: str, request: pytest.FixtureRequest) 
     states = crash_points(request.getfixturevalue(kind), 1)
     print(kind, states)
     assert states["before"] + states["after"] == states["points"]
+
+
+def crashed_shuffles(data: Path, folder: Path, step: int) -> int:
+    """Crash at every `step`-th point of a shuffle, and shuffle again each time; how many points there are."""
+    shuffle(data, folder / "mixed")
+    total = points_of(lambda: shuffle(data, folder / "counted"))
+    for point in range(total - 1, 0, -step):  # the last is the removal of the lock
+
+        def crash(point: int = point) -> None:
+            CrashPoints(die_at=point)
+            shuffle(data, folder / "out")
+
+        assert os.waitstatus_to_exitcode(in_child(crash)) == 9
+        if not (folder / "out").exists():
+            shuffle(data, folder / "out")
+        assert contents(folder / "out") == contents(folder / "mixed")
+        shutil.rmtree(folder / "out")
+    return total
+
+
+def test_a_crash_of_a_shuffle_leaves_nothing_or_the_whole(fresh: Case, tmp_path: Path) -> None:
+    assert crashed_shuffles(tmp_path / "whole", tmp_path, 4) > 15
+
+
+@pytest.mark.long
+def test_a_crash_of_a_shuffle_at_every_single_point(fresh: Case, tmp_path: Path) -> None:
+    print("shuffle", crashed_shuffles(tmp_path / "whole", tmp_path, 1))
 
 
 def test_of_two_converters_one_wins_and_the_other_says_so(
