@@ -75,9 +75,11 @@ def _verifying(folder: Path, parts: list[Path]) -> Iterator[Verified]:
             seen.whole &= not found
             problems += [Problem(_name(part / shard.file, folder), what) for what in found]
             yield Verified(shards, total, rows, tuple(problems))
-        problems += [Problem(_name(part / FILE_NAME, folder), what) for what in _sums(manifest) + seen.sums()]
+        found = [*_sums(manifest), *seen.sums(), *_rejected(folder, part, manifest)]
+        if part != folder:
+            found += _other_parts(manifest, list(manifests.values()))
+        problems += [Problem(_name(part / FILE_NAME, folder), what) for what in found]
     problems += _strangers(folder, parts, manifests)
-    problems += _rejected(folder, list(manifests.values()))
     yield Verified(shards, total, rows, tuple(problems))
 
 
@@ -175,22 +177,31 @@ def _sums(manifest: Manifest) -> list[str]:
 
 def _strangers(folder: Path, parts: list[Path], manifests: dict[Path, Manifest]) -> list[Problem]:
     """Files that the manifests do not know."""
-    known = {folder / REJECTED, *parts, *(part / FILE_NAME for part in parts)}
+    known = {folder / REJECTED, *parts, *(part / name for part in parts for name in (FILE_NAME, REJECTED))}
     known |= {part / shard.file for part, manifest in manifests.items() for shard in manifest.shards}
     places = ({folder} | {*parts}) - {part for part in parts if part not in manifests}  # damaged: it cannot tell
     there = {path for place in places for path in place.iterdir()}
     return [Problem(_name(path, folder), "the manifest does not know this file") for path in sorted(there - known)]
 
 
-def _rejected(folder: Path, manifests: list[Manifest]) -> list[Problem]:
+def _rejected(folder: Path, part: Path, manifest: Manifest) -> list[str]:
     """Whether the rejected rows of a conversion lie there, one a line; of a split, beside its parts."""
-    wanted = {manifest.totals.rejected for manifest in manifests}
-    part = any(manifest.totals.in_other_parts for manifest in manifests) and (folder / FILE_NAME).exists()
-    path, lines = (folder.parent if part else folder) / REJECTED, 0
-    if path.exists():
+    places = [part / REJECTED]
+    if part != folder or manifest.totals.in_other_parts:
+        places.append(part.parent / REJECTED)
+    path = next((place for place in places if place.exists()), None)
+    if not path and manifest.shuffle:
+        return []  # of a part that was shuffled alone they lie with the source
+    lines = 0
+    if path:
         with path.open("rb") as file:
             lines = sum(1 for _ in file)
-    alone = not path.exists() and all(manifest.shuffle for manifest in manifests)  # a part, shuffled elsewhere
-    if alone or wanted == {lines}:
-        return []
-    return [Problem(REJECTED, f"it has {lines} rows, the manifest says {max(wanted)} were rejected")]
+    rejected = manifest.totals.rejected
+    return [] if lines == rejected else [f"{rejected} rows were rejected, {REJECTED} has {lines}"]
+
+
+def _other_parts(manifest: Manifest, manifests: list[Manifest]) -> list[str]:
+    """Whether the parts of a split that are here are all of them."""
+    rows = sum(other.rows for other in manifests if other.sources == manifest.sources)
+    missing = manifest.totals.kept - rows
+    return [f"{missing} rows of its split are in no part here"] if missing else []

@@ -140,8 +140,8 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "rejected rows lost": (
         lambda d: rewrite(d, totals=replace(Manifest.load(d).totals, rejected=2, lines=603)),
-        "rejected.jsonl",
-        "it has 0 rows, the manifest says 2",
+        "manifest.json",
+        "2 rows were rejected, rejected.jsonl has 0",
     ),
 }
 
@@ -195,6 +195,20 @@ def test_the_parts_of_a_split_are_verified_together_and_apart(digits_csv: Path, 
     flip(out / "val" / "shard-00000.parquet", 999)
     (out / "more").mkdir()
     assert [problem.shard for problem in verified(out).problems] == ["val/shard-00000.parquet", "more"]
+    shutil.rmtree(out / "more")
+    shutil.rmtree(out / "val")
+    (problem,) = verified(out).problems
+    assert problem.shard == "train/manifest.json"
+    assert "rows of its split are in no part here" in problem.what
+
+
+def test_conversions_that_lie_in_one_folder_are_verified_each(digits_csv: Path, tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text(digits_csv.read_text() + "1,2,x\n")
+    convert(digits_csv, tmp_path / "out" / "test")
+    convert(tmp_path / "d.csv", tmp_path / "out" / "train", on_bad_row="reject")
+    assert verified(tmp_path / "out") == Verified(2, 2, 1200, ())
+    (tmp_path / "out" / "train" / "rejected.jsonl").unlink()
+    assert [problem.shard for problem in verified(tmp_path / "out").problems] == ["train/manifest.json"]
 
 
 def test_the_command_says_ok_or_each_problem_and_exits_1(data: Path) -> None:
