@@ -27,6 +27,7 @@ _EXAMPLES = 10
 @click.command("inspect", cls=Command)
 @click.argument("path")
 @click.option("--line", type=click.IntRange(1), help="Show the row of this line, counted over all sources.")
+@click.option("--preset", metavar="NAME|FILE.toml", help="Of a CSV, a known set, as for convert.")
 @click.option("--label", metavar="first|last|NAME|INDEX|none", help="Of a CSV, the label's column.")
 @click.option("--header/--no-header", default=None, help="Of a CSV, whether line 1 names the columns.")
 @click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="Threads that parse.")

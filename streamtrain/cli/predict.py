@@ -36,6 +36,7 @@ def columns(text: Any) -> list[str]:
 @click.command("predict", cls=Command)
 @click.argument("run")
 @click.argument("source", metavar="CSV")
+@click.option("--preset", metavar="NAME|FILE.toml", help="A known set, as for convert.")
 @click.option("--label", metavar="first|last|NAME|INDEX|none", help="The label's column, which is left out.")
 @click.option("--header/--no-header", default=None, help="Whether line 1 names the columns.")
 @click.option(

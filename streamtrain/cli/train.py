@@ -250,6 +250,8 @@ def _train(
                 saved_at, unsaved_steps = time.monotonic(), 0
             if live.due():
                 live.update(_status(step, train.rows, run.recipe["epochs"]))
+    if not (quiet or as_json):
+        _show_curve([line["train_loss"] for line in run.metrics()])
     last = {
         "done": True,
         "epochs": run.recipe["epochs"],
@@ -266,6 +268,15 @@ def _poor_order(report: EpochReport, train: Shards) -> str:
         f"a batch is worth {report.effective_batch_size:.0f} rows. Shuffle once on disk: "
         f"streamtrain shuffle {train.folder} {train.folder}.shuffled"
     )
+
+
+def _show_curve(losses: list[float]) -> None:
+    """The loss of all epochs as a curve in a line, once there are two."""
+    from streamtrain.report.terminal import sparkline
+
+    if len(losses) > 1:
+        rich = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+        say(f"train loss {losses[0]:.4f} {sparkline(losses, rich=rich)} {losses[-1]:.4f}")
 
 
 def _on_signals() -> list[int]:

@@ -16,7 +16,7 @@ from streamtrain.ingest.opening import TextFile
 from streamtrain.ingest.parse import parse_chunk
 from streamtrain.ingest.sniff import SAMPLE_BYTES, sniff
 from streamtrain.ingest.source import find_sources
-from streamtrain.ingest.wanted import Wanted
+from streamtrain.ingest.wanted import Wanted, declared
 
 
 class Rows(NamedTuple):
@@ -28,17 +28,24 @@ class Rows(NamedTuple):
 
 
 def rows_of(
-    source: str | Path, *, features: int, label: str | None = None, header: bool | None = None
+    source: str | Path,
+    *,
+    features: int,
+    label: str | None = None,
+    header: bool | None = None,
+    preset: str | None = None,
 ) -> Iterator[Rows]:
     """Read a CSV whose rows have `features` pixels and perhaps a label, chunk by chunk.
 
+    label, header, preset: as for `converting`
     Raises DataError at the call where the rows are of another width, or where the label cannot be told.
     """
     (path,) = find_sources([source])
     with TextFile(path) as file:
         sample = file.read(SAMPLE_BYTES)
         whole = not file.read(1)
-    dialect = sniff(sample, path=str(path), whole=whole, wanted=Wanted(label, header, features=features)).dialect
+    wanted = declared(Wanted(label, header, features=features), preset)
+    dialect = sniff(sample, path=str(path), whole=whole, wanted=wanted).dialect
     if len(dialect.pixel_columns) != features:
         raise DataError(
             f"{path}: a row has {len(dialect.pixel_columns)} pixels, the model reads {features}. "

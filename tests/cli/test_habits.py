@@ -1,0 +1,105 @@
+"""What people expect of any command line: help with examples, completion, hints that can be followed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+
+import streamtrain
+from streamtrain.cli import COMMANDS, group
+
+if TYPE_CHECKING:
+    from conftest import RunCli
+
+PACKAGE = Path(streamtrain.__file__).parent
+
+
+def command_named(name: str) -> click.Command:
+    command = group.get_command(click.Context(group), name)
+    assert command
+    return command
+
+
+def options_of(command: click.Command) -> set[str]:
+    return {word for param in command.params for word in (*param.opts, *param.secondary_opts)}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_help_has_an_example_that_could_be_typed(name: str) -> None:
+    text = " ".join((command_named(name).help or "").split())
+    program, command, *words = shlex.split(text.partition("Example: ")[2])
+    assert (program, command) == ("streamtrain", name)
+    command_named(name).make_parser(click.Context(command_named(name))).parse_args(words)
+
+
+def test_hints_name_commands_and_options_that_exist() -> None:
+    known = {"--help", "--version"}.union(*(options_of(command_named(name)) for name in COMMANDS))
+    sources = [path for path in PACKAGE.rglob("*.py") if "templates" not in path.parts]
+    for path in sources:
+        text = path.read_text(encoding="utf-8")
+        named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", text))
+        assert named <= known, f"{path.name}: {sorted(named - known)}"
+        for command, rest in re.findall(r"streamtrain (\w+) ([^\"'`\n]*)", text):
+            if command in COMMANDS:
+                words = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", rest.split(". ")[0].split(", or")[0]))
+                assert words <= options_of(command_named(command)), f"{path.name}: streamtrain {command} {rest}"
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("trian", "train"), ("expotr", "export"), ("inspct", "inspect")])
+def test_a_mistyped_command_is_answered_with_the_one_that_was_meant(
+    call_cli: RunCli, typed: str, meant: str
+) -> None:
+    done = call_cli(typed)
+    assert done.returncode == 2
+    assert f"Did you mean '{meant}'?" in done.stderr
+
+
+def test_a_word_that_is_near_no_command_is_just_refused(call_cli: RunCli) -> None:
+    done = call_cli("xyzzy")
+    assert done.returncode == 2
+    assert "Did you mean" not in done.stderr
+
+
+def test_the_version_is_told(call_cli: RunCli) -> None:
+    assert streamtrain.__version__ in call_cli("--version").stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"), [("streamtrain tr", "train"), ("streamtrain train --ep", "--epochs")]
+)
+def test_the_shell_completes_commands_and_options(
+    call_cli: RunCli, monkeypatch: pytest.MonkeyPatch, line: str, offered: str
+) -> None:
+    monkeypatch.setenv("_STREAMTRAIN_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split()) - 1))
+    assert f"plain,{offered}" in call_cli().stdout.splitlines()
+
+
+def test_training_ends_with_the_curve_of_its_loss(call_cli: RunCli, shards: Path) -> None:
+    options = (shards, "--epochs", "3", "--lr", "0.5", "--out")
+    curve = re.compile(r"^train loss \d\.\d{4} @\S+\. \d\.\d{4}$", flags=re.M)
+    assert curve.search(call_cli("train", *options, "one").stderr)
+    assert not curve.search(call_cli("train", *options, "two", "-q").stderr)
+    assert not curve.search(call_cli("train", *options, "three", "--json").stderr)
+
+
+def test_a_preset_is_predicted_as_it_was_converted(
+    call_cli: RunCli, digits_csv: Path, shards: Path, tmp_path: Path
+) -> None:
+    header, *lines = digits_csv.read_text().splitlines()
+    rows = [line.split(",") for line in lines]
+    aside = [",".join([row[0], *(row[1 + r * 8 + c] for c in range(8) for r in range(8))]) for row in rows]
+    (tmp_path / "aside.csv").write_text("\n".join([header, *aside]))
+    (tmp_path / "aside.toml").write_text('label = "first"\nheader = true\nshape = [8, 8]\ntransposed = true\n')
+    assert call_cli("train", shards, "--out", "run", "--epochs", "1").returncode == 0
+    upright = call_cli("predict", "run", digits_csv)
+    assert upright.stdout == call_cli("predict", "run", "aside.csv", "--preset", "aside.toml").stdout
+    assert upright.stdout != call_cli("predict", "run", "aside.csv").stdout
+    told = call_cli("inspect", "aside.csv", "--preset", "aside.toml", "--line", "9", "--json").stdout
+    assert str([int(value) for value in rows[7][1:]]) in told
