@@ -134,15 +134,15 @@ class StreamClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def _epoch(self, X: Array, labels: Array, order: torch.Generator | None) -> float:
         """Take a step for each batch of X, shuffled where an order is given; returns the mean loss."""
-        schema, total = self._schema(), 0.0
+        model, schema, total = self.model_, self._schema(), 0.0
         rows, numbers = torch.arange(len(X)), torch.from_numpy(labels.astype(np.int64))
         batches = iterate_minibatches(rows, numbers, self.batch_size, shuffle=order is not None, generator=order)
         with one_thread():
             for index, y in batches:
                 x = normalise(X[index.numpy()], schema, out=torch.empty((len(index), schema.features)))
-                logits, inputs = self.model_.forward(x)
+                logits, inputs = model.forward(x)
                 losses, dlogits = cross_entropy_gradient(logits, y)
-                sgd_step(self.model_, self.model_.backward(inputs, dlogits), lr=self.lr)
+                sgd_step(model, model.backward(inputs, dlogits), lr=self.lr)
                 total += float(losses.double().sum())
         return total / len(X)
 
