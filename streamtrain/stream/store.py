@@ -71,8 +71,15 @@ class Shards:
 
     @property
     def rows(self) -> int:
-        """Rows in all shards."""
-        return self.manifest.rows
+        """Rows in all its row groups."""
+        return int(self.group_rows.sum())
+
+    def part(self, groups: Array) -> Shards:
+        """Some of its row groups, as a data set of their own; groups: indices."""
+        part = Shards(self.folder, self.manifest, self.schema, self.label_map, self.workers)
+        part.groups = self.groups[np.sort(groups)]
+        part.group_rows = part.groups[:, 2]
+        return part
 
     def like(self, schema: Schema) -> Shards:
         """The same rows with another data set's meaning: its class indices and its pixel range.

