@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -18,20 +19,26 @@ from typing import Any, NamedTuple
 
 
 class Measured(NamedTuple):
-    """A process from its start to its end: wall seconds, and the JSON of its last line on stdout."""
+    """A process from its start to its end: seconds on the wall and of all cores, the JSON of its last line."""
 
     seconds: float
+    cpu_seconds: float
     said: dict[str, Any]
 
 
 def measured(command: Sequence[str | Path]) -> Measured:
     """Run a process to its end; ends this one where it fails."""
-    started = time.perf_counter()
+    started, cpu_before = time.perf_counter(), _cpu_of_children()
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - started
     if done.returncode:
         sys.exit(f"{' '.join(map(str, command))} left {done.returncode}\n{done.stdout}\n{done.stderr}")
-    return Measured(seconds, json.loads(done.stdout.splitlines()[-1]))
+    return Measured(seconds, _cpu_of_children() - cpu_before, json.loads(done.stdout.splitlines()[-1]))
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def peak_rss_mb() -> float:

@@ -130,12 +130,13 @@ def main() -> None:
             f"{seconds[name]:.2f}",
             f"{megabytes / seconds[name]:.0f}",
             f"{seconds[name] / seconds[names[0]]:.1f}",
+            f"{statistics.median(done.cpu_seconds for done, _ in runs[name]):.1f}",
             f"{statistics.median(done.said['peak_rss_mb'] for done, _ in runs[name]):.0f}",
             f"{runs[name][0][1]:.0f}",
         )
         for name in names
     ]
-    print(table(["", "seconds", "MB/s", f"times {names[0]}", "peak RSS, MB", "Parquet, MB"], rows))
+    print(table(["", "seconds", "MB/s", f"times {names[0]}", "CPU seconds", "peak RSS, MB", "Parquet, MB"], rows))
     print(f"\n{machine()}; {versions(dict.fromkeys([*names, 'pyarrow', 'numba']))}.")
 
 
