@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from streamtrain.cli.live import eta
 from streamtrain.tally import Evaluation
+
+if TYPE_CHECKING:
+    from streamtrain.learn.fit import EpochReport, Progress
+    from streamtrain.stream.store import Shards
 
 
 def summary(evaluation: Evaluation) -> str:
@@ -40,3 +47,35 @@ def reliability_table(evaluation: Evaluation) -> str:
             accuracy, sure = of["correct"] / rows, of["confidence_sum"] / rows
             lines.append(f"{of['from']:.1f} to {of['to']:.1f}{rows:>10,}  {accuracy:8.4f}  {sure:15.4f}")
     return "\n".join([*lines, f"expected calibration error {evaluation.calibration_error:.4f}"])
+
+
+def status_line(progress: Progress, rows: int, epochs: int) -> str:
+    """Where an epoch stands, for a line that rewrites itself; the accuracy is of rows before they were learned."""
+    epoch, done = progress.cursor
+    pace = done / progress.seconds if progress.seconds else 0.0
+    share = (epoch - 1 + done / rows) / epochs
+    left = eta(share, share * epochs * rows / pace) if pace else ""
+    figures = f"loss {progress.loss:.4f}  accuracy {progress.accuracy:.4f}  {pace:,.0f} rows a second"
+    return f"epoch {epoch} of {epochs}  {done / rows:4.0%}  {figures}  {left}"
+
+
+def epoch_line(report: EpochReport, epochs: int) -> str:
+    """An epoch in a line of text."""
+    figures = {
+        "progressive accuracy": report.progressive_accuracy if report.train_accuracy is None else None,
+        "train accuracy": report.train_accuracy,
+        "test loss": report.test_loss,
+        "test accuracy": report.test_accuracy,
+        "val accuracy": report.val_accuracy,
+    }
+    told = "".join(f"  {name} {value:.4f}" for name, value in figures.items() if value is not None)
+    return f"epoch {report.epoch:{len(str(epochs))}}/{epochs}  train loss {report.train_loss:.4f}{told}"
+
+
+def poor_order(report: EpochReport, train: Shards) -> str:
+    """A warning of an order that mixes the classes badly, with its remedy."""
+    return (
+        f"warning: the rows are sorted by class: label disorder {report.label_disorder:.1f}, where 1 is random; "
+        f"a batch is worth {report.effective_batch_size:.0f} rows. Shuffle once on disk: "
+        f"streamtrain shuffle {train.folder} {train.folder}.shuffled"
+    )

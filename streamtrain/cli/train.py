@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamtrain.cli import Command, say
-from streamtrain.cli.live import Live, eta
+from streamtrain.cli.live import Live
 from streamtrain.cli.options import every, layers, size
 from streamtrain.errors import RunError, UsageError
 from streamtrain.process import return_freed_memory
 
 if TYPE_CHECKING:
     from streamtrain.budget import Plan
-    from streamtrain.learn.fit import EpochReport, Progress
+    from streamtrain.learn.fit import Progress
     from streamtrain.learn.mlp import MLP
     from streamtrain.learn.run import Run
     from streamtrain.stream.store import Shards
@@ -217,6 +217,7 @@ def _train(
     quiet: bool,
 ) -> int:
     """Train to the end, or until a signal, after which all is saved."""
+    from streamtrain.cli.tables import epoch_line, poor_order, status_line
     from streamtrain.learn.checkpoint import LAST, weights_sha256
     from streamtrain.learn.fit import EpochReport, training
 
@@ -233,10 +234,10 @@ def _train(
             if isinstance(step, EpochReport):
                 live.clear()
                 line = run.record(step, model)
-                click.echo(json.dumps(line) if as_json else _row(step, run.recipe["epochs"]))
+                click.echo(json.dumps(line) if as_json else epoch_line(step, run.recipe["epochs"]))
                 sys.stdout.flush()
                 if (step.label_disorder or 0) > 2 and step.epoch == (start.cursor.epoch if start else 1):
-                    say(_poor_order(step, train))
+                    say(poor_order(step, train))
                 saved_at, unsaved_steps = time.monotonic(), 0
                 continue
             if stopped:
@@ -249,7 +250,7 @@ def _train(
                 run.save(model, step)
                 saved_at, unsaved_steps = time.monotonic(), 0
             if live.due():
-                live.update(_status(step, train.rows, run.recipe["epochs"]))
+                live.update(status_line(step, train.rows, run.recipe["epochs"]))
     if not (quiet or as_json):
         _show_curve([line["train_loss"] for line in run.metrics()])
     last = {
@@ -260,14 +261,6 @@ def _train(
     }
     click.echo(json.dumps(last) if as_json else f"{last['checkpoint']}: the weights after {last['epochs']} epochs")
     return 0
-
-
-def _poor_order(report: EpochReport, train: Shards) -> str:
-    return (
-        f"warning: the rows are sorted by class: label disorder {report.label_disorder:.1f}, where 1 is random; "
-        f"a batch is worth {report.effective_batch_size:.0f} rows. Shuffle once on disk: "
-        f"streamtrain shuffle {train.folder} {train.folder}.shuffled"
-    )
 
 
 def _show_curve(losses: list[float]) -> None:
@@ -292,24 +285,3 @@ def _on_signals() -> list[int]:
     signal.signal(signal.SIGINT, note)
     signal.signal(signal.SIGTERM, note)
     return caught
-
-
-def _status(progress: Progress, rows: int, epochs: int) -> str:
-    epoch, done = progress.cursor
-    pace = done / progress.seconds if progress.seconds else 0.0
-    share = (epoch - 1 + done / rows) / epochs
-    left = eta(share, share * epochs * rows / pace) if pace else ""
-    figures = f"loss {progress.loss:.4f}  accuracy {progress.accuracy:.4f}  {pace:,.0f} rows a second"
-    return f"epoch {epoch} of {epochs}  {done / rows:4.0%}  {figures}  {left}"
-
-
-def _row(report: EpochReport, epochs: int) -> str:
-    """An epoch in a line of text."""
-    figures = {
-        "train accuracy": report.train_accuracy,
-        "test loss": report.test_loss,
-        "test accuracy": report.test_accuracy,
-        "val accuracy": report.val_accuracy,
-    }
-    told = "".join(f"  {name} {value:.4f}" for name, value in figures.items() if value is not None)
-    return f"epoch {report.epoch:{len(str(epochs))}}/{epochs}  train loss {report.train_loss:.4f}{told}"

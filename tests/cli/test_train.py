@@ -359,3 +359,12 @@ def test_evaluate_tells_the_top_3_and_the_calibration(call_cli: RunCli, shards: 
     text = call_cli("evaluate", "run", shards).stdout
     assert "precision" in text
     assert f"expected calibration error {told['calibration']['expected_error']:.4f}" in text
+
+
+def test_the_line_of_an_epoch_tells_the_progressive_accuracy_where_the_train_set_is_not_evaluated(
+    call_cli: RunCli, shards: Path, tmp_path: Path
+) -> None:
+    done = call_cli("train", shards, "--out", "run", "--epochs", "1", "--no-eval-train")
+    (line,) = json_lines((tmp_path / "run" / "metrics.jsonl").read_text())
+    assert line["train_accuracy"] is None
+    assert f"progressive accuracy {line['progressive_accuracy']:.4f}" in done.stdout
