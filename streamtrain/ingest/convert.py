@@ -248,24 +248,31 @@ def _refuse_too_many(totals: Totals, most: float, *, ended: bool) -> None:
 
 
 def _sniff_all(paths: list[Path], wanted: Wanted) -> Verdict:
-    """The dialect of the first file, which the others have to share."""
-    verdicts = []
-    for path in paths:
-        with TextFile(path) as file:
-            sample = file.read(SAMPLE_BYTES)
-            verdicts.append(sniff(sample, path=str(path), whole=not file.read(1), wanted=wanted))
-    first = verdicts[0].dialect
-    for path, verdict in zip(paths[1:], verdicts[1:], strict=True):
-        other = verdict.dialect
-        for what in ("delimiter", "header", "fields", "label", "label_kind", "image_shape", "dtype", "dropped"):
-            mine, theirs = getattr(first, what), getattr(other, what)
-            if mine != theirs:
+    """The dialect of the first file, which the others have to share; of a header, one file may have it for all."""
+    first = _sniff(paths[0], wanted)
+    dialect, ends = first.dialect, {0: "first", first.dialect.fields - 1: "last"}
+    if dialect.label in ends and wanted.label is None and not dialect.dropped and dialect.label_width == 1:
+        wanted = replace(wanted, label=ends[dialect.label])  # a short file alone may not tell
+    for path in paths[1:]:
+        other = _sniff(path, wanted).dialect
+        for what in ("delimiter", "fields", "label", "label_kind", "image_shape", "dtype", "dropped", "names"):
+            mine, theirs = getattr(dialect, what), getattr(other, what)
+            if mine != theirs and (what != "names" or (mine and theirs)):
                 raise DataError(
-                    f"{path} differs from {paths[0]} in {what.replace('_', ' ')}: {theirs!r}, not {mine!r}. "
-                    "Convert them apart, or say what both have (--label, --header, --shape, --range)"
+                    f"{path} differs from {paths[0]} in {what.replace('_', ' ')}: {str(theirs)[:40]!r}, not "
+                    f"{str(mine)[:40]!r}. Convert them apart, or say what both have (--label, --shape, --range)"
                 )
-    decimal = any(verdict.dialect.decimal for verdict in verdicts)
-    reasons = verdicts[0].reasons
-    if len(paths) > 1:
-        reasons = (f"{len(paths)} files, {paths[0]} to {paths[-1]}", *reasons)
-    return Verdict(replace(first, decimal=decimal), reasons)
+        dialect = replace(
+            dialect,
+            header=dialect.header or other.header,
+            names=dialect.names or other.names,
+            decimal=dialect.decimal or other.decimal,
+        )
+    named = (f"{len(paths)} files, {paths[0]} to {paths[-1]}",) if len(paths) > 1 else ()
+    return Verdict(dialect, (*named, *first.reasons))
+
+
+def _sniff(path: Path, wanted: Wanted) -> Verdict:
+    with TextFile(path) as file:
+        sample = file.read(SAMPLE_BYTES)
+        return sniff(sample, path=str(path), whole=not file.read(1), wanted=wanted)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamtrain.block import Array, Block
-from streamtrain.errors import DataError
+from streamtrain.errors import DataError, UsageError
 from streamtrain.ingest.careful import BadRow
 from streamtrain.ingest.chunks import Room, chunks
 from streamtrain.ingest.opening import TextFile
@@ -40,7 +40,9 @@ def rows_of(
     label, header, preset: as for `converting`
     Raises DataError at the call where the rows are of another width, or where the label cannot be told.
     """
-    (path,) = find_sources([source])
+    path, *more = find_sources([source])
+    if more:
+        raise UsageError(f"{source} names {len(more) + 1} files. Name one of them, such as {path}")
     with TextFile(path) as file:
         sample = file.read(SAMPLE_BYTES)
         whole = not file.read(1)

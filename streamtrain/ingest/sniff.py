@@ -149,6 +149,8 @@ def _layout(lines: Sequence[str], wanted: str | None, path: str) -> _Layout:
     best: tuple[bool, int] = (False, 0)  # whether most values are numbers, and how many a line has
     layout = None
     for delimiter in [wanted] if wanted else _DELIMITERS:
+        if not any(delimiter in line for line in lines):
+            continue
         rows = [_Layout(delimiter, 0, False).split(line) for line in lines]
         (fields, times), *_ = sorted(Counter(map(len, rows)).items(), key=lambda item: (-item[1], -item[0]))
         rows = [row for row in rows if len(row) == fields]
@@ -183,7 +185,7 @@ def _header(top: list[str], rows: Sequence[Sequence[str]], wanted: bool | None, 
 def _numbers(rows: Sequence[Sequence[str]]) -> Array:
     """(rows, fields) float64, NaN for what is no number."""
     try:
-        table = np.array(rows, dtype=np.float64)
+        table = np.array([list(map(float, row)) for row in rows])
     except ValueError:
         table = np.array([[float(c) if DECIMAL.fullmatch(c) else np.nan for c in row] for row in rows])
     return np.where(np.isfinite(table), table, np.nan)
@@ -242,7 +244,7 @@ def _usual_words(rows: Sequence[Sequence[str]], top: list[str]) -> float:
 def _is_decimal(row: Sequence[str], columns: Sequence[int]) -> bool:
     if "" not in row and "".join(row).isdecimal():
         return False
-    return any(not row[c].isdecimal() for c in columns)
+    return not "".join([row[c] for c in columns]).isdecimal()
 
 
 def _dtype(pixels: Array, declared: tuple[float, float] | None, path: str) -> tuple[str, float, float, str]:

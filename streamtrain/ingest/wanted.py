@@ -126,7 +126,7 @@ def read_preset(name: str) -> Wanted:
     elif name in preset_names():
         file = resources.files("streamtrain.ingest") / "presets" / f"{name}.toml"
     else:
-        near = difflib.get_close_matches(name, preset_names(), n=3, cutoff=0.4) or preset_names()
+        near = difflib.get_close_matches(name, preset_names(), n=3, cutoff=0.0)
         raise UsageError(
             f"--preset {name}: there is none of that name. Near it: {', '.join(near)}. Or name a .toml"
         )

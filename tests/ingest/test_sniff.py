@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from streamtrain.errors import DataError, UsageError
 from streamtrain.ingest.convert import convert
+from streamtrain.ingest.rows import rows_of
 from streamtrain.ingest.sniff import sniff
 from streamtrain.ingest.wanted import Wanted
 from streamtrain.shards.manifest import Manifest
@@ -260,3 +261,26 @@ def test_odd_rows_never_change_a_verdict(name: str, spoiled: list[tuple[int, str
     for at, text in spoiled:
         rows[at % len(rows) or 7] = text.encode()
     assert verdict(b"\n".join(rows) + b"\n") == verdict(b"\n".join(data.splitlines()) + b"\n")
+
+
+def test_files_share_a_dialect_and_a_header_that_one_of_them_has(tmp_path: Path) -> None:
+    lines = joined(plain, header=",".join(["label", *NAMES])).splitlines(keepends=True)
+    for name, part in {"a": lines[:40], "b": lines[40:59], "c": lines[59:]}.items():  # as split(1) cuts a file
+        (tmp_path / f"{name}.csv").write_bytes(b"".join(part))
+    conversion = convert(tmp_path, tmp_path / "out", workers=1)
+    assert (conversion.totals.header, conversion.totals.kept) == (1, 60)
+    assert "3 files" in conversion.verdict.reasons[0]
+    (tmp_path / "d.csv").write_bytes(joined(plain, header=",".join(["label", *reversed(NAMES)])))
+    with pytest.raises(DataError, match=r"d.csv differs from .*a.csv in names"):
+        convert(tmp_path, tmp_path / "other", workers=1)
+
+
+def test_a_prediction_reads_the_images_of_a_preset_upright(tmp_path: Path) -> None:
+    images = RANDOM.integers(0, 256, (5, 28, 28))
+    source = tmp_path / "letters.csv"
+    source.write_text("".join(",".join(map(str, [k + 1, *images[k].T.ravel()])) + "\n" for k in range(5)))
+    [rows] = rows_of(source, features=784, preset="emnist-letters")
+    assert np.array_equal(rows.block.pixels, images.reshape(5, 784))
+    (tmp_path / "more.csv").write_text("")
+    with pytest.raises(UsageError, match="names 2 files"):
+        rows_of(tmp_path, features=784)
