@@ -2,65 +2,31 @@
 
 from __future__ import annotations
 
-import bz2
 import functools
 import hashlib
 import io
-import lzma
 import os
 import re
 import stat
 import struct
 import sys
 import zipfile
-import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import cast
 
 import xxhash
-from isal import igzip_lib
 
 from streamtrain.errors import DataError, UsageError
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from streamtrain.ingest.inflate import DAMAGE, FORMATS, Inflated
 
 STDIN = Path("-")
 _READ_BYTES = 256 << 10
 _KEPT_BYTES = 16 << 20  # of standard input: what sniffing has read can be read once more
 
 
-class _Decompressor(Protocol):
-    """What bz2, lzma, zstd and igzip_lib agree on."""
-
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def needs_input(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
-
-
-def _gz() -> _Decompressor:
-    decompressor: _Decompressor = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-    return decompressor
-
-
-_FORMATS: dict[bytes, tuple[str, Callable[[], _Decompressor]]] = {
-    b"\x1f\x8b": ("gzip", _gz),
-    b"BZh": ("bzip2", bz2.BZ2Decompressor),
-    b"\xfd7zXZ\0": ("xz", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ)),
-    b"\x28\xb5\x2f\xfd": ("zstd", zstd.ZstdDecompressor),
-    b"\x50\x2a\x4d\x18": ("zstd", zstd.ZstdDecompressor),  # as pzstd begins
-}
 _LONE_RETURN = re.compile(rb"\r(?!\n)")
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-_DAMAGE = (EOFError, OSError, lzma.LZMAError, zstd.ZstdError, zlib.error, zipfile.BadZipFile, igzip_lib.IsalError)
 
 
 @dataclass(frozen=True)
@@ -105,10 +71,10 @@ class TextFile:
         buffer = io.BufferedReader(self._hashed, _READ_BYTES)
         # Of a file without reading on: what of a plain one is hashed, `take` says.
         magic = os.pread(self._raw.fileno(), 8, 0) if self._file else buffer.peek(8)[:8]
-        self._format, make = next((f for start, f in _FORMATS.items() if magic.startswith(start)), ("", None))
+        self._format, make = next((f for start, f in FORMATS.items() if magic.startswith(start)), ("", None))
         self._text: io.BufferedIOBase = buffer
         if make:
-            self._text = io.BufferedReader(_Inflated(buffer, make), _READ_BYTES)
+            self._text = io.BufferedReader(Inflated(buffer, make), _READ_BYTES)
         elif magic.startswith(_ZIP):
             self._format = "zip"
             self._text = self._member()
@@ -155,7 +121,7 @@ class TextFile:
     def _read(self, size: int) -> bytes:
         try:
             return self._text.read(size)
-        except _DAMAGE as error:  # type: ignore[misc]  # isal does not say that its error is a class
+        except DAMAGE as error:  # type: ignore[misc]  # isal does not say that its error is a class
             if isinstance(error, OSError) and error.errno:
                 raise
             raise self._damaged(error) from error
@@ -254,44 +220,6 @@ class _Hashed(io.RawIOBase):
     def take(self, data: memoryview) -> None:
         self.hash.update(data)
         self.bytes += len(data)
-
-
-class _Inflated(io.RawIOBase):
-    """The text of a compressed stream of one member or several; EOFError where the last is not whole.
-
-    What follows a member must be the start of another, or zero bytes, with which tapes and xz pad.
-    """
-
-    def __init__(self, raw: io.BufferedReader[_Hashed], make: Callable[[], _Decompressor]) -> None:
-        self._raw, self._make, self._member = raw, make, make()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # any writable buffer
-        text = b""
-        while not text:
-            data = b""
-            if self._member.eof:
-                data = self._next_member()
-                if not data:
-                    return 0
-            elif self._member.needs_input:
-                data = self._raw.read1(_READ_BYTES)
-                if not data:
-                    raise EOFError("it ends in the middle")
-            text = self._member.decompress(data, len(buffer))
-        buffer[: len(text)] = text
-        return len(text)
-
-    def _next_member(self) -> bytes:
-        """The first bytes of the next member, for which the decompressor is new; empty at the end."""
-        data = self._member.unused_data.lstrip(b"\0")
-        while not data and (more := self._raw.read1(_READ_BYTES)):
-            data = more.lstrip(b"\0")
-        if data:
-            self._member = self._make()
-        return data
 
 
 class _Replayed(io.RawIOBase):

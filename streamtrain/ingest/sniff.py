@@ -236,9 +236,8 @@ def _classes(
 
 def _usual_words(rows: Sequence[Sequence[str]], top: list[str]) -> float:
     """How many values of a row are no numbers, in the median of those unlike line 1."""
-    return float(
-        np.median([sum(not DECIMAL.fullmatch(cell) for cell in row) for row in rows if row != top] or [0])
-    )
+    words = [sum(not DECIMAL.fullmatch(cell) for cell in row) for row in rows[:50] if row != top]
+    return float(np.median(words or [0]))
 
 
 def _is_decimal(row: Sequence[str], columns: Sequence[int]) -> bool:

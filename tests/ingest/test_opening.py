@@ -18,7 +18,8 @@ from streamtrain.errors import DataError, UsageError
 from streamtrain.ingest import opening
 from streamtrain.ingest.chunks import chunks
 from streamtrain.ingest.convert import convert
-from streamtrain.ingest.opening import TextFile, zstd
+from streamtrain.ingest.inflate import FORMATS, zstd
+from streamtrain.ingest.opening import TextFile
 from streamtrain.ingest.source import find_sources
 from streamtrain.shards.manifest import Manifest, digest_bytes
 
@@ -98,7 +99,7 @@ def test_one_flipped_bit_is_an_error_or_changes_nothing(tmp_path: Path, kind: st
     for bit in range(0, 8 * len(packed), 11):
         broken = bytearray(packed)
         broken[bit // 8] ^= 1 << bit % 8
-        if not broken.startswith((*opening._FORMATS, *opening._ZIP)):
+        if not broken.startswith((*FORMATS, *opening._ZIP)):
             continue  # no longer known as compressed: refused as binary
         source.write_bytes(broken)
         try:

@@ -1,0 +1,88 @@
+"""Compressed streams of one member or several → their text: gz, bz2, xz, zst."""
+
+from __future__ import annotations
+
+import bz2
+import io
+import lzma
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from isal import igzip_lib
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+_READ_BYTES = 256 << 10
+
+
+class Decompressor(Protocol):
+    """What bz2, lzma, zstd and igzip_lib agree on."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+def _gz() -> Decompressor:
+    decompressor: Decompressor = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+    return decompressor
+
+
+# How a stream begins → what it is called, and what inflates one member of it.
+FORMATS: dict[bytes, tuple[str, Callable[[], Decompressor]]] = {
+    b"\x1f\x8b": ("gzip", _gz),
+    b"BZh": ("bzip2", bz2.BZ2Decompressor),
+    b"\xfd7zXZ\0": ("xz", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ)),
+    b"\x28\xb5\x2f\xfd": ("zstd", zstd.ZstdDecompressor),
+    b"\x50\x2a\x4d\x18": ("zstd", zstd.ZstdDecompressor),  # as pzstd begins
+}
+# What a damaged stream raises, and a damaged zip.
+DAMAGE = (EOFError, OSError, lzma.LZMAError, zstd.ZstdError, zlib.error, zipfile.BadZipFile, igzip_lib.IsalError)
+
+
+class Inflated(io.RawIOBase):
+    """The text of a compressed stream of one member or several; EOFError where the last is not whole.
+
+    What follows a member must be the start of another, or zero bytes, with which tapes and xz pad.
+    """
+
+    def __init__(self, raw: io.BufferedReader[Any], make: Callable[[], Decompressor]) -> None:
+        self._raw, self._make, self._member = raw, make, make()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # any writable buffer
+        text = b""
+        while not text:
+            data = b""
+            if self._member.eof:
+                data = self._next_member()
+                if not data:
+                    return 0
+            elif self._member.needs_input:
+                data = self._raw.read1(_READ_BYTES)
+                if not data:
+                    raise EOFError("it ends in the middle")
+            text = self._member.decompress(data, len(buffer))
+        buffer[: len(text)] = text
+        return len(text)
+
+    def _next_member(self) -> bytes:
+        """The first bytes of the next member, for which the decompressor is new; empty at the end."""
+        data = self._member.unused_data.lstrip(b"\0")
+        while not data and (more := self._raw.read1(_READ_BYTES)):
+            data = more.lstrip(b"\0")
+        if data:
+            self._member = self._make()
+        return data
