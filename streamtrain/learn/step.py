@@ -30,7 +30,8 @@ class Step:
         like = model.weights[0]
         self._a = [like.new_empty(rows, units) for units in model.hidden]
         self._dz = [like.new_empty(rows, units) for units in (*model.hidden, model.classes)]
-        self._losses, self._ones = like.new_empty(rows, 1), like.new_ones(rows, 1)
+        self._logs, self._ones = like.new_empty(rows, 1), like.new_ones(rows, 1)
+        self._minus_ones = -self._ones
         self._guesses = torch.empty(rows, dtype=torch.int64)
         self._units = [
             (layer, units) for layer, bias in enumerate(model.biases) for units in pieces(len(bias), UNITS)
@@ -44,8 +45,8 @@ class Step:
         """
         self._x, self._y, rows = x, y, len(y)
         self._team.each(self._forward_and_back, pieces(rows, ROWS))
-        losses = self._losses[:rows].sum(dtype=torch.float64)
-        return float(losses), int(torch.count_nonzero(self._guesses[:rows] == y))
+        loss = -self._logs[:rows].sum(dtype=torch.float64)
+        return float(loss), int(torch.count_nonzero(self._guesses[:rows] == y))
 
     def learn(self) -> None:
         """Move the parameters against the gradient of the mean loss of the batch that was scored."""
@@ -64,8 +65,8 @@ class Step:
                 activate(a)
         torch.argmax(logits, 1, out=self._guesses[rows])
         logs = torch.log_softmax(logits, 1)
-        torch.neg(logs.gather(1, y), out=self._losses[rows])
-        torch.exp(logs, out=dlogits).scatter_add_(1, y, self._ones[rows].neg())  # softmax − one_hot
+        torch.gather(logs, 1, y, out=self._logs[rows])
+        torch.exp(logs, out=dlogits).scatter_add_(1, y, self._minus_ones[rows])  # softmax − one_hot
         for layer, a in reversed(list(enumerate(activations))):
             dz = torch.mm(dzs[layer + 1], model.weights[layer + 1], out=dzs[layer])
             dz.mul_(derivative(a))

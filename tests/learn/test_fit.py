@@ -88,6 +88,28 @@ def test_training_in_small_windows_never_holds_more_rows_than_two(digits: Shards
     assert reports[0].effective_batch_size < whole.effective_batch_size / 2
 
 
+# What the notebook printed of its epochs 61 to 77 on MNIST.
+LOSSES = (
+    *(0.209, 0.207, 0.205, 0.204, 0.202, 0.201, 0.199, 0.198, 0.197, 0.195, 0.194, 0.193, 0.191, 0.190, 0.189),
+    *(0.187, 0.186),
+)
+TEST_ACCURACIES = (
+    *(0.940, 0.940, 0.941, 0.941, 0.942, 0.942, 0.942, 0.943, 0.943, 0.943, 0.944, 0.944, 0.944, 0.944, 0.945),
+    *(0.945, 0.946),
+)
+
+
+@pytest.mark.long
+def test_on_mnist_epochs_61_to_77_are_those_of_the_notebook(real_data: Path, tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        st.convert(real_data / f"mnist_{part}.csv.gz", tmp_path / part)
+    train, test = (st.open_shards(tmp_path / part) for part in ("train", "test"))
+    reports = list(st.fit(st.MLP(), train, test=test, epochs=77))[60:]
+    assert [report.train_loss for report in reports] == pytest.approx(LOSSES, abs=0.002)
+    assert [report.test_accuracy for report in reports] == pytest.approx(TEST_ACCURACIES, abs=0.002)
+    assert [reports[0].train_accuracy, reports[-1].train_accuracy] == pytest.approx([0.941, 0.948], abs=0.002)
+
+
 def test_sets_that_do_not_fit_the_model_are_refused_at_the_call(digits: Shards) -> None:
     with pytest.raises(DataError, match="784 pixels and 10 classes"):
         st.fit(st.MLP(64), digits)
