@@ -115,10 +115,10 @@ class _Written:
 class Case:
     """A conversion to `out`: the source, what it has to become, and perhaps what stood there before."""
 
-    def __init__(self, folder: Path, source: Path, before: Path | None) -> None:
+    def __init__(self, folder: Path, source: Path, before: Path | None, **options: Any) -> None:
         self.folder, self.source, self.before = folder, source, before
-        self.out = folder / "out"
-        convert(source, folder / "whole", **OPTIONS)
+        self.out, self.options = folder / "out", OPTIONS | options
+        convert(source, folder / "whole", **self.options)
         self.whole = contents(folder / "whole")
 
     def prepare(self) -> None:
@@ -129,7 +129,7 @@ class Case:
             shutil.copytree(self.before, self.out)
 
     def convert(self, **options: Any) -> None:
-        convert(self.source, self.out, overwrite=self.before is not None, **OPTIONS, **options)
+        convert(self.source, self.out, overwrite=self.before is not None, **self.options, **options)
 
     def check(self) -> str:
         """Whether the output is as before or whole; then go on with it, which has to give the same bytes."""
@@ -163,6 +163,11 @@ def fresh(source: Path, tmp_path: Path) -> Case:
 @pytest.fixture
 def replacing(source: Path, shards: Path, tmp_path: Path) -> Case:
     return Case(tmp_path, source, shutil.copytree(shards, tmp_path / "before"))
+
+
+@pytest.fixture
+def shuffling(source: Path, tmp_path: Path) -> Case:
+    return Case(tmp_path, source, None, shuffle=True)
 
 
 def points_of(work: Callable[[], object]) -> int:
@@ -211,7 +216,7 @@ def test_a_crash_while_an_earlier_output_is_replaced_leaves_one_of_the_two(repla
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["fresh", "replacing"])
+@pytest.mark.parametrize("kind", ["fresh", "replacing", "shuffling"])
 def test_a_crash_at_every_single_one(kind: str, request: pytest.FixtureRequest) -> None:
     states = crash_points(request.getfixturevalue(kind), 1)
     print(kind, states)

@@ -158,6 +158,8 @@ def _converting(
     lock = dest.with_name(f".{dest.name}.lock")
     with exclusive(lock, busy=f"{dest} is being written by another process. Wait for it, or choose another name"):
         staging = finished = staging_of(dest)
+        mixed = dest.with_name(f".{dest.name}.shuffled")
+        shutil.rmtree(mixed, ignore_errors=True)  # of a killed process
         journal = begin(staging, recipe(paths, options), resume=resume)
         try:
             verdict = _sniff_all(paths, wanted)
@@ -170,8 +172,8 @@ def _converting(
             _refuse_too_many(outcome.totals, most, ended=True)
             manifests = outcome.finish()
             if mix:
-                finished = dest.with_name(f".{dest.name}.shuffled")
-                manifests = yield from _mixed(staging, finished, mix)
+                finished = mixed
+                manifests = yield from _mixed(staging, mixed, mix)
             shutil.rmtree(journal)
             publish_folder(finished, dest)
             shutil.rmtree(staging, ignore_errors=True)
@@ -194,7 +196,6 @@ def _converting(
 
 def _mixed(staging: Path, folder: Path, mix: Mix) -> Generator[Shuffling, None, dict[str, Manifest]]:
     """Shuffle what was converted into another folder, yielding how far it is."""
-    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
         for step in shuffle_into(staging, folder, seed=mix.seed, memory_bytes=mix.memory_bytes):

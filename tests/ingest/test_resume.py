@@ -148,6 +148,13 @@ def test_an_option_or_a_source_that_is_another_is_refused_by_name(source: Path, 
     assert again().totals.kept == 598
 
 
+def test_what_a_killed_shuffle_left_goes_too(source: Path, tmp_path: Path) -> None:
+    start(source, tmp_path / "out", 3, shuffle=True)
+    (tmp_path / ".out.shuffled" / "train").mkdir(parents=True)
+    convert(source, tmp_path / "out", on_bad_row="reject", resume=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d.csv", "out"]
+
+
 def test_a_bad_row_leaves_nothing_behind(source: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError):
         convert(source, tmp_path / "out")
