@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import PCG64, SeedSequence
 
 from streamtrain.block import Array
 from streamtrain.errors import UsageError
@@ -41,7 +42,7 @@ def permutation(length: int, *key: int) -> Array:
     It sorts raw PCG64 output, whose stream NumPy keeps stable across versions, unlike that of
     `Generator.permutation`. Two of n 64-bit keys are equal with a chance below n² / 2^65.
     """
-    return np.argsort(np.random.PCG64(np.random.SeedSequence(key)).random_raw(length), kind="stable")
+    return np.argsort(PCG64(SeedSequence(key)).random_raw(length), kind="stable")
 
 
 def windows(group_rows: Array, *, seed: int, epoch: int, window_rows: int) -> list[Window]:
