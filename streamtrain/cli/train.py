@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,20 +15,14 @@ import click
 from streamtrain.cli import Command, say
 from streamtrain.cli.live import Live
 from streamtrain.cli.options import every, layers, size
+from streamtrain.cli.start import Sets, begun, resumed, sizes, untrained
 from streamtrain.errors import RunError, UsageError
 from streamtrain.process import return_freed_memory
 
 if TYPE_CHECKING:
-    from streamtrain.budget import Plan
     from streamtrain.learn.fit import Progress
     from streamtrain.learn.mlp import MLP
     from streamtrain.learn.run import Run
-    from streamtrain.stream.store import Shards
-
-_RECIPE = (
-    *("epochs", "batch_size", "lr", "momentum", "weight_decay", "hidden", "activation", "seed", "memory"),
-    "eval_train",
-)
 
 
 @click.command("train", cls=Command)
@@ -99,41 +92,8 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, dry_
         raise RunError(f"{folder}: there is no such run. Begin one: streamtrain train DATA --out {folder}")
     busy = f"{folder} is being trained by another process. Wait for it, or choose another name"
     with exclusive(folder.with_name(f".{folder.name}.lock"), busy=busy):
-        begun = _resumed(ctx, quiet=quiet, **options) if options["resume"] else _begun(quiet=quiet, **options)
-        return _train(*begun, interval=options["checkpoint_every"], as_json=as_json, quiet=quiet)
-
-
-_Sets = tuple["Shards", "Shards | None", "Shards | None"]
-
-
-def _begun(
-    *, data: str, out: str, overwrite: bool, workers: int, quiet: bool, **options: Any
-) -> tuple[Run, MLP, Progress, _Sets]:
-    """A new run, its folder made."""
-    from streamtrain.files import refuse_existing
-    from streamtrain.learn.fit import Progress
-    from streamtrain.learn.run import Run
-
-    refuse_existing(Path(out), overwrite=overwrite)
-    names = {"data": data, "test": options["test"], "val": options["val"]}
-    train, test, val = sets = _open_sets(names, workers=workers, quiet=quiet)
-    for other in (test, val):
-        if other:
-            other.like(train.schema)
-    model = _model(train, options)
-    plan = _plan(train, model, options)
-    said = "the whole set" if plan.window_rows == train.rows else f"{plan.window_rows:,} rows"
-    say(f"{train.rows:,} rows, shuffled in a window of {said}; at most {plan.predicted_peak_bytes / 1e6:.0f} MB")
-    recipe = {
-        **{name: path and str(Path(path).absolute()) for name, path in names.items()},
-        **{f"{name}_digest": data.manifest.digest for name, data in (("test", test), ("val", val)) if data},
-        **{name: options[name] for name in _RECIPE},
-        "window_rows": plan.window_rows,
-    }
-    run = Run.create(Path(out), model, train, recipe, overwrite=overwrite)
-    if test and not val:
-        say("the best epoch is chosen by its accuracy on --test, for want of --val")
-    return run, model, Progress.at(1), sets
+        started = resumed(ctx, quiet=quiet, **options) if options["resume"] else begun(quiet=quiet, **options)
+        return _train(*started, interval=options["checkpoint_every"], as_json=as_json, quiet=quiet)
 
 
 def _dry_run(*, data: str | None, workers: int, as_json: bool, quiet: bool, **options: Any) -> int:
@@ -144,73 +104,15 @@ def _dry_run(*, data: str | None, workers: int, as_json: bool, quiet: bool, **op
     if not data:
         raise UsageError("train --dry-run needs DATA: streamtrain train shards/train --dry-run")
     train = open_data(data, quiet=quiet, workers=workers)
-    model = _model(train, options)
-    return dry_run(model, train, _plan(train, model, options), options, as_json=as_json)
-
-
-def _model(train: Shards, options: Mapping[str, Any]) -> MLP:
-    """The model of the options, untrained."""
-    from streamtrain.learn.mlp import MLP
-
-    if not train.schema.classes:
-        raise RunError(f"{train.folder} has no labels to learn. Convert it again with --label")
-    kind = {"seed": options["seed"], "activation": options["activation"]}
-    return MLP(train.schema.features, options["hidden"], len(train.schema.classes), **kind)
-
-
-def _plan(train: Shards, model: MLP, recipe: Mapping[str, Any]) -> Plan:
-    """The sizes that keep a recipe within its memory."""
-    parameters = sum(tensor.numel() for tensor in model.state_dict().values())
-    units = sum(model.hidden) + model.classes
-    return train.plan(recipe["memory"], batch_size=recipe["batch_size"], parameters=parameters, units=units)
-
-
-def _resumed(
-    ctx: click.Context, *, resume: str, workers: int, quiet: bool, **options: Any
-) -> tuple[Run, MLP, Progress, _Sets]:
-    """A run as it was left, on the data that it was made with."""
-    from streamtrain.learn.run import Run
-
-    run, model, start, warning = Run.resume(Path(resume))
-    if warning:
-        say(f"warning: {warning}")
-    given = {name for name in options if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT}
-    for name in sorted(given - {"epochs", "checkpoint_every"}):
-        if run.recipe.get(name) != options[name]:
-            option = "DATA" if name == "data" else f"--{name.replace('_', '-')}"
-            raise UsageError(
-                f"{resume} goes on with {option} {run.recipe.get(name, 'as it was')}, not {options[name]}. "
-                f"Leave {option} out, or begin a new run: --out"
-            )
-    sets = _open_sets(run.recipe, workers=workers, quiet=quiet)
-    digests = (run.manifest_digest, run.recipe.get("test_digest"), run.recipe.get("val_digest"))
-    for name, data, digest in zip(("data", "test", "val"), sets, digests, strict=True):
-        if data and data.manifest.digest != digest:
-            raise RunError(
-                f"{run.recipe[name]} is not the {name} that {resume} was begun with: its manifest changed. Bring "
-                "that back, or begin a new run: --out"
-            )
-    if "epochs" in given:
-        reached = start.cursor.epoch - (start.cursor.rows == 0)
-        if options["epochs"] < reached:
-            raise UsageError(f"{resume} is in epoch {reached} already; --epochs can be raised, not taken back")
-        run.set_epochs(options["epochs"])
-    return run, model, start, sets
-
-
-def _open_sets(names: Any, *, workers: int, quiet: bool) -> _Sets:
-    from streamtrain.cli.data import open_data
-
-    train = open_data(names["data"], quiet=quiet, workers=workers)
-    test, val = (name and open_data(name, quiet=quiet, workers=workers) for name in (names["test"], names["val"]))
-    return train, test, val
+    model = untrained(train, options)
+    return dry_run(model, train, sizes(train, model, options), options, as_json=as_json)
 
 
 def _train(
     run: Run,
     model: MLP,
     start: Progress | None,
-    sets: _Sets,
+    sets: Sets,
     *,
     interval: tuple[int, str],
     as_json: bool,
@@ -224,7 +126,7 @@ def _train(
     train, test, val = sets
     names = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "seed", "window_rows", "eval_train")
     options = {name: run.recipe[name] for name in names}
-    decoders = _plan(train, model, run.recipe).decoders
+    decoders = sizes(train, model, run.recipe).decoders
     stopped = _on_signals()
     saved_at, unsaved_steps = time.monotonic(), 0
     with Live(quiet=quiet) as live:

@@ -1,0 +1,113 @@
+"""What `streamtrain train` starts from: a new run, or one as it was left; its data, its model, its sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streamtrain.cli import say
+from streamtrain.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    from streamtrain.budget import Plan
+    from streamtrain.learn.fit import Progress
+    from streamtrain.learn.mlp import MLP
+    from streamtrain.learn.run import Run
+    from streamtrain.stream.store import Shards
+
+Sets = tuple["Shards", "Shards | None", "Shards | None"]
+_RECIPE = (
+    *("epochs", "batch_size", "lr", "momentum", "weight_decay", "hidden", "activation", "seed", "memory"),
+    "eval_train",
+)
+
+
+def begun(
+    *, data: str, out: str, overwrite: bool, workers: int, quiet: bool, **options: Any
+) -> tuple[Run, MLP, Progress, Sets]:
+    """A new run, its folder made."""
+    from streamtrain.files import refuse_existing
+    from streamtrain.learn.fit import Progress
+    from streamtrain.learn.run import Run
+
+    refuse_existing(Path(out), overwrite=overwrite)
+    names = {"data": data, "test": options["test"], "val": options["val"]}
+    train, test, val = sets = _open_sets(names, workers=workers, quiet=quiet)
+    for other in (test, val):
+        if other:
+            other.like(train.schema)
+    model = untrained(train, options)
+    plan = sizes(train, model, options)
+    said = "the whole set" if plan.window_rows == train.rows else f"{plan.window_rows:,} rows"
+    say(f"{train.rows:,} rows, shuffled in a window of {said}; at most {plan.predicted_peak_bytes / 1e6:.0f} MB")
+    recipe = {
+        **{name: path and str(Path(path).absolute()) for name, path in names.items()},
+        **{f"{name}_digest": data.manifest.digest for name, data in (("test", test), ("val", val)) if data},
+        **{name: options[name] for name in _RECIPE},
+        "window_rows": plan.window_rows,
+    }
+    run = Run.create(Path(out), model, train, recipe, overwrite=overwrite)
+    if test and not val:
+        say("the best epoch is chosen by its accuracy on --test, for want of --val")
+    return run, model, Progress.at(1), sets
+
+
+def resumed(
+    ctx: click.Context, *, resume: str, workers: int, quiet: bool, **options: Any
+) -> tuple[Run, MLP, Progress, Sets]:
+    """A run as it was left, on the data that it was made with."""
+    from streamtrain.learn.run import Run
+
+    run, model, start, warning = Run.resume(Path(resume))
+    if warning:
+        say(f"warning: {warning}")
+    given = {name for name in options if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT}
+    for name in sorted(given - {"epochs", "checkpoint_every"}):
+        if run.recipe.get(name) != options[name]:
+            option = "DATA" if name == "data" else f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"{resume} goes on with {option} {run.recipe.get(name, 'as it was')}, not {options[name]}. "
+                f"Leave {option} out, or begin a new run: --out"
+            )
+    sets = _open_sets(run.recipe, workers=workers, quiet=quiet)
+    digests = (run.manifest_digest, run.recipe.get("test_digest"), run.recipe.get("val_digest"))
+    for name, data, digest in zip(("data", "test", "val"), sets, digests, strict=True):
+        if data and data.manifest.digest != digest:
+            raise RunError(
+                f"{run.recipe[name]} is not the {name} that {resume} was begun with: its manifest changed. Bring "
+                "that back, or begin a new run: --out"
+            )
+    if "epochs" in given:
+        reached = start.cursor.epoch - (start.cursor.rows == 0)
+        if options["epochs"] < reached:
+            raise UsageError(f"{resume} is in epoch {reached} already; --epochs can be raised, not taken back")
+        run.set_epochs(options["epochs"])
+    return run, model, start, sets
+
+
+def untrained(train: Shards, options: Mapping[str, Any]) -> MLP:
+    """The model of the options, untrained."""
+    from streamtrain.learn.mlp import MLP
+
+    if not train.schema.classes:
+        raise RunError(f"{train.folder} has no labels to learn. Convert it again with --label")
+    kind = {"seed": options["seed"], "activation": options["activation"]}
+    return MLP(train.schema.features, options["hidden"], len(train.schema.classes), **kind)
+
+
+def sizes(train: Shards, model: MLP, recipe: Mapping[str, Any]) -> Plan:
+    """The sizes that keep a recipe within its memory."""
+    parameters = sum(tensor.numel() for tensor in model.state_dict().values())
+    units = sum(model.hidden) + model.classes
+    return train.plan(recipe["memory"], batch_size=recipe["batch_size"], parameters=parameters, units=units)
+
+
+def _open_sets(names: Any, *, workers: int, quiet: bool) -> Sets:
+    from streamtrain.cli.data import open_data
+
+    train = open_data(names["data"], quiet=quiet, workers=workers)
+    test, val = (name and open_data(name, quiet=quiet, workers=workers) for name in (names["test"], names["val"]))
+    return train, test, val
