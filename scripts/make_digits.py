@@ -31,7 +31,7 @@ def texts() -> tuple[Array, Array]:
     return np.array([list(word.ljust(4)) for word in words], np.uint8), np.array([len(word) for word in words])
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def mixed(state: int) -> int:
     """64 random bits from 64 others: the step of SplitMix64 (Steele, Lea and Flood, 2014)."""
     z = np.uint64(state) + np.uint64(0x9E3779B97F4A7C15)
@@ -40,7 +40,7 @@ def mixed(state: int) -> int:
     return z ^ (z >> np.uint64(31))
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def deform(image: Array, drawn: Array, out: Array) -> None:
     """Write a deformed image (28, 28) uint8 to `out`, as ten numbers `drawn` in −1 … 1 say."""
     middle = (image.shape[0] - 1) / 2
@@ -66,7 +66,7 @@ def deform(image: Array, drawn: Array, out: Array) -> None:
             out[row, column] = min(255, int(gain * (above * (1 - dy) + below * dy)))
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def write_rows(
     images: Array, labels: Array, first: int, rows: int, seed: int, words: Array, lengths: Array, out: Array
 ) -> int:

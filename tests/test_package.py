@@ -59,7 +59,8 @@ def test_the_built_package_is_complete_and_runs_where_its_sources_are_not(tmp_pa
         in_sdist = {name.removeprefix(f"{stem}/") for name in archive.getnames()}
     here = Path(__file__).relative_to(ROOT).as_posix()
     assert {here, "README.md", "CHANGELOG.md", "LICENSE", "constraints.txt"} <= in_sdist
-    assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "scripts").iterdir()} <= in_sdist
+    scripts = {path.relative_to(ROOT).as_posix() for path in (ROOT / "scripts").iterdir() if path.is_file()}
+    assert scripts <= in_sdist
 
     # The dependencies are the environment's; the package itself is the wheel's, and nothing else's.
     run(

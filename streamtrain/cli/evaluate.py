@@ -43,5 +43,5 @@ def command(run: str, data: str, workers: int, as_json: bool, quiet: bool, debug
         }
         click.echo(json.dumps(result))
     else:
-        tables = confusion_table(evaluation, names), reliability_table(evaluation)
+        tables = reliability_table(evaluation), confusion_table(evaluation, names)
         click.echo("\n\n".join([summary(evaluation), *tables]))
