@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.argument("dest")
 @click.option("--label", metavar="first|last|NAME|INDEX|none", help="Its column from 1; 257-266 if one-hot.")
+@click.option("--labels", metavar="FILE", help="A file of the labels, one a row, if the rows have none.")
 @click.option("--header/--no-header", default=None, help="Whether line 1 names the columns.")
 @click.option("--shape", metavar="HxW", help="The image's rows x columns, as 28x28.")
 @click.option("--range", "pixel_range", metavar="LO..HI", help="What a pixel may be, as 0..255.")

@@ -42,9 +42,15 @@ def _convert_apart(source: Path, folder: Path, *, quiet: bool, workers: int) -> 
 
 
 def changed(path: Path, sources: tuple[Source, ...]) -> bool:
-    """Whether a file is another than the one source that shards were made of; its digest decides in doubt."""
-    if len(sources) != 1 or path.stat().st_size != sources[0].size:
+    """Whether a file is another than the one source that shards were made of, or that of its labels changed."""
+    rows, *others = sources
+    labels = [source for source in others if not source.lines and Path(source.path).is_file()]
+    several = any(source.lines for source in others)
+    return several or _differs(path, rows) or any(_differs(Path(source.path), source) for source in labels)
+
+
+def _differs(path: Path, source: Source) -> bool:
+    """Whether a file is another than it was; its digest decides in doubt."""
+    if path.stat().st_size != source.size:
         return True
-    if path.stat().st_mtime_ns == sources[0].mtime_ns:
-        return False
-    return digest_of_file(path) != sources[0].digest
+    return path.stat().st_mtime_ns != source.mtime_ns and digest_of_file(path) != source.digest

@@ -84,6 +84,7 @@ class Careful:
         self.bad: list[BadRow] = []
         self.words: dict[str, int] = {}
         self._classes = {name: index for index, name in enumerate(dialect.written)}
+        self._word_columns = dialect.label is not None and dialect.text_labels
         self._columns = dialect.pixel_columns.tolist()
         self._rows: list[Array] = []
         self._labels: list[int] = []
@@ -91,21 +92,20 @@ class Careful:
 
     def take(self, index: int, start: int, stop: int) -> None:
         """Account for the chunk's line `index`, its bytes [start, stop)."""
-        line = self.chunk.text(start, stop).decode("utf-8", "surrogateescape")
-        text = line.removesuffix("\n").removesuffix("\r")
+        text = line_text(self.chunk.text(start, stop))
         first = start == 0 and self.chunk.offset == 0
         if first:
             text = text.removeprefix("\ufeff")
         try:
             if not text.strip(" " if self.dialect.delimiter == "\t" else _BLANKS):
                 self.blank += 1
-            elif text.lstrip(_BLANKS).startswith("#") and not self.dialect.text_labels:
+            elif text.lstrip(_BLANKS).startswith("#") and not self._word_columns:
                 self.blank += 1
                 self.comments += 1
             else:
                 self._take_row(index, split_row(text, self.dialect.delimiter), first)
         except RowError as fault:
-            self._reject(index, start, text, fault)
+            self.bad.append(bad_row(self.chunk, index, start, text, fault))
 
     def _take_row(self, index: int, cells: list[str], first: bool) -> None:
         dialect = self.dialect
@@ -168,19 +168,29 @@ class Careful:
         raise RowError(reason, what, column=column, value=text)
 
     def _label(self, cells: Sequence[str]) -> int:
-        """The label as an integer: a class index where classes are declared, a place in `words` for a word."""
-        dialect, column = self.dialect, self.dialect.label
+        column = self.dialect.label
         if column is None:
             return -1
-        text = cells[column]
+        parts = [cells[c] for c in self.dialect.label_columns]
+        try:
+            return self.label_of(parts)
+        except ValueError as fault:
+            what = f"the label in {self.dialect.column(column)} {fault}"
+            raise RowError("label", what, column=column, value=" ".join(parts)) from None
+
+    def label_of(self, parts: Sequence[str]) -> int:
+        """The label as an integer: a class index where classes are declared, a place in `words` for a word.
+
+        parts: of a one-hot label a value a column, else its only value. Raises ValueError: `is "x", not a word`.
+        """
+        dialect, text = self.dialect, " ".join(parts)
         if dialect.label_kind in ("onehot", "digits"):
-            parts = list(text) if dialect.label_kind == "digits" else [cells[c] for c in dialect.label_columns]
+            parts = list(text) if dialect.label_kind == "digits" else parts
             ones = [i for i, part in enumerate(parts) if _number(part) == 1]
             zeros = sum(_number(part) == 0 for part in parts)
             if len(ones) == 1 and zeros == len(parts) - 1 == len(dialect.classes) - 1:
                 return ones[0]
-            raise self._label_fault(column, " ".join(parts) if dialect.label_kind == "onehot" else text)
-        if dialect.text_labels:
+        elif dialect.text_labels:
             if text in self._classes:
                 return self._classes[text]
             if text and not self._classes and text.isprintable() and not DECIMAL.fullmatch(text):
@@ -192,17 +202,14 @@ class Careful:
                     return int(value)
                 if str(int(value)) in self._classes:
                     return self._classes[str(int(value))]
-        raise self._label_fault(column, text)
+        raise ValueError(f"is {_shown(text)}, not {self._wanted_label()}")
 
-    def _label_fault(self, column: int, text: str) -> RowError:
+    def _wanted_label(self) -> str:
         if self.dialect.label_kind in ("onehot", "digits"):
-            wanted = f"one 1 among {len(self.dialect.classes)} digits"
-        elif self._classes:
-            wanted = f"one of the {len(self._classes)} classes {_few(self.dialect.written)}"
-        else:
-            wanted = "a word" if self.dialect.text_labels else "a class number (0, 1, 2, …)"
-        what = f"the label in {self.dialect.column(column)} is {_shown(text)}, not {wanted}"
-        return RowError("label", what, column=column, value=text)
+            return f"one 1 among {len(self.dialect.classes)} digits"
+        if self._classes:
+            return f"one of the {len(self._classes)} classes {_few(self.dialect.written)}"
+        return "a word" if self.dialect.text_labels else "a class number (0, 1, 2, …)"
 
     def merged(self, clean: Block) -> Block:
         """The kernel's rows and those of the careful path, in the order of their lines, images upright."""
@@ -221,20 +228,25 @@ class Careful:
         upright = block.pixels.reshape(-1, width, height).swapaxes(1, 2)
         return Block(np.ascontiguousarray(upright).reshape(block.pixels.shape), block.labels, block.lines)
 
-    def _reject(self, index: int, start: int, text: str, fault: RowError) -> None:
-        self.bad.append(
-            BadRow(
-                path=self.chunk.path,
-                line=self.chunk.line + index,
-                file_line=self.chunk.file_line + index,
-                byte_offset=self.chunk.offset + start,
-                column=None if fault.column is None else fault.column + 1,
-                reason=fault.reason,
-                value=fault.value,
-                what=fault.what,
-                raw=text,
-            )
-        )
+
+def line_text(line: bytes) -> str:
+    """A line without its end; bytes that are no UTF-8 as lone surrogates."""
+    return line.decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")
+
+
+def bad_row(chunk: Chunk, index: int, start: int, text: str, fault: RowError) -> BadRow:
+    """The record of a fault in the chunk's line `index`, which begins at its byte `start`."""
+    return BadRow(
+        path=chunk.path,
+        line=chunk.line + index,
+        file_line=chunk.file_line + index,
+        byte_offset=chunk.offset + start,
+        column=None if fault.column is None else fault.column + 1,
+        reason=fault.reason,
+        value=fault.value,
+        what=fault.what,
+        raw=text,
+    )
 
 
 def _number(text: str) -> float:

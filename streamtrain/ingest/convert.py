@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -15,11 +16,12 @@ from streamtrain.errors import DataError, UsageError
 from streamtrain.files import exclusive, publish_folder, refuse_existing, staging_of
 from streamtrain.ingest.dialect import Dialect
 from streamtrain.ingest.journal import Journal, begin, recipe
+from streamtrain.ingest.labels import LabelsFile, sniff_labels
 from streamtrain.ingest.opening import TextFile, size_on_disk
 from streamtrain.ingest.outcome import Outcome
 from streamtrain.ingest.record import Recorder
 from streamtrain.ingest.sniff import SAMPLE_BYTES, Verdict, sniff
-from streamtrain.ingest.source import find_sources
+from streamtrain.ingest.source import find_labels, find_sources
 from streamtrain.ingest.wanted import Wanted, declared
 from streamtrain.ingest.workers import in_order
 from streamtrain.schema import Schema
@@ -66,6 +68,7 @@ def converting(
     dest: str | Path,
     *,
     label: str | None = None,
+    labels: str | os.PathLike[str] | None = None,
     header: bool | None = None,
     shape: tuple[int, ...] | None = None,
     pixel_range: tuple[float, float] | None = None,
@@ -87,6 +90,8 @@ def converting(
 
     label: "first", "last", "none", a name of the header, a column's number from 1, or a range of columns of a
         one-hot label, as "257-266"
+    labels: a file of the labels, one a data row in order, where the rows have none: plain or compressed, with a
+        header or without; of several sources one for all
     delimiter: "comma", "semicolon", "tab", "space", or the byte itself
     drop: names or numbers of columns that are neither label nor pixels
     preset: a known set's name or a .toml file, which the options above overrule
@@ -114,14 +119,18 @@ def converting(
         raise UsageError("the parts of --split are names of folders, as in train=0.9,val=0.1")
     dest = Path(dest)
     refuse_existing(dest, overwrite=overwrite)
+    labels_path = None if labels is None else find_labels(labels, label, paths)
+    label = "none" if labels_path else label
     own = Wanted(label, header, shape, pixel_range, classes, delimiter=delimiter, drop=drop)
     wanted = declared(own, preset)
     most = 0 if on_bad_row == "error" else float("inf") if max_rejected is None else max_rejected
-    options = {"--" + name.replace("_", "-"): value for name, value in asdict(wanted).items()}
+    options: dict[str, Any] = {"--labels FILE": labels_path and str(labels_path)}
+    options |= {"--" + name.replace("_", "-"): value for name, value in asdict(wanted).items()}
     options |= {"--split": shares, "--on-bad-row": on_bad_row}
     mix = Mix(seed, memory_bytes) if shuffle else None
     return _converting(
         paths,
+        labels_path,
         dest,
         wanted,
         shares,
@@ -143,6 +152,7 @@ class Mix(NamedTuple):
 
 def _converting(
     paths: list[Path],
+    labels_path: Path | None,
     dest: Path,
     wanted: Wanted,
     shares: dict[str, float],
@@ -160,9 +170,11 @@ def _converting(
         staging = finished = staging_of(dest)
         mixed = dest.with_name(f".{dest.name}.shuffled")
         shutil.rmtree(mixed, ignore_errors=True)  # of a killed process
-        journal = begin(staging, recipe(paths, options), resume=resume)
+        journal = begin(staging, recipe([*paths, *([labels_path] if labels_path else [])], options), resume=resume)
         try:
             verdict = _sniff_all(paths, wanted)
+            if labels_path:
+                verdict = sniff_labels(labels_path, verdict, wanted)
             if mix:
                 dialect = verdict.dialect
                 room_rows(Schema(dialect.image_shape, dialect.dtype, (0, 1), ()), mix.memory_bytes)
@@ -225,16 +237,24 @@ def _pass(
         folder.mkdir(exist_ok=True)
     schema = Schema(dialect.image_shape, dialect.dtype, (0, 1), dialect.classes)
     outcome = Outcome(dialect, schema, staging, folders)
-    recorder = Journal(journal, Recorder(dialect, schema, folders, shares, strict))
-    for step in in_order(paths, recorder, workers=workers):
-        if strict and step.result.bad:
-            raise DataError(str(step.result.bad[0]))
-        outcome.add(step.result)
-        _refuse_too_many(outcome.totals, most, ended=False)
-        read = sum(source.size for source in outcome.sources) + step.bytes_read
-        if step.facts:
-            outcome.end_file(step.facts)
-        yield Progress(read, total, outcome.totals.kept, time.monotonic() - started)
+    with contextlib.ExitStack() as stack:
+        labels = stack.enter_context(LabelsFile(dialect)) if dialect.labels_file else None
+        recorder = Journal(journal, Recorder(dialect, schema, folders, shares, strict, labels))
+        abandon = labels.abandon if labels else lambda: None
+        steps = stack.enter_context(
+            contextlib.closing(in_order(paths, recorder, workers=workers, abandon=abandon))
+        )
+        for step in steps:
+            if strict and step.result.bad:
+                raise DataError(str(step.result.bad[0]))
+            outcome.add(step.result)
+            _refuse_too_many(outcome.totals, most, ended=False)
+            read = sum(source.size for source in outcome.sources) + step.bytes_read
+            if step.facts:
+                outcome.end_file(step.facts)
+            yield Progress(read, total, outcome.totals.kept, time.monotonic() - started)
+        if labels:
+            outcome.end_file(labels.end())
     return outcome
 
 

@@ -37,6 +37,8 @@ class Dialect:
     dropped:     columns that are neither label nor pixel, counted from 0
     trailing:    whether a delimiter follows the last value
     class_line:  the first line of each file where it lists the classes, else empty
+    labels_file: the file of the labels, one a data row, where they are in none of the columns; else empty
+    labels_header: whether the first line of that file is no label
     """
 
     delimiter: str
@@ -58,6 +60,13 @@ class Dialect:
     dropped: tuple[int, ...] = ()
     trailing: bool = False
     class_line: tuple[str, ...] = ()
+    labels_file: str = ""
+    labels_header: bool = False
+
+    @property
+    def labelled(self) -> bool:
+        """Whether rows have labels, in their columns or in a file."""
+        return self.label is not None or bool(self.labels_file)
 
     @property
     def label_columns(self) -> range:
@@ -78,7 +87,8 @@ class Dialect:
     @property
     def fits_kernel(self) -> bool:
         """Whether the byte kernel may keep rows: single delimiters, pixels of one byte from 0, integer labels."""
-        columns = self.label_kind == "number" and not self.dropped and not self.trailing
+        number = self.label is None or self.label_kind == "number"
+        columns = number and not self.dropped and not self.trailing
         return self.dtype == "uint8" and self.low == 0 and self.delimiter != " " and columns
 
     @property

@@ -62,6 +62,8 @@ class Journal:
         if record and record.digest != digest_bytes(chunk.data[: chunk.size].data):
             raise DataError(f"{chunk.path} changed since its conversion was interrupted. {_ANEW}")
         if record and all(self._is_there(name, part.shard) for name, part in record.parts.items()):
+            if self.recorder.labels:
+                self.recorder.labels.take(number, record.totals.kept + record.totals.rejected)
             return record
         record = self.recorder(chunk, number, room)
         if not (record.bad and self.recorder.strict):

@@ -13,6 +13,7 @@ from streamtrain.block import Array, Block
 from streamtrain.ingest.careful import BadRow
 from streamtrain.ingest.chunks import Chunk, Room
 from streamtrain.ingest.dialect import Dialect
+from streamtrain.ingest.labels import LabelsFile, labelled
 from streamtrain.ingest.parse import Parsed, parse_chunk
 from streamtrain.ingest.statistics import tallies
 from streamtrain.schema import Schema
@@ -60,6 +61,7 @@ class Recorder:
     schema: of the shards, its classes those that were declared
     shares: the share of the rows for each part
     strict: whether a bad row ends the conversion
+    labels: those of a file of labels, where the rows have none
     """
 
     dialect: Dialect
@@ -67,19 +69,25 @@ class Recorder:
     folders: Mapping[str, Path]
     shares: Mapping[str, float]
     strict: bool
+    labels: LabelsFile | None = None
 
     def __call__(self, chunk: Chunk, number: int, room: Room) -> ChunkRecord:
         """Parse a chunk and write its rows, synced to disk, as shard `number` of each part."""
         parsed = parse_chunk(chunk, self.dialect, room)
-        names = self._names(parsed)
+        short = False  # of labels, which ends the conversion
+        if self.labels:
+            taken = self.labels.take(number, len(parsed.block) + len(parsed.bad))
+            short = taken.short
+            parsed = parsed if short else labelled(parsed, chunk, taken, self.dialect)
+        names = () if short else self._names(parsed)
         part_of_row = _part_of_row(parsed.block, self.shares)
         parts = {}
-        if not (parsed.bad and self.strict):
+        if not (short or (parsed.bad and self.strict)):
             for name, rows in _split(parsed.block, part_of_row, self.shares):
                 if len(rows):
                     path = self.folders[name] / f"shard-{number:05d}.parquet"
                     schema = Schema(self.schema.image_shape, self.schema.dtype, self.schema.pixel_range, names)
-                    shard = write_shard(path, rows, schema, labelled=self.dialect.label is not None)
+                    shard = write_shard(path, rows, schema, labelled=self.dialect.labelled)
                     parts[name] = PartRecord(shard, names, *tallies(rows, names))
         totals = Totals(
             lines=parsed.lines,
@@ -95,7 +103,7 @@ class Recorder:
 
     def _names(self, parsed: Parsed) -> tuple[str, ...]:
         """What the labels of a chunk are indices into: the declared classes, its words, or 0, 1, 2, …"""
-        if self.dialect.label is None:
+        if not self.dialect.labelled:
             return ()
         if self.dialect.classes or parsed.words:
             return self.dialect.classes or parsed.words

@@ -55,13 +55,10 @@ def sniff(sample: bytes, *, path: str, whole: bool, wanted: Wanted) -> Verdict:
     rows = [row for row in rows if tuple(row) != names]
     if not rows:
         raise DataError(f"{path} has a header and no rows. Check the download, or say --no-header")
-    found = Sample(path, rows, _numbers(rows), names)
+    found = Sample(path, rows, numbers(rows), names)
     columns = find_columns(found, wanted)
-    kind = label_kind(found, columns.label, wanted.labels or ())
     class_line = _class_line(top, layout.fields, found, columns.label)
-    classes, written, why_classes = _classes(found, columns.label, kind, class_line, wanted)
-    if written and kind in ("number", "decimal") and not all(name.isdecimal() for name in written):
-        kind = "word"
+    labelling = read_labels(found, columns.label, class_line, wanted)
     pixel_columns = [c for c in range(layout.fields) if c not in columns.label and c not in columns.dropped]
     pixels = found.table[:, pixel_columns]
     numeric = np.flatnonzero(~np.isnan(pixels).any(axis=1))  # rows of numbers only
@@ -75,14 +72,14 @@ def sniff(sample: bytes, *, path: str, whole: bool, wanted: Wanted) -> Verdict:
         fields=layout.fields,
         label=columns.label.start if columns.label else None,
         label_width=max(1, len(columns.label)),
-        label_kind=kind,
+        label_kind=labelling.kind,
         decimal=decimal or dtype == "float32",
         dtype=dtype,
         low=low,
         high=high,
         declared_range=wanted.pixel_range is not None,
-        classes=classes,
-        written=written,
+        classes=labelling.classes,
+        written=labelling.written,
         image_shape=shape,
         transposed=wanted.transposed,
         dropped=columns.dropped,
@@ -90,7 +87,7 @@ def sniff(sample: bytes, *, path: str, whole: bool, wanted: Wanted) -> Verdict:
         class_line=class_line,
     )
     preset = [f"preset {wanted.preset}"] if wanted.preset else []
-    reasons = (*preset, layout.said, why_header, *columns.reasons, *why_classes, why_shape, why_dtype)
+    reasons = (*preset, layout.said, why_header, *columns.reasons, *labelling.reasons, why_shape, why_dtype)
     return Verdict(dialect, reasons)
 
 
@@ -182,7 +179,7 @@ def _header(top: list[str], rows: Sequence[Sequence[str]], wanted: bool | None, 
     return False, "no header: line 1 holds numbers"
 
 
-def _numbers(rows: Sequence[Sequence[str]]) -> Array:
+def numbers(rows: Sequence[Sequence[str]]) -> Array:
     """(rows, fields) float64, NaN for what is no number."""
     try:
         table = np.array([list(map(float, row)) for row in rows])
@@ -198,6 +195,25 @@ def _class_line(top: list[str], fields: int, sample: Sample, label: range) -> tu
     labels = Counter(row[label.start] for row in sample.rows)
     listed = sum(times for name, times in labels.items() if name in top)
     return tuple(top) if listed > _HALF * labels.total() else ()
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """How labels are written: see Dialect; and why."""
+
+    kind: str
+    classes: tuple[str, ...]
+    written: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+
+def read_labels(sample: Sample, label: range, class_line: tuple[str, ...], wanted: Wanted) -> Labelling:
+    """Decide how the label in these columns is written."""
+    kind = label_kind(sample, label, wanted.labels or ())
+    classes, written, why = _classes(sample, label, kind, class_line, wanted)
+    if written and kind in ("number", "decimal") and not all(name.isdecimal() for name in written):
+        kind = "word"
+    return Labelling(kind, classes, written, tuple(why))
 
 
 def _classes(

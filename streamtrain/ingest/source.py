@@ -37,6 +37,18 @@ def find_sources(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
     return found
 
 
+def find_labels(labels: str | os.PathLike[str], label: str | None, sources: Sequence[Path]) -> Path:
+    """The file that --labels names, beside the sources. Raises UsageError where --label names a column too."""
+    if label not in (None, "none"):
+        raise UsageError(f"--labels {labels} and --label {label}: labels are in a file or a column. Say one")
+    path, *more = find_sources([labels])
+    if more:
+        raise UsageError(f"--labels {labels} names {len(more) + 1} files. Name one of them, such as {path}")
+    if path in sources:
+        raise UsageError(f"{path} is a source and the file of its labels. Name two files")
+    return path
+
+
 def _files_of(folder: Path) -> list[Path]:
     files = sorted(f for f in folder.iterdir() if f.is_file() and _CSV_NAME.search(f.name))
     if not files:

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,11 +39,13 @@ def in_order(
     *,
     workers: int,
     chunk_bytes: int = CHUNK_BYTES,
-) -> Iterator[Step[T]]:
+    abandon: Callable[[], None] = lambda: None,
+) -> Generator[Step[T], None, None]:
     """Call work(chunk, number, room) in `workers` threads for every chunk; yield the results in order.
 
     Chunks are numbered from 0 over all files. A plain file is read by the threads, a stream ahead of them by the
-    caller's. No more than workers + 2 chunks are under way, whatever the size of the source.
+    caller's. No more than workers + 2 chunks are under way, whatever the size of the source. Where the pass ends
+    early, `abandon` is called: what waits for the work on an earlier chunk, which may not come, has to give up.
     """
     waiting: deque[Future[Step[T]]] = deque()
     with contextlib.ExitStack() as files, ThreadPoolExecutor(workers) as pool:
@@ -55,6 +57,7 @@ def in_order(
             while waiting:
                 yield waiting.popleft().result()
         except BaseException:
+            abandon()
             pool.shutdown(cancel_futures=True)
             raise
 
