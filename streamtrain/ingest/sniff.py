@@ -21,7 +21,7 @@ from streamtrain.ingest.wanted import Wanted
 
 SAMPLE_BYTES = 8 << 20
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", " ": "space"}
-_SAMPLE_ROWS = 500
+_SAMPLE_ROWS = 250
 _HALF = 0.5
 _CONTROL = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f]")
 
