@@ -13,8 +13,8 @@ from streamtrain.errors import DataError, RunError, UsageError
 from streamtrain.learn.evaluate import evaluating
 from streamtrain.learn.mlp import MLP, Gradients
 from streamtrain.learn.sgd import SGD, rest
-from streamtrain.learn.step import SLICES, Step
-from streamtrain.learn.team import at_most, team
+from streamtrain.learn.step import Step
+from streamtrain.learn.team import Team, team
 from streamtrain.stream.order import Cursor
 from streamtrain.stream.pipeline import Epoch
 from streamtrain.stream.pipeline import epochs as stream_epochs
@@ -137,17 +137,20 @@ def training(
 
     def reports() -> Iterator[Progress | EpochReport]:
         progress = start or Progress.at(1)
-        with contextlib.closing(
-            stream_epochs(train, start=progress.cursor, last=epochs, reuse=True, **order)
-        ) as stream:
-            step = Step(model, batch_size, sgd, velocity or (rest(model) if momentum else []))
+        with (
+            team() as crew,
+            contextlib.closing(
+                stream_epochs(train, start=progress.cursor, last=epochs, reuse=True, **order)
+            ) as stream,
+        ):
+            step = Step(model, batch_size, crew, sgd, velocity or (rest(model) if momentum else []))
             for epoch in stream:
                 before = progress.seconds
                 trained = yield from _steps(step, train, epoch, progress)
                 began = time.perf_counter()
-                _, train_accuracy = yield from _figures(model, train if eval_train else None, trained)
-                test_loss, test_accuracy = yield from _figures(model, test, trained)
-                val_loss, val_accuracy = yield from _figures(model, val, trained)
+                _, train_accuracy = yield from _figures(model, train if eval_train else None, trained, crew)
+                test_loss, test_accuracy = yield from _figures(model, test, trained, crew)
+                val_loss, val_accuracy = yield from _figures(model, val, trained, crew)
                 yield EpochReport(
                     epoch=epoch.number,
                     train_loss=trained.loss,
@@ -175,33 +178,30 @@ def _steps(
     """Take a step for each minibatch that is left of the epoch; returns the progress at its end."""
     (epoch, rows), loss_sum, correct, seconds = progress
     began = time.perf_counter() - seconds
-    with at_most(SLICES):
-        for x, y in minibatches:
-            batch_loss, batch_correct = step.score(x, y)
-            if not math.isfinite(batch_loss):
-                raise RunError(
-                    f"epoch {epoch}, row {rows + 1}: the loss is {batch_loss} at lr {step.sgd.lr:g}. The weights "
-                    f"are as before it; train anew with a smaller step: --lr {step.sgd.lr / 10:g}"
-                )
-            step.learn()
-            rows, loss_sum, correct = rows + len(y), loss_sum + batch_loss, correct + batch_correct
-            progress = Progress(Cursor(epoch, rows), loss_sum, correct, time.perf_counter() - began)
-            yield progress
+    for x, y in minibatches:
+        batch_loss, batch_correct = step.score(x, y)
+        if not math.isfinite(batch_loss):
+            raise RunError(
+                f"epoch {epoch}, row {rows + 1}: the loss is {batch_loss} at lr {step.sgd.lr:g}. The weights are "
+                f"as before it; train anew with a smaller step: --lr {step.sgd.lr / 10:g}"
+            )
+        step.learn()
+        rows, loss_sum, correct = rows + len(y), loss_sum + batch_loss, correct + batch_correct
+        progress = Progress(Cursor(epoch, rows), loss_sum, correct, time.perf_counter() - began)
+        yield progress
     if rows != train.rows:
         raise RunError(f"epoch {epoch} saw {rows} rows, the manifest of {train.folder} has {train.rows}")
     return progress
 
 
 def _figures(
-    model: MLP, data: Shards | None, progress: Progress
+    model: MLP, data: Shards | None, progress: Progress, crew: Team
 ) -> Generator[Progress, None, tuple[float | None, float | None]]:
     """Loss and accuracy over a whole set, None of none; the progress stays where it is meanwhile."""
     figures: tuple[float | None, float | None] = (None, None)
-    if data:
-        with team() as crew:
-            for total in evaluating(model, data, crew):
-                figures = total.loss, total.accuracy
-                yield progress
+    for total in evaluating(model, data, crew) if data else ():
+        figures = total.loss, total.accuracy
+        yield progress
     if data and not math.isfinite(figures[0] or 0.0):
         raise RunError(
             f"after epoch {progress.cursor.epoch} the loss over {data.folder} is {figures[0]}. The last "

@@ -73,19 +73,14 @@ def team() -> Iterator[Team]:
 
 
 @contextlib.contextmanager
-def at_most(threads: int) -> Iterator[None]:
-    """Let torch compute in at most so many threads inside a `with`."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(min(before, threads))
+def one_thread() -> Iterator[None]:
+    """Let the calling thread compute alone inside a `with`."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
-
-
-def one_thread() -> contextlib.AbstractContextManager[None]:
-    """Let the calling thread compute alone inside a `with`."""
-    return at_most(1)
+        torch.set_num_threads(threads)
 
 
 def pieces(length: int, size: int) -> list[slice]:
