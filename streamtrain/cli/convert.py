@@ -124,9 +124,9 @@ def _convert(sources: Sequence[str | Path], dest: str | Path, *, quiet: bool, **
     if not quiet:
         for reason in conversion.verdict.reasons:
             say(f"  {reason}")
-    if not conversion.verdict.dialect.declared_range:
-        low, high = conversion.schema.pixel_range
-        say(f"  pixels are {low:g}..{high:g}, found by the full pass; declare it with --range")
+        if not conversion.verdict.dialect.declared_range:
+            low, high = conversion.schema.pixel_range
+            say(f"  pixels are {low:g}..{high:g}, found by the full pass; declare it with --range")
     if (conversion.label_disorder or 0) > 2:
         disorder = f"label disorder {conversion.label_disorder:.0f}, random is 1"
         mend = f"streamtrain shuffle {dest} {Path(dest)}-shuffled"

@@ -66,3 +66,12 @@ def test_each_part_of_a_split_has_a_manifest_of_its_own(run_cli: RunCli, digits_
     parts = [st.open_shards(tmp_path / path).rows for path in ("out/train", "out/val")]
     assert sum(parts) == result["rows_kept"] == 600
     assert 500 < parts[0] < 580
+
+
+def test_quiet_leaves_only_the_result_and_loud_says_the_range_that_was_found(
+    run_cli: RunCli, digits_csv: Path
+) -> None:
+    quiet, loud = run_cli("convert", digits_csv, "one", "-q"), run_cli("convert", digits_csv, "two")
+    assert quiet.stderr == ""
+    assert quiet.stdout.startswith("one: 600 rows")
+    assert "pixels are 0..239, found by the full pass" in loud.stderr
