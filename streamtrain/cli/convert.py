@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamtrain.cli import Command, say
-from streamtrain.cli.live import Live, eta
+from streamtrain.cli.live import Live, standing
 from streamtrain.cli.options import size
 from streamtrain.errors import RunError, UsageError
 
@@ -54,6 +54,7 @@ def command(sources: tuple[str, ...], dest: str, as_json: bool, quiet: bool, deb
     # Arrow's own allocators keep what is freed: 70 MB here, at the same speed.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     from streamtrain.ingest.journal import interrupted
+    from streamtrain.report.terminal import counted
 
     if interrupted(Path(dest)) and not options["resume"]:
         say(f"an interrupted conversion to {dest} is thrown away; --resume would have gone on with it")
@@ -75,10 +76,11 @@ def command(sources: tuple[str, ...], dest: str, as_json: bool, quiet: bool, deb
         click.echo(json.dumps(_as_json(conversion)))
     else:
         for name, manifest in conversion.manifests.items():
-            facts = f"{len(manifest.schema.classes)} classes, {len(manifest.shards)} shards"
-            click.echo(f"{conversion.folders[name]}: {manifest.rows:,} rows, {facts}")
+            facts = counted(manifest.rows, "row"), counted(len(manifest.schema.classes), "class", "classes")
+            shards = counted(len(manifest.shards), "shard")
+            click.echo(f"{conversion.folders[name]}: {', '.join([*facts, shards])}")
     if conversion.totals.rejected:
-        say(f"warning: {conversion.totals.rejected:,} rows rejected, see {dest}/rejected.jsonl")
+        say(f"warning: {counted(conversion.totals.rejected, 'row')} rejected, see {dest}/rejected.jsonl")
         return 3
     return 0
 
@@ -117,10 +119,11 @@ def _convert(sources: Sequence[str | Path], dest: str | Path, *, quiet: bool, **
             if isinstance(step, Conversion):
                 conversion = step
             elif live.due() and isinstance(step, Shuffling):
-                live.update(f"shuffling  {step.done / (2 * step.rows):4.0%}")
+                share = step.done / (2 * step.rows)
+                live.update(f"shuffling  {share:4.0%}", share)
             elif live.due() and isinstance(step, Progress):
                 share = step.bytes_read / step.bytes_total if step.bytes_total else 0.0
-                live.update(f"converting  {share:4.0%}  {step.rows:,} rows  {eta(share, step.seconds)}")
+                live.update(f"converting  {standing(share, step.seconds)}  {step.rows:,} rows", share)
     if not quiet:
         for reason in conversion.verdict.reasons:
             say(f"  {reason}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +24,6 @@ def open_data(path: str, *, quiet: bool, workers: int) -> Shards:
         return open_shards(source, workers=workers)
     folder = source.with_name(f"{source.name}.shards")
     if not folder.exists():
-        say(f"{path} is converted to {folder} first")
         _convert_apart(source, folder, quiet=quiet, workers=workers)
     elif changed(source, Manifest.load(folder).sources):
         raise DataError(
@@ -33,12 +34,43 @@ def open_data(path: str, *, quiet: bool, workers: int) -> Shards:
 
 
 def _convert_apart(source: Path, folder: Path, *, quiet: bool, workers: int) -> None:
-    """Convert in a process of its own, which gives back at its end the memory that training does not need."""
+    """Convert in a process of its own, which gives back at its end the memory that training does not need.
+
+    One that was cut off before goes on; after a signal what is finished stays.
+    """
+    words = ["convert", str(source), str(folder), "--resume"]
+    say(f"{source} is converted first: streamtrain {shlex.join(words)}")
     options = ["--workers", str(workers), *(["-q"] if quiet else [])]
-    command = [sys.executable, "-m", "streamtrain", "convert", str(source), str(folder), *options]
-    code = subprocess.run(command, stdout=sys.stderr, check=False).returncode
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        command = [sys.executable, "-m", "streamtrain", *words, *options]
+        with subprocess.Popen(command, stdout=sys.stderr) as process:
+            try:
+                code = process.wait()
+            except (KeyboardInterrupt, SystemExit) as stop:
+                process.terminate()
+                process.wait()
+                code = 143 if isinstance(stop, SystemExit) else 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if code in (130, 143):
+        say("The same command goes on with what is converted.")
     if code:
         raise SystemExit(code)
+
+
+def turned(shards: Shards) -> bool:
+    """Whether the source had its images column by column, from which `convert` set them upright."""
+    return bool(shards.manifest.parse.get("transposed"))
+
+
+def warn_of_side(path: str, is_turned: bool, learned_turned: bool) -> None:
+    """Warn of images that may lie on their side beside those that were learned, which nothing else would show."""
+    if learned_turned and not is_turned:
+        say(
+            f"warning: the rows that were learned had their images column by column, {path} is read row by row. "
+            "Where it has them so too, say --preset, as for them"
+        )
 
 
 def changed(path: Path, sources: tuple[Source, ...]) -> bool:

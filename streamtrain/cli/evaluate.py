@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 import click
 
@@ -19,15 +20,23 @@ def command(run: str, data: str, workers: int, as_json: bool, quiet: bool, debug
 
     Example: streamtrain evaluate runs/first shards/test
     """
-    from streamtrain.cli.data import open_data
+    from streamtrain.cli.data import open_data, turned, warn_of_side
+    from streamtrain.cli.live import Live, standing
     from streamtrain.cli.tables import confusion_table, reliability_table, summary
     from streamtrain.learn.checkpoint import load
-    from streamtrain.learn.evaluate import evaluate
+    from streamtrain.learn.evaluate import evaluating
+    from streamtrain.learn.team import team
 
     checkpoint = load(run)
     names = checkpoint.schema.classes
     shards = open_data(data, quiet=quiet, workers=workers).like(checkpoint.schema)
-    evaluation = evaluate(checkpoint.model, shards)
+    warn_of_side(data, turned(shards), bool(checkpoint.recipe.get("turned")))
+    started = time.monotonic()
+    with Live(quiet=quiet) as live, team() as crew:
+        for evaluation in evaluating(checkpoint.model, shards, crew):
+            if live.due():
+                share = evaluation.rows / max(shards.rows, 1)
+                live.update(f"evaluating  {standing(share, time.monotonic() - started)}", share)
     if as_json:
         result = {
             "rows": evaluation.rows,

@@ -61,7 +61,7 @@ def _opened(path: str, *, quiet: bool, workers: int, **wanted: Any) -> Iterator[
     if Path(path).is_dir() or not Path(path).exists():
         yield open_shards(path, workers=workers), ()
         return
-    from streamtrain.cli.live import Live, eta
+    from streamtrain.cli.live import Live, standing
     from streamtrain.ingest.convert import Conversion, Progress, converting
 
     with tempfile.TemporaryDirectory(prefix="streamtrain-") as folder, Live(quiet=quiet) as live:
@@ -71,7 +71,7 @@ def _opened(path: str, *, quiet: bool, workers: int, **wanted: Any) -> Iterator[
                 reasons = step.verdict.reasons
             elif isinstance(step, Progress) and live.due():
                 share = step.bytes_read / step.bytes_total if step.bytes_total else 0.0
-                live.update(f"reading  {share:4.0%}  {step.rows:,} rows  {eta(share, step.seconds)}")
+                live.update(f"reading  {standing(share, step.seconds)}  {step.rows:,} rows", share)
         yield open_shards(made, workers=workers), reasons
 
 
@@ -99,6 +99,7 @@ def _show_row(shards: Shards, line: int, *, as_json: bool) -> None:
 
 def _show_data(path: str, shards: Shards, reasons: tuple[str, ...], *, as_json: bool) -> None:
     from streamtrain.report.facts import Facts
+    from streamtrain.report.terminal import counted
 
     facts, memory = Facts.of(shards.manifest), _memory(shards)
     if as_json:
@@ -107,7 +108,7 @@ def _show_data(path: str, shards: Shards, reasons: tuple[str, ...], *, as_json: 
         click.echo(json.dumps(told))
         return
     width = min(shutil.get_terminal_size().columns, 100)
-    click.echo("\n".join([f"{path}: {facts.rows:,} rows", *(f"  {reason}" for reason in reasons)]))
+    click.echo("\n".join([f"{path}: {counted(facts.rows, 'row')}", *(f"  {reason}" for reason in reasons)]))
     click.echo("\n".join(f"  {line}" for line in _told(facts, shards, memory)))
     if facts.classes:
         from streamtrain.report.terminal import bars
@@ -118,12 +119,13 @@ def _show_data(path: str, shards: Shards, reasons: tuple[str, ...], *, as_json: 
     for warning in facts.warnings:
         say(f"warning: {warning}")
     if rejected := facts.lines["rejected"]:
-        say(f"warning: {rejected:,} rows are bad. See each: streamtrain convert {path} DEST --on-bad-row reject")
+        bad = f"{counted(rejected, 'row')} {'is' if rejected == 1 else 'are'} bad"
+        say(f"warning: {bad}. See each: streamtrain convert {path} DEST --on-bad-row reject")
 
 
 def _told(facts: Facts, shards: Shards, memory: dict[str, Any]) -> Iterator[str]:
     """The facts in lines for a person."""
-    from streamtrain.report.terminal import megabytes
+    from streamtrain.report.terminal import counted, megabytes
 
     shape = "x".join(map(str, facts.image_shape))
     (low, high), (least, most) = facts.pixel_range, facts.seen
@@ -133,9 +135,12 @@ def _told(facts: Facts, shards: Shards, memory: dict[str, Any]) -> Iterator[str]
     if facts.label_disorder is not None:
         yield f"label disorder {facts.label_disorder:.2f} (1 is a random order)"
     parts = {name.replace("_", " "): count for name, count in facts.lines.items() if count and name != "lines"}
-    yield f"{facts.lines['lines']:,} lines: " + ", ".join(f"{count:,} {name}" for name, count in parts.items())
+    yield f"{counted(facts.lines['lines'], 'line')}: " + ", ".join(
+        f"{count:,} {name}" for name, count in parts.items()
+    )
     sizes = sorted(facts.shards.values())
-    yield f"{len(sizes)} shards of {megabytes(sizes[0])} to {megabytes(sizes[-1])}, {megabytes(sum(sizes))} in all"
+    each = f"{megabytes(sizes[0])} to {megabytes(sizes[-1])}, {megabytes(sum(sizes))} in all"
+    yield f"{counted(len(sizes), 'shard')} of {each if len(sizes) > 1 else megabytes(sizes[0])}"
     window = "the whole set" if memory["window_rows"] == facts.rows else f"{memory['window_rows']:,} rows"
     peak = megabytes(memory["predicted_peak_bytes"])
     yield f"training with the default --memory 256MB takes at most {peak}, the window is {window}"
@@ -171,7 +176,7 @@ def _gallery(shards: Shards, *, width: int) -> str:
 def _show_run(path: str, *, as_json: bool) -> None:
     from streamtrain.learn.checkpoint import load
     from streamtrain.report.history import history
-    from streamtrain.report.terminal import sparkline
+    from streamtrain.report.terminal import counted, sparkline
 
     checkpoint, epochs = load(path), history(Path(path))
     layers = [checkpoint.model.features, *checkpoint.model.hidden, checkpoint.model.classes]
@@ -185,7 +190,7 @@ def _show_run(path: str, *, as_json: bool) -> None:
     if epochs:
         losses = [line["train_loss"] for line in epochs]
         curve = sparkline(losses, rich=is_rich())
-        click.echo(f"  {len(losses)} epochs, train loss {losses[0]:.4f} {curve} {losses[-1]:.4f}")
+        click.echo(f"  {counted(len(losses), 'epoch')}, train loss {losses[0]:.4f} {curve} {losses[-1]:.4f}")
         last = {
             name: value for name, value in epochs[-1].items() if name.endswith("accuracy") and value is not None
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -9,6 +10,7 @@ import time
 import click
 
 _REDRAW_SECONDS = 0.1
+_BAR = 8, 30  # characters of a bar: the fewest that are worth it, and the most
 
 
 class Live:
@@ -38,11 +40,12 @@ class Live:
             return now - self._drawn >= _REDRAW_SECONDS
         return now - self._started >= self._next
 
-    def update(self, text: str) -> None:
-        """Show where the work stands."""
+    def update(self, text: str, share: float = 0.0) -> None:
+        """Show where the work stands; a terminal gets a bar of the share that is done, where there is room."""
         if self._terminal:
-            width = shutil.get_terminal_size().columns - 1
-            click.echo(f"\r\x1b[K{text[:width]}", err=True, nl=False)
+            width = shutil.get_terminal_size().columns - 1  # in the last column some terminals break the line
+            line = text + bar(share, width - len(text) - 2)
+            click.echo(f"\r\x1b[K{line[:width]}", err=True, nl=False)
             self._drawn, self._shown = time.monotonic(), True
         else:
             click.echo(text, err=True)
@@ -54,6 +57,32 @@ class Live:
         if self._shown:
             click.echo("\r\x1b[K", err=True, nl=False)
             self._shown = False
+
+
+def bar(share: float, room: int) -> str:
+    """Two spaces and a bar, at most `room` long, of what is done; empty where nothing is known or room is little.
+
+    >>> bar(0.25, 8)
+    '  ██░░░░░░'
+    >>> bar(0.25, 7)
+    ''
+    """
+    least, most = _BAR
+    if not share or room < least:
+        return ""
+    length = min(room, most)
+    done, rest = "#." if os.environ.get("NO_COLOR") else "█░"
+    filled = int(share * length)
+    return "  " + done * filled + rest * (length - filled)
+
+
+def standing(share: float, seconds: float) -> str:
+    """The share that is done and how long the rest takes, for a line; empty where the share is not known.
+
+    >>> standing(0.25, 30.0), standing(0.0, 30.0)
+    (' 25%  1:30 left', '')
+    """
+    return f"{share:4.0%}  {eta(share, seconds)}" if share else ""
 
 
 def eta(share: float, seconds: float) -> str:

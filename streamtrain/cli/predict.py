@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -67,6 +68,8 @@ def command(
 
     Example: streamtrain predict runs/first test.csv --columns ImageId,Label --start 1 --out submission.csv
     """
+    from streamtrain.cli.data import warn_of_side
+    from streamtrain.cli.live import Live, standing
     from streamtrain.files import refuse_existing_file
     from streamtrain.ingest.rows import rows_of
     from streamtrain.learn.checkpoint import load
@@ -75,18 +78,26 @@ def command(
         refuse_existing_file(Path(out), overwrite=overwrite)
     checkpoint = load(run)
     named, start, proba = options.pop("columns"), options.pop("start"), options.pop("proba")
+    warn_of_side(source, bool(options["preset"]), bool(checkpoint.recipe.get("turned")))
     chunks = rows_of(source, features=checkpoint.schema.features, **options)
     heads = named + [f"p_{name}" for name in checkpoint.schema.classes if proba]
-    rejected = 0
-    with _output(out) as stream:
+    done, rejected, started = 0, 0, time.monotonic()
+    shown = out is None and sys.stdout.isatty()  # the rows themselves are the progress
+    with Live(quiet=quiet or shown) as live, _output(out) as stream:
         write = _writer(stream, heads, as_json=as_json)
         for rows in chunks:
             for number, bad in rows.bad:
                 rejected += 1
                 if rejected <= _WARNINGS:
+                    live.clear()
                     say(f"warning: {bad.path}:{bad.file_line}: {bad.what}. Row {start + number} gets no label")
-            for number, label, figures in sorted(_told(checkpoint, rows, proba=proba), key=lambda row: row[0]):
+            told = sorted(_told(checkpoint, rows, proba=proba), key=lambda row: row[0])
+            for number, label, figures in told:
                 write([start + number, label, *figures[3 - len(named) :]])
+            done += len(told)
+            if live.due():
+                stands = standing(rows.share, time.monotonic() - started)
+                live.update(f"predicting  {stands}  {done:,} rows", rows.share)
     if rejected > _WARNINGS:
         say(f"warning: {rejected:,} bad rows in all got no label, {rejected - _WARNINGS:,} of them not shown")
     return 3 if rejected else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import click
@@ -34,9 +35,10 @@ def command(
     Example: streamtrain report runs/first --test shards/test
     """
     from streamtrain.cli.data import open_data
+    from streamtrain.cli.live import Live, standing
     from streamtrain.files import refuse_existing_file, write_file
     from streamtrain.learn.checkpoint import load
-    from streamtrain.report.page import FILE_NAME, render, view
+    from streamtrain.report.page import FILE_NAME, RunView, render, viewing
 
     path = Path(out) if out else Path(runs[0]) / FILE_NAME
     refuse_existing_file(path, overwrite=overwrite or not out)
@@ -48,7 +50,14 @@ def command(
             say(f"warning: {run} names no test data, so its figures are of the rows it learned. Name some: --test")
         data = str(tested or recipe["data"])
         shards = open_data(data, quiet=quiet, workers=workers)
-        views.append(view(Path(run), shards, tested=data, runs=len(runs)))
+        started = time.monotonic()
+        with Live(quiet=quiet) as live:
+            for step in viewing(Path(run), shards, tested=data, runs=len(runs)):
+                if isinstance(step, RunView):
+                    views.append(step)
+                elif live.due():
+                    share = step.evaluation.rows / max(shards.rows, 1)
+                    live.update(f"judging {run}  {standing(share, time.monotonic() - started)}", share)
     page = render(views).encode()
     write_file(path, page)
     if as_json:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from streamtrain.cli import Command
-from streamtrain.cli.live import Live, eta
+from streamtrain.cli.live import Live, standing
 from streamtrain.cli.options import size
 
 
@@ -31,6 +31,7 @@ def command(
     Example: streamtrain shuffle shards/train shards/train-shuffled
     """
     from streamtrain.process import peak_rss_mb
+    from streamtrain.report.terminal import counted
     from streamtrain.shards.shuffle import shuffling
 
     started = time.monotonic()
@@ -38,7 +39,7 @@ def command(
         for step in shuffling(data, dest, seed=seed, memory_bytes=memory, overwrite=overwrite):
             if live.due():
                 share = step.done / (2 * step.rows)
-                live.update(f"shuffling  {share:4.0%}  {eta(share, time.monotonic() - started)}")
+                live.update(f"shuffling  {standing(share, time.monotonic() - started)}", share)
     for name, manifest in step.manifests.items():
         if as_json:
             result = {
@@ -53,5 +54,6 @@ def command(
             click.echo(json.dumps(result))
         else:
             disorder = manifest.label_disorder
+            shards = counted(len(manifest.shards), "shard")
             mixed = "" if disorder is None else f", label disorder {disorder:.2f} (random is 1)"
-            click.echo(f"{Path(dest, name)}: {manifest.rows:,} rows, {len(manifest.shards)} shards{mixed}")
+            click.echo(f"{Path(dest, name)}: {counted(manifest.rows, 'row')}, {shards}{mixed}")

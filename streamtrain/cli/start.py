@@ -29,9 +29,11 @@ def begun(
     *, data: str, out: str, overwrite: bool, workers: int, quiet: bool, **options: Any
 ) -> tuple[Run, MLP, Progress, Sets]:
     """A new run, its folder made."""
+    from streamtrain.cli.data import turned, warn_of_side
     from streamtrain.files import refuse_existing
     from streamtrain.learn.fit import Progress
     from streamtrain.learn.run import Run
+    from streamtrain.report.terminal import counted
 
     refuse_existing(Path(out), overwrite=overwrite)
     names = {"data": data, "test": options["test"], "val": options["val"]}
@@ -39,15 +41,19 @@ def begun(
     for other in (test, val):
         if other:
             other.like(train.schema)
+            warn_of_side(str(other.folder), turned(other), turned(train))
     model = untrained(train, options)
     plan = sizes(train, model, options)
     said = "the whole set" if plan.window_rows == train.rows else f"{plan.window_rows:,} rows"
-    say(f"{train.rows:,} rows, shuffled in a window of {said}; at most {plan.predicted_peak_bytes / 1e6:.0f} MB")
+    if not quiet:
+        peak = f"{plan.predicted_peak_bytes / 1e6:.0f} MB"
+        say(f"{counted(train.rows, 'row')}, shuffled in a window of {said}; at most {peak}")
     recipe = {
         **{name: path and str(Path(path).absolute()) for name, path in names.items()},
         **{f"{name}_digest": data.manifest.digest for name, data in (("test", test), ("val", val)) if data},
         **{name: options[name] for name in _RECIPE},
         "window_rows": plan.window_rows,
+        **({"turned": True} if turned(train) else {}),
     }
     run = Run.create(Path(out), model, train, recipe, overwrite=overwrite)
     if test and not val:

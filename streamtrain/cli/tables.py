@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamtrain.cli.live import eta
+from streamtrain.report.terminal import counted
 from streamtrain.tally import Evaluation
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 def summary(evaluation: Evaluation) -> str:
     """Rows, loss, accuracy and top-3 accuracy in a line."""
     figures = f"loss {evaluation.loss:.4f}, accuracy {evaluation.accuracy:.4f}"
-    return f"{evaluation.rows:,} rows: {figures}, top-3 {evaluation.top3_accuracy:.4f}"
+    return f"{counted(evaluation.rows, 'row')}: {figures}, top-3 {evaluation.top3_accuracy:.4f}"
 
 
 def confusion_table(evaluation: Evaluation, names: tuple[str, ...]) -> str:
@@ -50,13 +51,16 @@ def reliability_table(evaluation: Evaluation) -> str:
 
 
 def status_line(progress: Progress, rows: int, epochs: int) -> str:
-    """Where an epoch stands, for a line that rewrites itself; the accuracy is of rows before they were learned."""
+    """Where an epoch stands, for a line that rewrites itself; the accuracy is of rows before they were learned.
+
+    What matters most comes first: a terminal of 40 columns shows it up to the loss.
+    """
     epoch, done = progress.cursor
     pace = done / progress.seconds if progress.seconds else 0.0
     share = (epoch - 1 + done / rows) / epochs
     left = eta(share, share * epochs * rows / pace) if pace else ""
-    figures = f"loss {progress.loss:.4f}  accuracy {progress.accuracy:.4f}  {pace:,.0f} rows a second"
-    return f"epoch {epoch} of {epochs}  {done / rows:4.0%}  {figures}  {left}"
+    figures = f"loss {progress.loss:.4f}  accuracy {progress.accuracy:.4f}  {pace:,.0f} rows/s"
+    return f"epoch {epoch}/{epochs} {done / rows:4.0%}  {left}  {figures}"
 
 
 def epoch_line(report: EpochReport, epochs: int) -> str:

@@ -122,6 +122,7 @@ def _train(
     from streamtrain.cli.tables import epoch_line, poor_order, status_line
     from streamtrain.learn.checkpoint import LAST, weights_sha256
     from streamtrain.learn.fit import EpochReport, training
+    from streamtrain.report.terminal import counted
 
     train, test, val = sets
     names = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "seed", "window_rows", "eval_train")
@@ -161,7 +162,8 @@ def _train(
         "checkpoint": str(run.folder / LAST),
         "weights_sha256": weights_sha256(model.state_dict()),
     }
-    click.echo(json.dumps(last) if as_json else f"{last['checkpoint']}: the weights after {last['epochs']} epochs")
+    told = f"{last['checkpoint']}: the weights after {counted(run.recipe['epochs'], 'epoch')}"
+    click.echo(json.dumps(last) if as_json else told)
     return 0
 
 

@@ -18,21 +18,24 @@ def command(data: str, as_json: bool, quiet: bool, debug: bool) -> int:
 
     Example: streamtrain verify shards/train
     """
+    from streamtrain.report.terminal import counted
     from streamtrain.shards.verify import verifying
 
     with Live(quiet=quiet) as live:
         for verified in verifying(data):
             if live.due():
-                live.update(f"verifying  {verified.shards:,} of {verified.total:,} shards")
+                share = verified.shards / max(verified.total, 1)
+                live.update(f"verifying  {verified.shards:,} of {verified.total:,} shards", share)
     if as_json:
         problems = [asdict(problem) for problem in verified.problems]
         result = {"ok": verified.ok, "shards": verified.shards, "rows": verified.rows, "problems": problems}
         click.echo(json.dumps(result))
     elif verified.ok:
-        click.echo(f"{data}: {verified.rows:,} rows in {verified.shards:,} shards, all as the manifest says")
+        rows, shards = counted(verified.rows, "row"), counted(verified.shards, "shard")
+        click.echo(f"{data}: {rows} in {shards}, all as the manifest says")
     for problem in verified.problems:
         say(f"{data}/{problem.shard}: {problem.what}")
     if verified.ok:
         return 0
-    say(f"error: {data} has {len(verified.problems):,} problems. Convert its source again")
+    say(f"error: {data} has {counted(len(verified.problems), 'problem')}. Convert its source again")
     return 1

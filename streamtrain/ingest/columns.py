@@ -52,7 +52,7 @@ def find_columns(sample: Sample, wanted: Wanted) -> Columns:
         # A preset's label is where there is one: the same set's test file may come without.
         label, why = range(0), f"no label: a row is as wide as the {len(left)} pixels that are wanted"
     elif wanted.label is not None:
-        label, why = _declared(sample, left, wanted.label)
+        label, why = _declared(sample, left, wanted.label, wanted.who("label", f"--label {wanted.label}"))
     else:
         label, why = _found(sample, left, wanted.pixels)
     return Columns(label, dropped, (*said, why))
@@ -62,7 +62,7 @@ def _dropped(sample: Sample, wanted: Wanted) -> tuple[tuple[int, ...], list[str]
     if wanted.drop is not None:
         present = [name for name in wanted.drop if not wanted.preset or name in sample.names or name.isdecimal()]
         columns = tuple(_column(sample, name, "--drop") for name in present if name != "none")
-        return columns, [f"column {c + 1} is left out, as --drop says" for c in columns]
+        return columns, [f"column {c + 1} is left out, as {wanted.who('drop', '--drop')} says" for c in columns]
     columns = tuple(c for c in (0, sample.fields - 1) if sample.names and sample.names[c].lower() in _ID_NAMES)
     if not columns and not sample.names and wanted.label is None:
         _refuse_numbered_rows(sample)
@@ -91,8 +91,8 @@ def _column(sample: Sample, text: str, option: str) -> int:
     )
 
 
-def _declared(sample: Sample, left: list[int], text: str) -> tuple[range, str]:
-    said = f"as --label {text} says"
+def _declared(sample: Sample, left: list[int], text: str, who: str) -> tuple[range, str]:
+    said = f"as {who} says"
     if text == "none":
         return range(0), f"no label, {said}"
     between = re.fullmatch(r"(\d+)-(\d+)", text)

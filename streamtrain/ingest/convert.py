@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,8 +125,7 @@ def converting(
     wanted = declared(own, preset)
     most = 0 if on_bad_row == "error" else float("inf") if max_rejected is None else max_rejected
     options: dict[str, Any] = {"--labels FILE": labels_path and str(labels_path)}
-    options |= {"--" + name.replace("_", "-"): value for name, value in asdict(wanted).items()}
-    options |= {"--split": shares, "--on-bad-row": on_bad_row}
+    options |= wanted.options() | {"--split": shares, "--on-bad-row": on_bad_row}
     mix = Mix(seed, memory_bytes) if shuffle else None
     return _converting(
         paths,

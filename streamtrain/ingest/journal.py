@@ -28,7 +28,7 @@ from streamtrain.shards.manifest import Shard, Totals, digest_bytes, digest_of_f
 from streamtrain.tally import ClassTally, PixelTally
 
 _FOLDER, _RECIPE = ".journal", "recipe.json"
-_ANEW = "Start anew: leave --resume out"
+_ANEW = "Start anew: the same convert without --resume"
 
 
 def interrupted(dest: Path) -> bool:
@@ -40,8 +40,9 @@ def recipe(paths: Sequence[Path], options: Mapping[str, Any]) -> dict[str, Any]:
     """All that decides the bytes of the shards, as JSON values: sources, options by their flag, versions."""
     files = [file_of(path) for path in paths]
     facts = [(file.stat().st_size, file.stat().st_mtime_ns) if file else None for file in files]
+    names = [path.absolute() if file else path for path, file in zip(paths, files, strict=True)]
     said = {
-        "sources": {str(path): fact for path, fact in zip(paths, facts, strict=True)},
+        "sources": {str(name): fact for name, fact in zip(names, facts, strict=True)},
         "options": dict(options),
         "versions": {"streamtrain": __version__, "pyarrow": pa.__version__},
     }

@@ -20,11 +20,15 @@ from streamtrain.ingest.wanted import Wanted, declared
 
 
 class Rows(NamedTuple):
-    """Data rows of a chunk: the good ones as a block, and the bad; each with its ordinal in the file, from 0."""
+    """Data rows of a chunk: the good ones as a block, and the bad; each with its ordinal in the file, from 0.
+
+    share: of the file that was read, 0..1; 0 of standard input, whose size is not known
+    """
 
     block: Block
     ordinals: Array  # (rows,) int64
     bad: list[tuple[int, BadRow]]
+    share: float
 
 
 def rows_of(
@@ -63,9 +67,9 @@ def rows_of(
                 ordinals = np.empty(len(lines), dtype=np.int64)
                 ordinals[np.argsort(lines)] = np.arange(before, before + len(lines))
                 good = len(parsed.block)
-                yield Rows(
-                    parsed.block, ordinals[:good], list(zip(ordinals[good:].tolist(), parsed.bad, strict=True))
-                )
+                bad = list(zip(ordinals[good:].tolist(), parsed.bad, strict=True))
+                share = file.raw_bytes / file.size if file.size else 0.0
+                yield Rows(parsed.block, ordinals[:good], bad, share)
                 before += len(lines)
 
     return rows()

@@ -48,7 +48,7 @@ def sniff(sample: bytes, *, path: str, whole: bool, wanted: Wanted) -> Verdict:
     layout = _layout(lines, wanted.delimiter, path)
     rows = [cells for line in lines if len(cells := layout.split(line)) == layout.fields]
     top = layout.split(first)
-    header, why_header = _header(top, rows, wanted.header, path=path)
+    header, why_header = _header(top, rows, wanted, path=path)
     names = tuple(top) if header else ()
     if header and len(names) != layout.fields:
         raise DataError(f"{path}:1: the header has {len(names)} columns, most rows {layout.fields}. Mend line 1")
@@ -62,7 +62,7 @@ def sniff(sample: bytes, *, path: str, whole: bool, wanted: Wanted) -> Verdict:
     pixel_columns = [c for c in range(layout.fields) if c not in columns.label and c not in columns.dropped]
     pixels = found.table[:, pixel_columns]
     numeric = np.flatnonzero(~np.isnan(pixels).any(axis=1))  # rows of numbers only
-    dtype, low, high, why_dtype = _dtype(pixels[numeric], wanted.pixel_range, path)
+    dtype, low, high, why_dtype = _dtype(pixels[numeric], wanted, path)
     decimal = sum(_is_decimal(rows[r], pixel_columns) for r in numeric.tolist()) > len(numeric) / 2
     shape, why_shape = _shape(len(pixel_columns), names[pixel_columns[-1]] if names else "", wanted)
     dialect = Dialect(
@@ -86,9 +86,8 @@ def sniff(sample: bytes, *, path: str, whole: bool, wanted: Wanted) -> Verdict:
         trailing=layout.trailing,
         class_line=class_line,
     )
-    preset = [f"preset {wanted.preset}"] if wanted.preset else []
-    reasons = (*preset, layout.said, why_header, *columns.reasons, *labelling.reasons, why_shape, why_dtype)
-    return Verdict(dialect, reasons)
+    reasons = (layout.said, why_header, *columns.reasons, *labelling.reasons, why_shape, why_dtype)
+    return Verdict(dialect, (f"preset {wanted.preset}", *reasons) if wanted.preset else reasons)
 
 
 def refuse_foreign(sample: bytes, *, path: str) -> None:
@@ -166,9 +165,10 @@ def _layout(lines: Sequence[str], wanted: str | None, path: str) -> _Layout:
     return layout
 
 
-def _header(top: list[str], rows: Sequence[Sequence[str]], wanted: bool | None, *, path: str) -> tuple[bool, str]:
-    if wanted is not None:
-        return wanted, f"{'a' if wanted else 'no'} header, as --{'' if wanted else 'no-'}header says"
+def _header(top: list[str], rows: Sequence[Sequence[str]], wanted: Wanted, *, path: str) -> tuple[bool, str]:
+    if wanted.header is not None:
+        who = wanted.who("header", "--header" if wanted.header else "--no-header")
+        return wanted.header, f"{'a' if wanted.header else 'no'} header, as {who} says"
     words = sum(not DECIMAL.fullmatch(cell) for cell in top)
     if words > len(top) / 2 and _usual_words(rows, top) < len(top) / 2:
         return True, f"line 1 is a header: {', '.join(name[:20] for name in top[:2])}, …"
@@ -262,16 +262,16 @@ def _is_decimal(row: Sequence[str], columns: Sequence[int]) -> bool:
     return not "".join([row[c] for c in columns]).isdecimal()
 
 
-def _dtype(pixels: Array, declared: tuple[float, float] | None, path: str) -> tuple[str, float, float, str]:
+def _dtype(pixels: Array, wanted: Wanted, path: str) -> tuple[str, float, float, str]:
     """How pixels are stored, the least and the largest that they may be, and why."""
     if not len(pixels):
         raise DataError(f"{path}: no row of the sample holds only numbers. Is the label elsewhere? Say --label")
     fraction = bool(((pixels % 1 != 0).any(axis=1)).mean() > _HALF)
-    if declared is not None:
-        low, high = declared
+    if wanted.pixel_range is not None:
+        low, high = wanted.pixel_range
         integers = not fraction and low >= 0 and float(low).is_integer() and float(high).is_integer()
         dtype = ("uint8" if high <= 255 else "uint16" if high <= 65535 else "float32") if integers else "float32"
-        return dtype, low, high, f"pixels {low:g}..{high:g}, as --range says"
+        return dtype, low, high, f"pixels {low:g}..{high:g}, as {wanted.who('pixel_range', '--range')} says"
     if fraction or (pixels.min(axis=1) < 0).mean() > _HALF:
         return "float32", -3.4e38, 3.4e38, "pixels are numbers with a fraction"
     wide = (pixels.max(axis=1) > INTEGER_LIMIT["uint8"]).mean() > _HALF
@@ -290,7 +290,7 @@ def _shape(features: int, last_name: str, wanted: Wanted) -> tuple[tuple[int, ..
             )
         if wanted.transposed and len(wanted.shape) != 2:
             raise UsageError(f"a transposed image has rows and columns, not the shape {said}")
-        return wanted.shape, f"images {said}, as --shape says{upright}"
+        return wanted.shape, f"images {said}, as {wanted.who('shape', '--shape')} says{upright}"
     match = re.fullmatch(r"(\d+)x(\d+)", last_name)
     if match and int(match[1]) * int(match[2]) == features:
         return (int(match[1]), int(match[2])), f"images {last_name}: the header's last column says so"

@@ -23,6 +23,7 @@ class Wanted:
     drop: names or numbers of columns that are neither label nor pixels; empty for none
     labels: how the source writes each class, in the order of `classes`
     transposed: whether the source has its images column by column
+    of_preset: the fields that a preset declares, and no option
     """
 
     label: str | None = None
@@ -36,16 +37,27 @@ class Wanted:
     labels: tuple[str, ...] | None = None
     transposed: bool = False
     preset: str | None = None
+    of_preset: frozenset[str] = frozenset()
 
     @property
     def pixels(self) -> int | None:
         """Pixels in a row where that follows from what is declared."""
         return self.features or (math.prod(self.shape) if self.shape else None)
 
+    def options(self) -> dict[str, Any]:
+        """What is declared in all, by option, whoever declares it."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "of_preset"}
+        return {"--" + name.replace("_", "-"): value for name, value in own.items()}
+
     def over(self, preset: Wanted) -> Wanted:
         """The declarations of a preset, and these where both say something."""
-        own = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(preset, **{name: value for name, value in own.items() if value not in (None, False)})
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "of_preset"}
+        own = {name: value for name, value in own.items() if value not in (None, False)}
+        return replace(preset, **own, of_preset=frozenset(f.name for f in fields(self)) - own.keys())
+
+    def who(self, field: str, option: str) -> str:
+        """Who declares a field, for a reason: the preset, or the option."""
+        return "the preset" if field in self.of_preset else option
 
 
 _SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "space": " "}

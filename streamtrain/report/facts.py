@@ -10,6 +10,7 @@ import numpy as np
 
 from streamtrain.block import Array, Block
 from streamtrain.errors import UsageError
+from streamtrain.report.terminal import counted
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Manifest, Source
 from streamtrain.stream.store import Shards
@@ -91,7 +92,7 @@ def _order_warnings(disorder: float | None) -> list[str]:
 def _class_warnings(classes: dict[str, int]) -> list[str]:
     average = sum(classes.values()) / max(len(classes), 1)
     few = {name: count for name, count in classes.items() if count < _FEW * average}
-    return [f"class {name} has {count:,} rows, the average {average:,.0f}" for name, count in few.items()]
+    return [f"class {name} has {counted(count, 'row')}, the average {average:,.0f}" for name, count in few.items()]
 
 
 def _pixel_warnings(schema: Schema, seen: tuple[float, float], constant: int, *, declared: bool) -> list[str]:

@@ -21,7 +21,7 @@ from streamtrain.report import png
 from streamtrain.report.charts import Chart, curves
 from streamtrain.report.facts import Facts, Row, origin
 from streamtrain.report.history import history
-from streamtrain.report.study import Mistake, Study, study
+from streamtrain.report.study import Mistake, Study, studying
 from streamtrain.shards.manifest import Manifest
 from streamtrain.stream.store import Shards
 
@@ -30,7 +30,8 @@ WORST = 24  # the most confident mistakes that are shown
 _A_CELL = 24  # of each pair of classes
 _IMAGE_BYTES = 2_000_000  # what all pictures may take on a page, roughly
 _UNITS = 100  # whose first-layer weights are drawn
-_PLACES = ("data", "test", "val", "window_rows")  # of the recipe: what is no setting of its own
+# Of the recipe, what is no setting of its own.
+_PLACES = ("data", "test", "val", "test_digest", "val_digest", "window_rows", "turned")
 
 
 @dataclass(frozen=True)
@@ -202,12 +203,21 @@ class RunView:
 
 def view(folder: Path, shards: Shards, *, tested: str, runs: int = 1) -> RunView:
     """Study a run on `shards`; runs: how many share the page, and so its room for pictures."""
+    *_, seen = viewing(folder, shards, tested=tested, runs=runs)
+    assert isinstance(seen, RunView)
+    return seen
+
+
+def viewing(folder: Path, shards: Shards, *, tested: str, runs: int = 1) -> Iterator[Study | RunView]:
+    """Yield the study of a run on `shards` as it grows, and the view of the run at the end, as `view` gives it."""
     checkpoint = load(folder)
     meant = shards.like(checkpoint.schema)
     cells = max(checkpoint.model.classes * (checkpoint.model.classes - 1), 1)
     room = _IMAGE_BYTES / (300 + 0.7 * checkpoint.schema.features) / runs - WORST
-    found = study(checkpoint, meant, worst=WORST, each_cell=max(0, min(_A_CELL, int(room / cells))))
-    return RunView(folder, tested, meant, checkpoint, history(folder), found)
+    each_cell = max(0, min(_A_CELL, int(room / cells)))
+    for found in studying(checkpoint, meant, worst=WORST, each_cell=each_cell):
+        yield found
+    yield RunView(folder, tested, meant, checkpoint, history(folder), found)
 
 
 def render(runs: Sequence[RunView]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -39,15 +40,19 @@ class Study:
     cells: dict[tuple[int, int], list[Mistake]] = field(default_factory=dict)
 
 
-def study(checkpoint: Checkpoint, shards: Shards, *, worst: int, each_cell: int) -> Study:
-    """Pass over `shards`, read with the meaning of the checkpoint, and keep so many mistakes in all and a cell."""
+def studying(checkpoint: Checkpoint, shards: Shards, *, worst: int, each_cell: int) -> Iterator[Study]:
+    """Pass over `shards`, read with the meaning of the checkpoint, and keep so many mistakes in all and a cell.
+
+    Yields the same study after each row group, and once more at the end, its mistakes in order.
+    """
     found = Study(Evaluation.empty(checkpoint.model.classes))
     for block in shards.blocks():
         _take(found, checkpoint, shards, block, worst=worst, each_cell=each_cell)
+        yield found
     found.worst.sort(reverse=True)
     for cell in found.cells.values():
         cell.sort(reverse=True)
-    return found
+    yield found
 
 
 def _take(

@@ -67,6 +67,15 @@ def megabytes(count: float) -> str:
     return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A number of things, in words.
+
+    >>> counted(1, "shard"), counted(1200, "shard"), counted(0, "class", "classes")
+    ('1 shard', '1,200 shards', '0 classes')
+    """
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
 def bars(counts: Mapping[str, int], *, width: int, rich: bool) -> str:
     """A line a name: the name, its count, and a bar as long as its share of the largest.
 

@@ -98,8 +98,24 @@ def test_a_preset_is_predicted_as_it_was_converted(
     (tmp_path / "aside.csv").write_text("\n".join([header, *aside]))
     (tmp_path / "aside.toml").write_text('label = "first"\nheader = true\nshape = [8, 8]\ntransposed = true\n')
     assert call_cli("train", shards, "--out", "run", "--epochs", "1").returncode == 0
+    converted = call_cli("convert", "aside.csv", "stood-up", "--preset", "aside.toml", "--range", "0..300")
+    reasons = [line.strip() for line in converted.stderr.splitlines()]
+    assert reasons[:2] == ["preset aside", "65 columns, separated by commas"]
+    assert "a header, as the preset says" in reasons
+    assert "the label is the first column, as the preset says" in reasons
+    assert "images 8x8, as the preset says, set upright" in reasons
+    assert "pixels 0..300, as --range says" in reasons
+    assert converted.stdout == "stood-up: 600 rows, 10 classes, 1 shard\n"
     upright = call_cli("predict", "run", digits_csv)
     assert upright.stdout == call_cli("predict", "run", "aside.csv", "--preset", "aside.toml").stdout
     assert upright.stdout != call_cli("predict", "run", "aside.csv").stdout
+    assert "column by column" not in upright.stderr
+    mind = "warning: the rows that were learned had their images column by column, "
+    begun = call_cli("train", "stood-up", "--test", shards, "--out", "turned", "--epochs", "1")
+    assert f"{mind}{shards} is read row by row" in begun.stderr
+    assert call_cli("predict", "turned", "aside.csv").stderr.startswith(f"{mind}aside.csv is read row by row")
+    assert call_cli("predict", "turned", "aside.csv", "--preset", "aside.toml").stderr == ""
+    assert mind in call_cli("evaluate", "turned", shards).stderr
+    assert mind not in call_cli("evaluate", "turned", "stood-up").stderr
     told = call_cli("inspect", "aside.csv", "--preset", "aside.toml", "--line", "9", "--json").stdout
     assert str([int(value) for value in rows[7][1:]]) in told

@@ -44,7 +44,7 @@ def test_bad_rows_of_a_csv_are_counted_and_end_in_exit_3(
     (tmp_path / "bad.csv").write_text(digits_csv.read_text() + "1,2,3\n")
     done = call_cli("inspect", "bad.csv")
     assert done.returncode == 3
-    assert "warning: 1 rows are bad" in done.stderr
+    assert "warning: 1 row is bad" in done.stderr
     assert "1 rejected" in done.stdout
 
 

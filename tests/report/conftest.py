@@ -16,7 +16,14 @@ def make_run(folder: Path, data: Path, test: Path, **options: float) -> Path:
     train, tested = st.open_shards(data), st.open_shards(test)
     recipe = {"epochs": 4, "batch_size": 64, "lr": 0.3, "seed": 0, "memory": 256_000_000} | options
     model = st.MLP(64, (12,), seed=0)
-    rows = {"data": str(data), "test": str(test), "val": None, "hidden": [12], "window_rows": train.rows}
+    rows = {
+        "data": str(data),
+        "test": str(test),
+        "val": None,
+        "test_digest": tested.manifest.digest,
+        "hidden": [12],
+        "window_rows": train.rows,
+    }
     run = Run.create(folder, model, train, rows | recipe)
     settings = {name: recipe[name] for name in ("epochs", "batch_size", "lr", "seed")}
     for report in st.fit(model, train, test=tested, **settings):

@@ -64,7 +64,7 @@ def test_an_order_by_class_a_rare_class_and_an_odd_range_are_warned_of(
     warnings = Facts.of(st.open_shards(tmp_path / "odd").manifest).warnings
     assert [warning.split(" ")[0] for warning in warnings] == ["the", "class", "pixels"]
     assert "sorted by class" in warnings[0]
-    assert "class 3 has 1 rows" in warnings[1]
+    assert "class 3 has 1 row," in warnings[1]
     assert "0..2000" in warnings[2]
     manifest = st.open_shards(shards).manifest
     assert (

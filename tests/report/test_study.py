@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import streamtrain as st
-from streamtrain.report.study import study
+from streamtrain.report.study import studying
 
 
 def test_it_agrees_with_predict_and_evaluate(report_run: Path, report_data: tuple[Path, Path]) -> None:
     checkpoint = st.load(report_run)
     shards = st.open_shards(report_data[1]).like(checkpoint.schema)
-    found = study(checkpoint, shards, worst=5, each_cell=2)
+    *_, found = studying(checkpoint, shards, worst=5, each_cell=2)
     evaluation = st.evaluate(checkpoint.model, shards)
     assert found.evaluation.confusion.tolist() == evaluation.confusion.tolist()
     assert found.evaluation.loss_sum == pytest.approx(evaluation.loss_sum)
