@@ -47,12 +47,18 @@ class Need:
     def fixed(self, decoders: int) -> int:
         """Bytes whatever the window, with so many decoders and an evaluation, which decodes too.
 
-        A row group that is decoded is in memory three times: as in the file, as pages, as columns.
+        With decoders at all, it decodes a row group while it scores the one before.
         """
         trained = self.batch_size * (self.schema.row_bytes + 4 * self.schema.features + 12 * self.units)
         evaluated = EVALUATED_ROWS * 4 * (self.schema.features + 2 * self.units)
-        decoding = 2 * self.group_rows * self.schema.row_bytes + self.group_bytes
-        return FIXED + max(trained, evaluated) + 4 * COPIES * self.parameters + (decoders + 1) * decoding
+        scored = self.group_rows * self.schema.row_bytes if decoders else 0
+        decoded = (decoders + 1) * self.decoding + scored
+        return FIXED + max(trained, evaluated) + 4 * COPIES * self.parameters + decoded
+
+    @property
+    def decoding(self) -> int:
+        """Bytes of a row group while it is decoded: as it lies in the file, as pages, as columns."""
+        return 2 * self.group_rows * self.schema.row_bytes + self.group_bytes
 
     @property
     def row(self) -> int:
@@ -66,8 +72,7 @@ def plan(memory_bytes: int, need: Need, *, workers: int) -> Plan:
     workers: threads at hand. They lower the peak but decide no window, so the order is the same on any machine.
     Raises UsageError, with the smallest budget that works, where a row group does not fit.
     """
-    decoding = need.fixed(1) - need.fixed(0)
-    most = min(DECODERS, memory_bytes // (DECODERS_SHARE * decoding))
+    most = min(DECODERS, memory_bytes // (DECODERS_SHARE * need.decoding))
     for windows, rows in ((1, need.rows), (2, need.group_rows), (1, need.group_rows)):
         for decoders in range(most, -1, -1):
             room = memory_bytes - need.fixed(decoders)

@@ -9,7 +9,7 @@ import resource
 import sys
 from pathlib import Path
 
-_M_MMAP_THRESHOLD = -3  # malloc.h
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
 
 
 def peak_rss_mb() -> float:
@@ -29,9 +29,11 @@ def return_freed_memory() -> None:
     """From now on, give memory back to the system when it is freed, as a memory budget supposes.
 
     Else 10 MB and more stay with the process. Call it before Arrow is imported: it reads then whether it keeps a
-    pool of its own. The C library (glibc) is told to map every piece of 512 KiB or more by itself (mallopt(3)).
+    pool of its own. The C library (glibc) is told to map every piece of 512 KiB or more by itself and to cut
+    the others from two heaps, not from one a thread, each of which keeps what is freed below its top (mallopt(3)).
     """
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):  # another C library
             ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 512 << 10)
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)

@@ -29,7 +29,7 @@ def begun(
     *, data: str, out: str, overwrite: bool, workers: int, quiet: bool, **options: Any
 ) -> tuple[Run, MLP, Progress, Sets]:
     """A new run, its folder made."""
-    from streamtrain.cli.data import turned, warn_of_side
+    from streamtrain.cli.data import turned
     from streamtrain.files import refuse_existing
     from streamtrain.learn.fit import Progress
     from streamtrain.learn.run import Run
@@ -37,11 +37,7 @@ def begun(
 
     refuse_existing(Path(out), overwrite=overwrite)
     names = {"data": data, "test": options["test"], "val": options["val"]}
-    train, test, val = sets = _open_sets(names, workers=workers, quiet=quiet)
-    for other in (test, val):
-        if other:
-            other.like(train.schema)
-            warn_of_side(str(other.folder), turned(other), turned(train))
+    train, test, val = sets = open_sets(names, workers=workers, quiet=quiet)
     model = untrained(train, options)
     plan = sizes(train, model, options)
     said = "the whole set" if plan.window_rows == train.rows else f"{plan.window_rows:,} rows"
@@ -78,7 +74,7 @@ def resumed(
                 f"{resume} goes on with {option} {run.recipe.get(name, 'as it was')}, not {options[name]}. "
                 f"Leave {option} out, or begin a new run: --out"
             )
-    sets = _open_sets(run.recipe, workers=workers, quiet=quiet)
+    sets = _open(run.recipe, workers=workers, quiet=quiet)
     digests = (run.manifest_digest, run.recipe.get("test_digest"), run.recipe.get("val_digest"))
     for name, data, digest in zip(("data", "test", "val"), sets, digests, strict=True):
         if data and data.manifest.digest != digest:
@@ -111,7 +107,19 @@ def sizes(train: Shards, model: MLP, recipe: Mapping[str, Any]) -> Plan:
     return train.plan(recipe["memory"], batch_size=recipe["batch_size"], parameters=parameters, units=units)
 
 
-def _open_sets(names: Any, *, workers: int, quiet: bool) -> Sets:
+def open_sets(names: Mapping[str, Any], *, workers: int, quiet: bool) -> Sets:
+    """The sets to train on and, where they are named, to evaluate, which must be readable with its meaning."""
+    from streamtrain.cli.data import turned, warn_of_side
+
+    train, test, val = _open(names, workers=workers, quiet=quiet)
+    for other in (test, val):
+        if other:
+            other.like(train.schema)
+            warn_of_side(str(other.folder), turned(other), turned(train))
+    return train, test, val
+
+
+def _open(names: Mapping[str, Any], *, workers: int, quiet: bool) -> Sets:
     from streamtrain.cli.data import open_data
 
     train = open_data(names["data"], quiet=quiet, workers=workers)

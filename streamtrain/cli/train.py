@@ -15,7 +15,7 @@ import click
 from streamtrain.cli import Command, say
 from streamtrain.cli.live import Live
 from streamtrain.cli.options import every, layers, size
-from streamtrain.cli.start import Sets, begun, resumed, sizes, untrained
+from streamtrain.cli.start import Sets, begun, open_sets, resumed, sizes, untrained
 from streamtrain.errors import RunError, UsageError
 from streamtrain.process import return_freed_memory
 
@@ -98,12 +98,11 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, dry_
 
 def _dry_run(*, data: str | None, workers: int, as_json: bool, quiet: bool, **options: Any) -> int:
     """Say what training would take."""
-    from streamtrain.cli.data import open_data
     from streamtrain.cli.dry_run import dry_run
 
     if not data:
         raise UsageError("train --dry-run needs DATA: streamtrain train shards/train --dry-run")
-    train = open_data(data, quiet=quiet, workers=workers)
+    train, _, _ = open_sets({"data": data, **options}, quiet=quiet, workers=workers)
     model = untrained(train, options)
     return dry_run(model, train, sizes(train, model, options), options, as_json=as_json)
 

@@ -23,6 +23,7 @@ from streamtrain.errors import UsageError
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Manifest
 from streamtrain.shards.read import ShardFile, group_rows
+from streamtrain.stream.ahead import one_ahead
 from streamtrain.stream.order import Cursor
 from streamtrain.stream.pipeline import Minibatch, epochs
 
@@ -200,10 +201,14 @@ class Shards:
         for shard, run in itertools.groupby(groups, key=lambda group: int(self.groups[group, 0])):
             yield shard, list(run)
 
-    def blocks(self) -> Iterator[Block]:
-        """Every row group in order, each once; out of memory where the whole set is held there."""
+    def blocks(self, *, ahead: bool = False) -> Iterator[Block]:
+        """Every row group in order, each once; out of memory where the whole set is held there.
+
+        ahead: a thread decodes the next one while one is used
+        """
         if self._held is None:
-            yield from self.read(range(len(self.groups)))
+            blocks = self.read(range(len(self.groups)))
+            yield from one_ahead(blocks) if ahead else blocks
             return
         kind = np.dtype(self.schema.dtype).newbyteorder("<")
         at = 0

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import runpy
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 import streamtrain as st
@@ -70,6 +74,29 @@ def test_without_workers_it_gives_the_minibatches_of_the_library(numbered: Path)
     for (x, y), expected in zip(data, batches, strict=True):
         assert (x == expected.x).all()
         assert (y == expected.y).all()
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata's own call
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torchdatas_stateful_loader_goes_on_where_it_was(numbered: Path, workers: int) -> None:
+    loader = pytest.importorskip("torchdata.stateful_dataloader", reason="torchdata is not installed")
+
+    def opened() -> Any:
+        data = ShardDataset(numbered, batch_size=64, seed=5)
+        return loader.StatefulDataLoader(data, batch_size=None, num_workers=workers)
+
+    def numbers(batches: Iterable[tuple[Tensor, Tensor]]) -> list[list[int]]:
+        return [(x[:, :2] * 255).round().int().tolist() for x, _ in batches]
+
+    whole = numbers(opened())
+    assert sum(map(len, whole)) == ROWS
+    for take in (1, 7, len(whole) - 1):
+        first = opened()
+        taken = numbers(itertools.islice(first, take))
+        assert taken == whole[:take]
+        resumed = opened()
+        resumed.load_state_dict(first.state_dict())
+        assert taken + numbers(resumed) == whole
 
 
 def test_a_state_of_another_order_is_refused(numbered: Path) -> None:

@@ -36,3 +36,25 @@ def test_the_forecast_is_what_the_run_then_has(
     assert [line[:16].strip() for line in told.splitlines()] == [
         *("rows", "window", "predicted peak", "label disorder", "steps an epoch", "expected")
     ]
+
+
+@pytest.mark.parametrize("option", ["--test", "--val"])
+def test_a_set_that_train_would_refuse_is_refused_here_too(
+    shards: Path, digits_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    monkeypatch.setattr("streamtrain.cli.dry_run.PROBE_SECONDS", 0.1)
+    rows = digits_csv.read_text().splitlines()[1:40]
+    (tmp_path / "narrow.csv").write_text("".join(row.rsplit(",", 15)[0] + "\n" for row in rows))
+    (tmp_path / "added.csv").write_text("".join("1" + row + "\n" for row in rows))  # classes 10 to 19
+    for name in ("narrow", "added"):
+        st.convert(tmp_path / f"{name}.csv", tmp_path / name, label="first", pixel_range=(0, 255))
+
+    def said(name: str, *mode: str) -> str:
+        words = [str(shards), option, str(tmp_path / name), *mode]
+        return str(CliRunner().invoke(command, words, standalone_mode=False).exception)
+
+    for name, fault in (("gone", "no such folder"), ("narrow", "49 pixels"), ("added", "not among")):
+        assert fault in said(name, "--dry-run")
+        assert said(name, "--dry-run") == said(name, "--out", str(tmp_path / "run"))
+    words = [str(shards), option, str(shards), "--dry-run"]
+    assert CliRunner().invoke(command, words, standalone_mode=False).exception is None

@@ -147,6 +147,14 @@ def test_rows_in_memory_are_counted_and_bounded_and_a_loop_left_early_leaves_no_
     assert store.resident_rows == 2 * batches.window_rows
 
 
+def test_row_groups_read_ahead_are_those_that_are_read_in_turn(numbered: Path) -> None:
+    store = st.open_shards(numbered)
+    for block, other in zip(store.blocks(ahead=True), store.blocks(), strict=True):
+        assert (block.pixels == other.pixels).all()
+        assert (block.labels == other.labels).all()
+        assert (block.lines == other.lines).all()
+
+
 def test_a_damaged_shard_is_an_error_of_the_loop_that_needs_it(numbered: Path, tmp_path: Path) -> None:
     folder = tmp_path / "shards"
     folder.mkdir()
