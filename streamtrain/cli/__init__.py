@@ -6,7 +6,6 @@ import difflib
 import importlib
 import os
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +85,8 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: str | None) 
     """Take the options of a TOML file, or of its table named like the command, as defaults."""
     if value is None:
         return
+    import tomllib
+
     try:
         with Path(value).open("rb") as file:
             settings = tomllib.load(file)

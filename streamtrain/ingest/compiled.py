@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import importlib.metadata
 import inspect
 import json
 import os
@@ -20,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import llvmlite
 import llvmlite.binding as llvm
 import numpy as np
 
@@ -148,8 +148,7 @@ def _name(function: Compiled) -> str:
     facts = (
         function.arguments,
         function.returns,
-        importlib.metadata.version("numba"),
-        importlib.metadata.version("llvmlite"),
+        llvmlite.__version__,  # whose minor version stands for Numba's: each has one of its own
         np.__version__,
         sys.version,
         *_processor(),

@@ -14,11 +14,11 @@ from streamtrain.block import Block
 from streamtrain.errors import DataError
 from streamtrain.ingest.careful import DECIMAL, Careful, RowError, bad_row, line_text, split_row
 from streamtrain.ingest.chunks import Chunk
-from streamtrain.ingest.columns import Sample
+from streamtrain.ingest.columns import Sample, numbers
 from streamtrain.ingest.dialect import Dialect
 from streamtrain.ingest.opening import FileFacts, TextFile
 from streamtrain.ingest.parse import Parsed
-from streamtrain.ingest.sniff import Verdict, numbers, read_labels, refuse_foreign
+from streamtrain.ingest.sniff import Verdict, read_labels, refuse_foreign
 from streamtrain.ingest.wanted import Wanted
 
 _SAMPLE_BYTES = 128 << 10

@@ -15,7 +15,7 @@ import numpy as np
 from streamtrain.block import Array
 from streamtrain.errors import DataError, UsageError
 from streamtrain.ingest.careful import DECIMAL, RowError, split_row
-from streamtrain.ingest.columns import Sample, find_columns, is_square, label_kind
+from streamtrain.ingest.columns import Sample, find_columns, is_square, label_kind, median, numbers
 from streamtrain.ingest.dialect import INTEGER_LIMIT, Dialect
 from streamtrain.ingest.wanted import Wanted
 
@@ -152,10 +152,10 @@ def _layout(lines: Sequence[str], wanted: str | None, path: str) -> _Layout:
         rows = [row for row in rows if len(row) == fields]
         trailing = fields > 1 and sum(not row[-1] for row in rows) > len(rows) / 2
         fields -= trailing
-        cells = [cell for row in rows[:50] for cell in row[:fields]]
-        numbers = sum(DECIMAL.fullmatch(cell) is not None for cell in cells) > len(cells) / 2
-        if fields > 1 and times > len(lines) / 2 and (numbers, fields) > best:
-            best, layout = (numbers, fields), _Layout(delimiter, fields, trailing)
+        cells = Counter(cell for row in rows[:50] for cell in row[:fields])
+        numeric = sum(n for cell, n in cells.items() if DECIMAL.fullmatch(cell)) > cells.total() / 2
+        if fields > 1 and times > len(lines) / 2 and (numeric, fields) > best:
+            best, layout = (numeric, fields), _Layout(delimiter, fields, trailing)
     if layout is None:
         named = f"by {_DELIMITERS[wanted]}" if wanted else "by comma, semicolon, tab or space"
         raise DataError(
@@ -177,15 +177,6 @@ def _header(top: list[str], rows: Sequence[Sequence[str]], wanted: Wanted, *, pa
             f"{path}:1: 0, 1, 2, … may be a header or a row of pixels. Say which: --header or --no-header"
         )
     return False, "no header: line 1 holds numbers"
-
-
-def numbers(rows: Sequence[Sequence[str]]) -> Array:
-    """(rows, fields) float64, NaN for what is no number."""
-    try:
-        table = np.array([list(map(float, row)) for row in rows])
-    except ValueError:
-        table = np.array([[float(c) if DECIMAL.fullmatch(c) else np.nan for c in row] for row in rows])
-    return np.where(np.isfinite(table), table, np.nan)
 
 
 def _class_line(top: list[str], fields: int, sample: Sample, label: range) -> tuple[str, ...]:
@@ -253,7 +244,7 @@ def _classes(
 def _usual_words(rows: Sequence[Sequence[str]], top: list[str]) -> float:
     """How many values of a row are no numbers, in the median of those unlike line 1."""
     words = [sum(not DECIMAL.fullmatch(cell) for cell in row) for row in rows[:50] if row != top]
-    return float(np.median(words or [0]))
+    return median(np.array(words or [0]))
 
 
 def _is_decimal(row: Sequence[str], columns: Sequence[int]) -> bool:

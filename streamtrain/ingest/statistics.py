@@ -61,8 +61,11 @@ def tallies(block: Block, names: Sequence[str]) -> tuple[PixelTally, ClassTally]
     names: what the block's labels are indices into; empty where there are none
     """
     features = block.pixels.shape[1]
-    present, group = np.unique(block.labels, return_inverse=True)
-    if not names or len(present) * features > ClassTally.MOST_SUMS:
+    occurs = np.bincount(block.labels, minlength=len(names)) > 0 if names else np.zeros(0, dtype=bool)
+    present = np.flatnonzero(occurs)
+    if 0 < len(present) * features <= ClassTally.MOST_SUMS:
+        group = (np.cumsum(occurs) - 1)[block.labels]
+    else:
         present, group = present[:0], np.zeros(len(block), dtype=np.int64)
     groups = max(1, len(present))
     if block.pixels.dtype != np.uint8:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +122,8 @@ def declared(own: Wanted, preset: str | None) -> Wanted:
 
 def preset_names() -> list[str]:
     """The presets that come with streamtrain."""
+    from importlib import resources
+
     folder = resources.files("streamtrain.ingest") / "presets"
     return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
 
@@ -133,6 +133,9 @@ def read_preset(name: str) -> Wanted:
 
     Raises UsageError for an unknown name, with those like it, and for an unknown key, with those known.
     """
+    import tomllib  # with importlib.resources, ten milliseconds that most conversions do not need
+    from importlib import resources
+
     if name.endswith(".toml"):
         file: Any = Path(name)
     elif name in preset_names():
