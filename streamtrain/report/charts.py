@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from streamtrain.report.terminal import counted
+
 WIDTH, HEIGHT = 480, 260  # of the drawing, in its own units
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 34
 _TICKS = 5
@@ -13,11 +15,12 @@ _TICKS = 5
 
 @dataclass(frozen=True)
 class Line:
-    """A curve: its name, its points as SVG writes them, its last value and where that stands."""
+    """A curve: its name, its points as SVG writes them, its last value, and where a lone point stands."""
 
     name: str
     points: str
     last: str
+    dot: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,26 @@ def ticks(low: float, high: float, *, count: int = _TICKS) -> list[float]:
     return [round(index * step, 10) for index in range(first, last + 1)]
 
 
+def thinned(points: Sequence[tuple[int, float]], *, most: int = WIDTH) -> list[tuple[int, float]]:
+    """About `most` points at the most, in their order: the first, the last, and extremes in between.
+
+    >>> thinned([(1, 5.0), (2, 9.0), (3, 1.0), (4, 4.0), (5, 3.0), (6, 4.0)], most=4)
+    [(1, 5.0), (2, 9.0), (3, 1.0), (4, 4.0), (5, 3.0), (6, 4.0)]
+    >>> thinned([(x, float(x == 500)) for x in range(1, 1001)], most=4)
+    [(1, 0.0), (500, 1.0), (501, 0.0), (1000, 0.0)]
+    """
+    if len(points) <= 2 * most:
+        return list(points)
+    size = math.ceil(2 * len(points) / most)
+    runs = [points[at : at + size] for at in range(0, len(points), size)]
+    extremes = {pick(run, key=lambda point: point[1]) for run in runs for pick in (min, max)}
+    return sorted({points[0], *extremes, points[-1]})
+
+
 def curves(title: str, series: Mapping[str, Sequence[float | None]]) -> Chart:
     """Lines by epoch from 1, one a name; an epoch without a value is passed over, and so is a name without any."""
     known = {
-        name: [(epoch, value) for epoch, value in enumerate(values, start=1) if value is not None]
+        name: thinned([(epoch, value) for epoch, value in enumerate(values, start=1) if value is not None])
         for name, values in series.items()
     }
     known = {name: line for name, line in known.items() if line}
@@ -72,15 +91,19 @@ def curves(title: str, series: Mapping[str, Sequence[float | None]]) -> Chart:
         share = (value - y_values[0]) / (y_values[-1] - y_values[0])
         return round(HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM), 1)
 
+    def drawn(name: str, places: list[tuple[float, float]], value: float) -> Line:
+        points = " ".join(f"{x:g},{y:g}" for x, y in places)
+        return Line(name, points, f"{value:.4f}", places[0] if len(places) == 1 else None)
+
     told = "; ".join(f"{name} from {line[0][1]:.4f} to {line[-1][1]:.4f}" for name, line in known.items())
     return Chart(
         title=title,
         x_title="epoch",
-        alt=f"{title} over {last} epochs: {told}.",
+        alt=f"{title} over {counted(last, 'epoch')}: {told}.",
         x_ticks=tuple((x_at(x), f"{x:g}") for x in x_values),
         y_ticks=tuple((y_at(y), f"{y:g}") for y in y_values),
         lines=tuple(
-            Line(name, " ".join(f"{x_at(epoch):g},{y_at(value):g}" for epoch, value in line), f"{line[-1][1]:.4f}")
+            drawn(name, [(x_at(epoch), y_at(value)) for epoch, value in line], line[-1][1])
             for name, line in known.items()
         ),
     )

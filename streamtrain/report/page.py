@@ -21,14 +21,18 @@ from streamtrain.report import png
 from streamtrain.report.charts import Chart, curves
 from streamtrain.report.facts import Facts, Row, origin
 from streamtrain.report.history import history
-from streamtrain.report.study import Mistake, Study, studying
+from streamtrain.report.study import Mistake, Study, keep_within, studying
 from streamtrain.shards.manifest import Manifest
 from streamtrain.stream.store import Shards
 
 FILE_NAME = "report.html"
 WORST = 24  # the most confident mistakes that are shown
 _A_CELL = 24  # of each pair of classes
+_HELD = 20_000  # misread rows that the pass keeps, roughly
 _IMAGE_BYTES = 2_000_000  # what all pictures may take on a page, roughly
+_CELL_BYTES = 700  # what a pair of classes takes beside its pictures: a link, a heading
+_EPOCHS = 400  # that the table of a run shows
+_FEW = 12  # classes that stand in a table as wide as they are
 _UNITS = 100  # whose first-layer weights are drawn
 # Of the recipe, what is no setting of its own.
 _PLACES = ("data", "test", "val", "test_digest", "val_digest", "window_rows", "turned")
@@ -57,11 +61,6 @@ class RunView:
     checkpoint: Checkpoint
     epochs: Sequence[Mapping[str, Any]]
     study: Study
-
-    @property
-    def name(self) -> str:
-        """What the run is called: its folder's name."""
-        return self.folder.absolute().name
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -98,6 +97,17 @@ class RunView:
             if series:
                 made.append(curves(what.capitalize(), series))
         return made
+
+    @property
+    def shown_epochs(self) -> list[Mapping[str, Any]]:
+        """The epochs that the table has: all, or of many the first, the last and some evenly between."""
+        picked = np.linspace(0, len(self.epochs) - 1, min(len(self.epochs), _EPOCHS)).round().astype(int)
+        return [self.epochs[index] for index in picked.tolist()]
+
+    @property
+    def long_names(self) -> bool:
+        """Whether the names of classes stand upright above narrow columns."""
+        return len(self.classes) > _FEW and max(map(len, self.classes)) > 3
 
     @property
     def columns(self) -> list[str]:
@@ -213,10 +223,11 @@ def viewing(folder: Path, shards: Shards, *, tested: str, runs: int = 1) -> Iter
     checkpoint = load(folder)
     meant = shards.like(checkpoint.schema)
     cells = max(checkpoint.model.classes * (checkpoint.model.classes - 1), 1)
-    room = _IMAGE_BYTES / (300 + 0.7 * checkpoint.schema.features) / runs - WORST
-    each_cell = max(0, min(_A_CELL, int(room / cells)))
+    each_cell = min(_A_CELL, 1 + _HELD // cells)
     for found in studying(checkpoint, meant, worst=WORST, each_cell=each_cell):
         yield found
+    picture = 300 + 0.7 * checkpoint.schema.features
+    keep_within(found, _IMAGE_BYTES / runs - WORST * picture, picture=picture, cell=_CELL_BYTES)
     yield RunView(folder, tested, meant, checkpoint, history(folder), found)
 
 
@@ -235,13 +246,21 @@ def render(runs: Sequence[RunView]) -> str:
     )
     versions = {"streamtrain": __version__, "torch": torch.__version__, "Python": platform.python_version()}
     page = environment.get_template("report.html.j2")
-    return page.render(runs=runs, versions=versions, compared=list(_compared(runs)), differing=_differing(runs))
+    names = _names(runs)
+    compared = list(_compared(runs, names))
+    return page.render(runs=runs, names=names, versions=versions, compared=compared, differing=_differing(runs))
 
 
-def _compared(runs: Sequence[RunView]) -> Iterator[Chart]:
+def _names(runs: Sequence[RunView]) -> list[str]:
+    """What the runs are called: the names of their folders, or the whole paths where those are the same."""
+    names = [run.folder.absolute().name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
+
+
+def _compared(runs: Sequence[RunView], names: Sequence[str]) -> Iterator[Chart]:
     """The runs' curves in one drawing each: what is best known of all."""
     for key, title in (("train_loss", "Train loss"), ("test_accuracy", "Test accuracy")):
-        series = {run.name: [line.get(key) for line in run.epochs] for run in runs}
+        series = {name: [line.get(key) for line in run.epochs] for name, run in zip(names, runs, strict=True)}
         if len(runs) > 1 and any(value is not None for line in series.values() for value in line):
             yield curves(title, series)
 

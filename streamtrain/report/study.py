@@ -70,6 +70,22 @@ def _take(
         _keep(found.cells.setdefault((mistake.true, mistake.said), []), mistake, each_cell)
 
 
+def keep_within(found: Study, room: float, *, picture: float, cell: float) -> None:
+    """Drop mistakes, the least confident of each cell first, until what a page takes for the rest fits in `room`.
+
+    picture, cell: what a mistake takes, and a cell beside its mistakes, in the unit of `room`. Where not even
+    one of each cell fits, those with the most rows stay.
+    """
+    most = max(map(len, found.cells.values()), default=0)
+    fits = [
+        n for n in range(1, most + 1) if room >= sum(cell + picture * min(n, len(c)) for c in found.cells.values())
+    ]
+    counts = found.evaluation.confusion
+    order = sorted(found.cells, key=lambda pair: (-counts[pair], pair))
+    kept = order if fits else order[: max(int(room / (cell + picture)), 0)]
+    found.cells = {pair: found.cells[pair][: max(fits, default=1)] for pair in kept}
+
+
 def _keep(heap: list[Mistake], mistake: Mistake, most: int) -> None:
     """Add to a heap of the `most` most confident mistakes."""
     if len(heap) < most:

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import streamtrain as st
+from streamtrain.learn.run import Run
 from streamtrain.report.page import render, view
 
 webdriver = pytest.importorskip("selenium.webdriver")
@@ -33,6 +35,7 @@ return [...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll,
   .filter(e => { const box = e.getBoundingClientRect(); return box.right > innerWidth + 1 || box.left < -1; })
   .map(e => e.tagName + '.' + e.className);
 """
+_LAST_HEADS = ("tr:last-child", "first"), ("tr:first-child", "last")
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,24 @@ def page(
     path = tmp_path_factory.mktemp("page") / "report.html"
     views = [view(run, st.open_shards(report_data[1]), tested="test", runs=2) for run in (report_run, other_run)]
     path.write_text(render(views), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module", params=["short", "long"])
+def many(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of a run of 62 classes that misreads nearly all of 4,000 rows."""
+    folder = tmp_path_factory.mktemp(request.param)
+    random, count = np.random.default_rng(7), 62
+    labels = np.arange(4000) % count
+    rows = np.column_stack([labels, random.integers(0, 256, (4000, 64))])
+    np.savetxt(folder / "many.csv", rows, fmt="%d", delimiter=",")
+    names = tuple(f"character_{k:02}_ka" if request.param == "long" else str(k) for k in range(count))
+    st.convert(folder / "many.csv", folder / "shards", label="first", classes=names)
+    shards = st.open_shards(folder / "shards")
+    Run.create(folder / "run", st.MLP(64, (9,), count, seed=1), shards, {"data": str(folder / "shards")})
+    path = folder / "report.html"
+    path.write_text(render([view(folder / "run", shards, tested="shards")]), encoding="utf-8")
+    assert path.stat().st_size < 3_000_000
     return path
 
 
@@ -120,3 +141,32 @@ def test_nothing_is_cut_off(browser: Any, page: Path, width: int) -> None:
     show(browser, page, width=width)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert browser.execute_script(_CUT_OFF) == []
+
+
+@pytest.mark.parametrize("width", [320, 1100])
+def test_a_matrix_of_62_classes_scrolls_in_a_box_that_keeps_its_heads_in_sight(
+    browser: Any, many: Path, width: int
+) -> None:
+    show(browser, many, width=width)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.execute_script(_CUT_OFF) == []
+    box = browser.find_element("css selector", ".scroll.box")
+    browser.execute_script("arguments[0].scrollIntoView(); arguments[0].scrollTo(9999, 9999)", box)
+    last = box.find_element("css selector", "tr:last-child td:last-child")
+    row, column = (box.find_element("css selector", f"{tr} th:{th}-child") for tr, th in _LAST_HEADS)
+    places = {element: element.rect for element in (box, last, row, column)}
+    for head, axis, size in ((row, "x", "width"), (column, "y", "height")):
+        assert places[head][axis] == pytest.approx(places[box][axis], abs=2)
+        assert places[head][axis] + places[head][size] <= places[last][axis] + 1
+    assert places[row]["y"] == pytest.approx(places[last]["y"], abs=2)
+    assert places[column]["x"] == pytest.approx(places[last]["x"], abs=2)
+
+
+def test_a_misread_row_of_62_classes_is_shown_too(browser: Any, many: Path) -> None:
+    show(browser, many)
+    links = browser.find_elements("css selector", ".matrix td.wrong a")
+    assert len(links) > 50
+    browser.execute_script("arguments[0].click()", links[-1])
+    panel = browser.find_element("id", links[-1].get_attribute("href").split("#")[1])
+    assert panel.is_displayed()
+    assert panel.find_elements("tag name", "img")

@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import shlex
+import shutil
 import time
 from html import unescape
 from pathlib import Path
@@ -115,6 +116,43 @@ def test_runs_stand_side_by_side_with_what_differs(
     assert page.count('<table class="matrix">') == 2
     again = call_cli("report", report_run, "--out", "both.html")
     assert (again.returncode, "--overwrite" in again.stderr) == (2, True)
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(
+    call_cli: RunCli, report_run: Path, tmp_path: Path
+) -> None:
+    for folder in ("a", "b"):
+        shutil.copytree(report_run, tmp_path / folder / "run")
+    assert call_cli("report", "a/run", "b/run", "--out", "both.html").returncode == 0
+    page = (tmp_path / "both.html").read_text()
+    assert "<h1>a/run, b/run</h1>" in page
+    assert len(re.findall(r"</svg> a/run <b>", page)) == len(re.findall(r"</svg> b/run <b>", page)) == 2
+
+
+def test_a_run_without_a_test_set_is_judged_on_what_it_learned_and_says_so(
+    call_cli: RunCli, shards: Path, tmp_path: Path
+) -> None:
+    call_cli("train", shards, "--out", "run", "--epochs", "1", "-q")
+    done = call_cli("report", "run")
+    assert "warning: run names no test data" in done.stderr
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "It is judged on the rows that it learned." in page
+    assert len(re.findall(r'<circle class="s0" r="4"', page)) == 2  # one epoch: loss and accuracy of train
+
+
+def test_of_very_many_epochs_some_stand_in_the_table(
+    report_run: Path, report_data: tuple[Path, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(report_run, tmp_path / "run")
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    line = json.loads(metrics.read_text().splitlines()[0])
+    metrics.write_text("".join(json.dumps(line | {"epoch": k}) + "\n" for k in range(1, 20_001)))
+    page = render([view(tmp_path / "run", st.open_shards(report_data[1]), tested="test")])
+    assert "here 400 of 20,000; all are in metrics.jsonl" in page
+    table = page.split('aria-label="Figures of each epoch"')[1].split("</table>")[0]
+    epochs = [int(number) for number in re.findall(r'<th scope="row">(\d+)</th>', table)]
+    assert (len(epochs), epochs[0], epochs[-1]) == (400, 1, 20_000)
+    assert len(page) < 1_000_000
 
 
 def test_the_command_writes_into_the_run_and_again(call_cli: RunCli, report_run: Path) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import streamtrain as st
-from streamtrain.report.study import studying
+from streamtrain.report.study import Mistake, Study, keep_within, studying
+from streamtrain.tally import Evaluation
 
 
 def test_it_agrees_with_predict_and_evaluate(report_run: Path, report_data: tuple[Path, Path]) -> None:
@@ -36,3 +37,32 @@ def test_it_agrees_with_predict_and_evaluate(report_run: Path, report_data: tupl
         assert [m.line for m in mistakes] == lines[those[:2]].tolist()
     off_diagonal = evaluation.confusion - np.diag(np.diag(evaluation.confusion))
     assert sum(map(len, found.cells.values())) == np.minimum(off_diagonal, 2).sum()
+
+
+@pytest.mark.parametrize(
+    ("room", "kept"),
+    [
+        (1000, {(0, 1): 3, (0, 2): 1, (1, 0): 2}),  # all
+        (55, {(0, 1): 2, (0, 2): 1, (1, 0): 2}),  # two of each: 30 for the cells, 25 for the pictures
+        (49, {(0, 1): 1, (0, 2): 1, (1, 0): 1}),
+        (44, {(0, 1): 1, (1, 0): 1}),  # not one of each: the cells with the most rows
+        (3, {}),
+    ],
+)
+def test_of_many_mistakes_those_stay_that_a_page_has_room_for(
+    room: float, kept: dict[tuple[int, int], int]
+) -> None:
+    cells = {
+        pair: [Mistake(0.9 - k / 10, k, *pair, b"") for k in range(count)]
+        for pair, count in {(0, 2): 1, (1, 0): 2, (0, 1): 3}.items()
+    }
+    found = Study(Evaluation(0.0, np.array([[5, 3, 1], [2, 5, 0], [0, 0, 5]])), cells=dict(cells))
+    keep_within(found, room, picture=5, cell=10)
+    assert {pair: len(mistakes) for pair, mistakes in found.cells.items()} == kept
+    assert all(found.cells[pair] == cells[pair][:count] for pair, count in kept.items())
+
+
+def test_a_run_without_a_mistake_has_none_to_drop() -> None:
+    found = Study(Evaluation.empty(2))
+    keep_within(found, 0, picture=1, cell=1)
+    assert found.cells == {}
