@@ -184,7 +184,8 @@ def _converting(
             manifests = outcome.finish()
             if mix:
                 finished = mixed
-                manifests = yield from _mixed(staging, mixed, mix)
+                shuffled = yield from _mixed(staging, mixed, mix)
+                manifests = {name: shuffled[name] for name in shares}
             shutil.rmtree(journal)
             publish_folder(finished, dest)
             shutil.rmtree(staging, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import runpy
+import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -116,3 +117,20 @@ def test_the_example_trains_a_torch_model(
     told = capsys.readouterr().out.splitlines()
     assert len(told) == 2
     assert float(told[-1].split()[-1]) > 0.85
+
+
+def test_what_cannot_be_loaded_is_refused_by_name(numbered: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="at least 1 row, not 0"):
+        ShardDataset(numbered, batch_size=0)
+    folder = shutil.copytree(numbered, tmp_path / "copy")
+    data = ShardDataset(folder, batch_size=50)
+    shutil.rmtree(folder)
+    st.convert(numbered.parent / "rows.csv", folder, label="first", pixel_range=(0, 255), shape=(2, 4))
+    with pytest.raises(UsageError, match="changed since this data set was opened"):
+        next(iter(data))
+
+
+def test_the_share_of_a_worker_without_rows_is_empty(numbered: Path) -> None:
+    data = ShardDataset(numbered)
+    nothing = st.open_shards(numbered).part(np.array([], dtype=np.int64))
+    assert list(data._rest(nothing, memory_bytes=1)) == []

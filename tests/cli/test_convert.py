@@ -66,6 +66,8 @@ def test_each_part_of_a_split_has_a_manifest_of_its_own(run_cli: RunCli, digits_
     parts = [st.open_shards(tmp_path / path).rows for path in ("out/train", "out/val")]
     assert sum(parts) == result["rows_kept"] == 600
     assert 500 < parts[0] < 580
+    mixed = run_cli("convert", digits_csv, "mixed", "--split", "train=0.9,held=0.1", "--shuffle", "-q")
+    assert [line.split(":")[0] for line in mixed.stdout.splitlines()] == ["mixed/train", "mixed/held"]
 
 
 def test_quiet_leaves_only_the_result_and_loud_says_the_range_that_was_found(

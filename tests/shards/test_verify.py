@@ -114,6 +114,16 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "manifest.json",
         "the sources' lines",
     ),
+    "where a source begins": (
+        lambda d: rewrite(d, sources=(replace(Manifest.load(d).sources[0], first_line=5),)),
+        "manifest.json",
+        "a source does not begin",
+    ),
+    "label counts of another sum": (
+        lambda d: rewrite_shard(d, lambda shard: {"label_counts": (61, *shard.label_counts[1:])}),
+        "manifest.json",
+        "do not add up to its rows",
+    ),
     "pixel sums": (
         lambda d: rewrite(d, pixels=Manifest.load(d).pixels | {"sum": [1] * 64}),
         "manifest.json",

@@ -1,0 +1,76 @@
+"""What everything else rests on refuses what cannot be: blocks, schemas, tallies, files."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streamtrain import files, process
+from streamtrain.block import Block
+from streamtrain.errors import UsageError
+from streamtrain.schema import Schema
+from streamtrain.shards.manifest import Totals
+from streamtrain.tally import DisorderTally
+
+
+def test_a_block_has_as_many_labels_and_lines_as_rows() -> None:
+    with pytest.raises(ValueError, match=r"not \(3, 4\), \(2,\) and \(3,\)"):
+        Block(np.zeros((3, 4), np.uint8), np.zeros(2, np.int32), np.zeros(3, np.int64))
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "fault"),
+    [((2, 2), "int8", "not 'int8'"), ((2, 0), "uint8", r"\(2, 0\)"), ((), "uint8", "sides")],
+)
+def test_a_schema_has_positive_sides_and_a_dtype_that_shards_have(
+    shape: tuple[int, ...], dtype: str, fault: str
+) -> None:
+    with pytest.raises(ValueError, match=fault):
+        Schema(shape, dtype, (0, 1), ())
+
+
+def test_lines_that_do_not_add_up_are_no_totals() -> None:
+    with pytest.raises(ValueError, match="do not add up"):
+        Totals(lines=5, kept=3, rejected=1)
+
+
+def test_of_no_whole_batch_no_effective_batch_size_is_known() -> None:
+    assert DisorderTally().effective_batch_size(256) is None
+
+
+def test_where_no_proc_is_the_peak_is_that_of_getrusage(monkeypatch: pytest.MonkeyPatch) -> None:
+    peak = process.peak_rss_mb()
+    monkeypatch.setattr(Path, "exists", lambda self: False)
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert process.peak_rss_mb() == pytest.approx(kib * 1024 / 1e6, rel=0.01)
+    assert process.peak_rss_mb() >= peak * 0.9
+    monkeypatch.setattr(sys, "platform", "darwin")  # counts bytes
+    assert process.peak_rss_mb() == pytest.approx(kib / 1e6, rel=0.01)
+
+
+def test_a_folder_is_replaced_where_the_system_cannot_exchange_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    for name in ("new", "there"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "of").write_text(name)
+    files.publish_folder(tmp_path / "new", tmp_path / "there")
+    assert (tmp_path / "there" / "of").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_a_file_is_never_replaced_by_a_folder_nor_a_folder_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="is a file; a folder would go there"):
+        files.refuse_existing(tmp_path / "file", overwrite=True)
+    with pytest.raises(UsageError, match="is a folder; a file would go there"):
+        files.refuse_existing_file(tmp_path, overwrite=True)
+    with pytest.raises(UsageError, match="--overwrite"):
+        files.refuse_existing_file(tmp_path / "file", overwrite=False)
+    files.refuse_existing_file(tmp_path / "file", overwrite=True)
+    files.refuse_existing(tmp_path, overwrite=True)
