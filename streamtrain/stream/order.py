@@ -40,9 +40,12 @@ def permutation(length: int, *key: int) -> Array:
 
     key: non-negative integers; another key gives an independent permutation.
     It sorts raw PCG64 output, whose stream NumPy keeps stable across versions, unlike that of
-    `Generator.permutation`. Two of n 64-bit keys are equal with a chance below n² / 2^65.
+    `Generator.permutation`. Two of n 64-bit keys are equal with a chance below n² / 2^65; then they stay in turn.
     """
-    return np.argsort(PCG64(SeedSequence(key)).random_raw(length), kind="stable")
+    keys = PCG64(SeedSequence(key)).random_raw(length)
+    order = np.argsort(keys)  # in half the time of a stable sort, which differs only where keys are equal
+    ordered = keys[order]
+    return order if (ordered[1:] != ordered[:-1]).all() else np.argsort(keys, kind="stable")
 
 
 def windows(group_rows: Array, *, seed: int, epoch: int, window_rows: int) -> list[Window]:
