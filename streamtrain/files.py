@@ -83,7 +83,9 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def refuse_existing(destination: Path, *, overwrite: bool) -> None:
-    """Raise UsageError where something stands at `destination` that may not be replaced."""
+    """Raise UsageError where what stands at `destination` may not be replaced, or its name is no text."""
+    if str(destination) != os.fsencode(destination).decode(errors="replace"):
+        raise UsageError(f"{str(destination)!a} is no name in UTF-8, which shards and runs need. Choose another")
     if destination.exists() and not overwrite:
         raise UsageError(f"{destination} exists already. Choose another name, or replace it: --overwrite")
     if destination.exists() and not destination.is_dir():

@@ -72,5 +72,7 @@ def test_a_file_is_never_replaced_by_a_folder_nor_a_folder_by_a_file(tmp_path: P
         files.refuse_existing_file(tmp_path, overwrite=True)
     with pytest.raises(UsageError, match="--overwrite"):
         files.refuse_existing_file(tmp_path / "file", overwrite=False)
+    with pytest.raises(UsageError, match="no name in UTF-8"):
+        files.refuse_existing(tmp_path / "\udcff", overwrite=False)
     files.refuse_existing_file(tmp_path / "file", overwrite=True)
     files.refuse_existing(tmp_path, overwrite=True)

@@ -137,6 +137,11 @@ def main() -> None:
             raise
         say(f"error: {error}")
         code = error.exit_code
+    except UnicodeEncodeError as error:  # Parquet's and safetensors' files are opened by names of text
+        if debug:
+            raise
+        say(f"error: {ascii(error.object)[:150]} is no name in UTF-8. Rename it, or a folder above it")
+        code = 1
     except OSError as error:
         if debug:
             raise

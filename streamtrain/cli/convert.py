@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -133,7 +134,7 @@ def _convert(sources: Sequence[str | Path], dest: str | Path, *, quiet: bool, **
             say(f"  pixels are {low:g}..{high:g}, found by the full pass; declare it with --range")
     if (conversion.label_disorder or 0) > 2:
         disorder = f"label disorder {conversion.label_disorder:.0f}, random is 1"
-        mend = f"streamtrain shuffle {dest} {Path(dest)}-shuffled"
+        mend = shlex.join(["streamtrain", "shuffle", str(dest), f"{Path(dest)}-shuffled"])
         say(f"warning: the rows are sorted by class ({disorder}). Mix them: {mend}")
     return conversion
 

@@ -28,7 +28,7 @@ def open_data(path: str, *, quiet: bool, workers: int) -> Shards:
     elif changed(source, Manifest.load(folder).sources):
         raise DataError(
             f"{path} changed since {folder} was made of it. Convert it again: "
-            f"streamtrain convert {path} {folder} --overwrite"
+            + shlex.join(["streamtrain", "convert", path, str(folder), "--overwrite"])
         )
     return open_shards(folder, workers=workers)
 

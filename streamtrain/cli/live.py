@@ -20,7 +20,8 @@ class Live:
     """
 
     def __init__(self, *, quiet: bool) -> None:
-        self._quiet, self._terminal = quiet, sys.stderr.isatty()
+        self._quiet = quiet
+        self._terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._started = self._drawn = time.monotonic()
         self._next = 1.0
         self._shown = False

@@ -57,7 +57,7 @@ def command(
                     views.append(step)
                 elif live.due():
                     share = step.evaluation.rows / max(shards.rows, 1)
-                    live.update(f"judging {run}  {standing(share, time.monotonic() - started)}", share)
+                    live.update(f"judging  {standing(share, time.monotonic() - started)}  {run}", share)
     page = render(views).encode()
     write_file(path, page)
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from streamtrain.cli.live import eta
@@ -81,5 +82,5 @@ def poor_order(report: EpochReport, train: Shards) -> str:
     return (
         f"warning: the rows are sorted by class: label disorder {report.label_disorder:.1f}, where 1 is random; "
         f"a batch is worth {report.effective_batch_size:.0f} rows. Shuffle once on disk: "
-        f"streamtrain shuffle {train.folder} {train.folder}.shuffled"
+        + shlex.join(["streamtrain", "shuffle", str(train.folder), f"{train.folder}.shuffled"])
     )

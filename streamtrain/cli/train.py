@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -119,9 +120,7 @@ def _train(
 ) -> int:
     """Train to the end, or until a signal, after which all is saved."""
     from streamtrain.cli.tables import epoch_line, poor_order, status_line
-    from streamtrain.learn.checkpoint import LAST, weights_sha256
     from streamtrain.learn.fit import EpochReport, training
-    from streamtrain.report.terminal import counted
 
     train, test, val = sets
     names = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "seed", "window_rows", "eval_train")
@@ -145,7 +144,7 @@ def _train(
             if stopped:
                 run.save(model, step)
                 live.clear()
-                say(f"Stopped and saved. Go on: streamtrain train --resume {run.folder}")
+                say(f"Stopped and saved. Go on: streamtrain train --resume {shlex.quote(str(run.folder))}")
                 return 128 + stopped[0]
             unsaved_steps += 1
             if (unsaved_steps if interval[1] == "steps" else time.monotonic() - saved_at) >= interval[0]:
@@ -153,6 +152,14 @@ def _train(
                 saved_at, unsaved_steps = time.monotonic(), 0
             if live.due():
                 live.update(status_line(step, train.rows, run.recipe["epochs"]))
+    return _finished(run, model, as_json=as_json, quiet=quiet)
+
+
+def _finished(run: Run, model: MLP, *, as_json: bool, quiet: bool) -> int:
+    """Say where the weights are."""
+    from streamtrain.learn.checkpoint import LAST, weights_sha256
+    from streamtrain.report.terminal import counted
+
     if not (quiet or as_json):
         _show_curve([line["train_loss"] for line in run.metrics()])
     last = {

@@ -76,7 +76,9 @@ def _address(entry: str, unresolved: Sequence[str], code: bytes) -> int:
     """Load machine code; the address of its entry."""
     for name in unresolved:  # what only the raising of exceptions calls, and these functions raise none
         if not llvm.address_of_symbol(name):
-            llvm.add_symbol(name, ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value)
+            # Those of Python by their address: Numba finds them here, and sets only its own when it is loaded.
+            function = getattr(ctypes.pythonapi, name, ctypes.CDLL(None).abort)
+            llvm.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
     engine = _engine()
     _ENGINES.append(engine)  # which owns the memory that the code lies in
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -138,7 +140,7 @@ def test_a_run_before_its_first_epoch_is_inspected_and_has_no_line(call_cli: Run
         (("shuffle", "{shards}", "out"), "shuffling  "),
         (("verify", "{shards}"), "verifying  1 of 1 shards"),
         (("inspect", "{csv}"), "reading  "),
-        (("report", "run"), "judging run  100%  0:00 left"),
+        (("report", "run"), "judging  100%  0:00 left  run"),
     ],
 )
 def test_all_long_work_shows_where_it_stands(
@@ -201,3 +203,32 @@ def test_rows_sorted_by_class_are_warned_of_in_training(
     done = call_cli("train", "sorted", "--out", "run", "--epochs", "1", "--memory", "8MB", "--no-eval-train")
     assert "warning: the rows are sorted by class: label disorder" in done.stderr
     assert "streamtrain shuffle sorted sorted.shuffled" in done.stderr
+
+
+def test_a_hint_can_be_pasted_where_names_have_spaces(call_cli: RunCli, digits_csv: Path, tmp_path: Path) -> None:
+    header, *lines = digits_csv.read_text().splitlines()
+    (tmp_path / "by class.csv").write_text("\n".join([header, *sorted(lines)]))
+    hint = call_cli("convert", "by class.csv", "my shards").stderr.rpartition("Mix them: streamtrain ")[2]
+    assert call_cli(*shlex.split(hint)).stdout.startswith("my shards-shuffled: 600 rows")
+    call_cli("train", "my shards", "--out", "run", "--epochs", "1", "-q")
+    (tmp_path / "my shards").rename(tmp_path / "by class.csv.shards")
+    (tmp_path / "by class.csv").write_text("\n".join([header, *lines[:100]]))
+    told = call_cli("evaluate", "run", "by class.csv")
+    assert told.returncode == 1
+    hint = told.stderr.rpartition("Convert it again: streamtrain ")[2]
+    assert call_cli(*shlex.split(hint)).stdout.startswith("by class.csv.shards: 100 rows")
+
+
+def test_a_name_that_is_no_text_is_refused_in_a_line(
+    call_cli: RunCli, shards: Path, digits_csv: Path, tmp_path: Path
+) -> None:
+    done = call_cli("convert", digits_csv, "shards-\udcff")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: 'shards-\\udcff' is no name in UTF-8, which shards and runs need. Choose another\n",
+    )
+    shutil.copytree(shards, tmp_path / "moved-\udcff")
+    done = call_cli("verify", "moved-\udcff")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: 'moved-\\udcff")
+    assert len(done.stderr) < 300

@@ -150,6 +150,19 @@ def test_a_log_gets_a_line_after_1_2_4_8_seconds_and_a_quiet_one_none(
     assert capsys.readouterr().err == "1 seconds\n2 seconds\n4 seconds\n8 seconds\n16 seconds\n"
 
 
+def test_a_terminal_that_knows_no_control_characters_is_a_log(
+    clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    for term, shown in (("dumb", "half\n"), ("xterm", "\r\x1b[Khalf\r\x1b[K")):
+        monkeypatch.setenv("TERM", term)
+        with Live(quiet=False) as live_line:
+            clock.now += 1
+            assert live_line.due()
+            live_line.update("half")
+        assert capsys.readouterr().err == shown
+
+
 def test_a_log_that_was_not_asked_for_long_gets_one_line_and_not_the_missed_ones(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -92,3 +92,31 @@ def test_an_installation_that_is_read_only_keeps_code_in_the_users_cache(digits_
     assert run("first", cache) == "True"
     assert list((cache / "streamtrain").glob("parse-*.code"))
     assert run("second", cache) == "False"
+
+
+def test_numba_works_in_a_process_that_loaded_what_was_kept(digits_csv: Path, tmp_path: Path) -> None:
+    """Numba's own code finds the symbols that were defined for the kept code, and calls those of Python."""
+    script = f"""
+import streamtrain
+streamtrain.convert({str(digits_csv)!r}, {str(tmp_path / "out")!r})
+import sys
+assert "numba" not in sys.modules, "the code was not kept"
+import numba, numpy
+@numba.njit
+def filled(count):
+    made = numpy.empty(count)
+    made[:] = 2
+    if count > 3:
+        raise ValueError("many")
+    return made
+print(filled(3).sum())
+try:
+    filled(4)
+except ValueError as error:
+    print(error)
+"""
+    subprocess.run([sys.executable, "-c", "import streamtrain.ingest.kernel as k; k.parse._loaded()"], check=True)
+    warm = [sys.executable, "-m", "streamtrain", "convert", str(digits_csv), str(tmp_path / "warm"), "-q"]
+    subprocess.run(warm, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "6.0\nmany\n"), done.stderr
