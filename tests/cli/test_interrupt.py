@@ -40,7 +40,11 @@ def test_an_interrupt_while_a_module_is_imported_is_one_line(
     words = {"train": [str(shards), "--out", "run"], "convert": [str(shards / "no.csv"), "out"]}.get(command, [])
     around = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
     with subprocess.Popen(
-        [sys.executable, "-m", "streamtrain", command, *words], env=around, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "streamtrain", command, *words],
+        env=around,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in the background it is ignored
     ) as process:
         while not (tmp_path / "imported").exists():
             assert process.poll() is None
