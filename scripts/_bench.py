@@ -30,6 +30,7 @@ def measured(command: Sequence[str | Path]) -> Measured:
     """Run a process to its end; ends this one where it fails."""
     # Python keeps its bytecode, as it does where nobody forbids it: the packages of others come with theirs.
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    os.sync()  # what the process before has written is no load on this one's disk
     started, cpu_before = time.perf_counter(), _cpu_of_children()
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=env)
     seconds = time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""The byte kernel: clean rows of small integers → pixels, near a gigabyte a second.
+"""The byte kernel: clean rows of small integers → pixels, one to two gigabytes a second.
 
 It takes rows of exactly the expected fields, each 1 to 3 digits and in range, between single delimiters, ended by
 a newline or CR newline. Whatever else a row is, the kernel refuses it and the careful path decides.
