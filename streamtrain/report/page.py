@@ -98,7 +98,7 @@ class RunView:
                 made.append(curves(what.capitalize(), series))
         return made
 
-    @property
+    @cached_property
     def shown_epochs(self) -> list[Mapping[str, Any]]:
         """The epochs that the table has: all, or of many the first, the last and some evenly between."""
         picked = np.linspace(0, len(self.epochs) - 1, min(len(self.epochs), _EPOCHS)).round().astype(int)
@@ -109,7 +109,7 @@ class RunView:
         """Whether the names of classes stand upright above narrow columns."""
         return len(self.classes) > _FEW and max(map(len, self.classes)) > 3
 
-    @property
+    @cached_property
     def columns(self) -> list[str]:
         """The figures that any epoch has: train_loss, train_accuracy, …"""
         names = [f"{part}_{what}" for part in ("train", "test", "val") for what in ("loss", "accuracy")]
