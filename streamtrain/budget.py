@@ -49,11 +49,16 @@ class Need:
 
         With decoders at all, it decodes a row group while it scores the one before.
         """
-        trained = self.batch_size * (self.schema.row_bytes + 4 * self.schema.features + 12 * self.units)
-        evaluated = EVALUATED_ROWS * 4 * (self.schema.features + 2 * self.units)
+        trained = self.batch_rows * (self.schema.row_bytes + 4 * self.schema.features + 12 * self.units)
+        evaluated = min(EVALUATED_ROWS, self.group_rows) * 4 * (self.schema.features + 2 * self.units)
         scored = self.group_rows * self.schema.row_bytes if decoders else 0
         decoded = (decoders + 1) * self.decoding + scored
         return FIXED + max(trained, evaluated) + 4 * COPIES * self.parameters + decoded
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of the largest batch."""
+        return min(self.batch_size, self.rows)
 
     @property
     def decoding(self) -> int:
@@ -70,7 +75,7 @@ def plan(memory_bytes: int, need: Need, *, workers: int) -> Plan:
     """The largest windows that `memory_bytes` allows, or one of all rows where it holds them all.
 
     workers: threads at hand. They lower the peak but decide no window, so the order is the same on any machine.
-    Raises UsageError, with the smallest budget that works, where a row group does not fit.
+    Raises UsageError, with the smallest budget that works, where a row group and a batch do not fit.
     """
     most = min(DECODERS, memory_bytes // (DECODERS_SHARE * need.decoding))
     for windows, rows in ((1, need.rows), (2, need.group_rows), (1, need.group_rows)):
@@ -81,4 +86,7 @@ def plan(memory_bytes: int, need: Need, *, workers: int) -> Plan:
                 used = min(decoders, workers)
                 return Plan(window_rows, used, need.fixed(used) + windows * window_rows * need.row)
     least = -(-(need.fixed(0) + need.group_rows * need.row) // 10**6)
-    raise UsageError(f"--memory {memory_bytes / 1e6:g}MB is too small for one row group. Use {least}MB or more")
+    raise UsageError(
+        f"--memory {memory_bytes / 1e6:g}MB is too small for one row group of {need.group_rows} rows and a "
+        f"batch of {need.batch_rows}. Use {least}MB or more"
+    )
