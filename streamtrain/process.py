@@ -37,3 +37,14 @@ def return_freed_memory() -> None:
         with contextlib.suppress(AttributeError):  # another C library
             ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 512 << 10)
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
+
+
+def sleep_when_waiting() -> None:
+    """From now on, let the threads of a matrix product sleep soon when they wait for each other.
+
+    By default those of libgomp, which torch brings, spin for a millisecond and more (GOMP_SPINCOUNT, its manual),
+    and on a busy machine a product waits for a thread whose core another one spins on. Call it before torch is
+    imported.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")

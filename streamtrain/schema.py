@@ -41,6 +41,11 @@ class Schema:
         return math.prod(self.image_shape)
 
     @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        """Of the pixels in a shard, little-endian on any machine."""
+        return np.dtype(self.dtype).newbyteorder("<")
+
+    @property
     def row_bytes(self) -> int:
         """Bytes of one row's pixels as they are stored."""
         return self.features * np.dtype(self.dtype).itemsize

@@ -17,8 +17,8 @@ from streamtrain.learn.evaluate import evaluate
 from streamtrain.learn.fit import fit
 from streamtrain.learn.functional import cross_entropy_gradient, iterate_minibatches, softmax
 from streamtrain.learn.mlp import MLP
+from streamtrain.learn.products import one_thread
 from streamtrain.learn.sgd import sgd_step
-from streamtrain.learn.team import one_thread
 from streamtrain.schema import Schema
 from streamtrain.stream.pipeline import normalise
 from streamtrain.stream.store import Shards, open_shards

@@ -13,6 +13,7 @@ import click
 
 from streamtrain import __version__
 from streamtrain.errors import StreamtrainError, UsageError
+from streamtrain.process import sleep_when_waiting
 
 COMMANDS = {
     "convert": "CSV text to Parquet shards.",
@@ -119,6 +120,7 @@ def say(text: str) -> None:
 
 def main() -> None:
     """Run the command line and leave with its exit code; the one place where errors become codes."""
+    sleep_when_waiting()
     debug = "--debug" in sys.argv or bool(os.environ.get("STREAMTRAIN_DEBUG"))
     try:
         code = group.main(prog_name="streamtrain", standalone_mode=False)

@@ -25,15 +25,15 @@ def command(run: str, data: str, workers: int, as_json: bool, quiet: bool, debug
     from streamtrain.cli.tables import confusion_table, reliability_table, summary
     from streamtrain.learn.checkpoint import load
     from streamtrain.learn.evaluate import evaluating
-    from streamtrain.learn.team import team
+    from streamtrain.learn.products import one_thread
 
     checkpoint = load(run)
     names = checkpoint.schema.classes
     shards = open_data(data, quiet=quiet, workers=workers).like(checkpoint.schema)
     warn_of_side(data, turned(shards), bool(checkpoint.recipe.get("turned")))
     started = time.monotonic()
-    with Live(quiet=quiet) as live, team() as crew:
-        for evaluation in evaluating(checkpoint.model, shards, crew):
+    with Live(quiet=quiet) as live, one_thread() as threads:
+        for evaluation in evaluating(checkpoint.model, shards, threads):
             if live.due():
                 share = evaluation.rows / max(shards.rows, 1)
                 live.update(f"evaluating  {standing(share, time.monotonic() - started)}", share)

@@ -9,12 +9,14 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
+
 from streamtrain.errors import DataError, RunError, UsageError
 from streamtrain.learn.evaluate import evaluating
 from streamtrain.learn.mlp import MLP, Gradients
+from streamtrain.learn.products import one_thread
 from streamtrain.learn.sgd import SGD, rest
 from streamtrain.learn.step import Step
-from streamtrain.learn.team import Team, team
 from streamtrain.stream.order import Cursor
 from streamtrain.stream.pipeline import Epoch
 from streamtrain.stream.pipeline import epochs as stream_epochs
@@ -138,19 +140,20 @@ def training(
     def reports() -> Iterator[Progress | EpochReport]:
         progress = start or Progress.at(1)
         with (
-            team() as crew,
+            one_thread() as threads,
             contextlib.closing(
                 stream_epochs(train, start=progress.cursor, last=epochs, reuse=True, **order)
             ) as stream,
         ):
-            step = Step(model, batch_size, crew, sgd, velocity or (rest(model) if momentum else []))
+            moving = velocity or (rest(model) if momentum else [])
+            step = Step(model, batch_size, sgd, moving, scale=train.schema.scale, threads=threads)
             for epoch in stream:
                 before = progress.seconds
                 trained = yield from _steps(step, train, epoch, progress)
                 began = time.perf_counter()
-                _, train_accuracy = yield from _figures(model, train if eval_train else None, trained, crew)
-                test_loss, test_accuracy = yield from _figures(model, test, trained, crew)
-                val_loss, val_accuracy = yield from _figures(model, val, trained, crew)
+                _, train_accuracy = yield from _figures(model, train if eval_train else None, trained, threads)
+                test_loss, test_accuracy = yield from _figures(model, test, trained, threads)
+                val_loss, val_accuracy = yield from _figures(model, val, trained, threads)
                 yield EpochReport(
                     epoch=epoch.number,
                     train_loss=trained.loss,
@@ -178,15 +181,15 @@ def _steps(
     """Take a step for each minibatch that is left of the epoch; returns the progress at its end."""
     (epoch, rows), loss_sum, correct, seconds = progress
     began = time.perf_counter() - seconds
-    for x, y in minibatches:
-        batch_loss, batch_correct = step.score(x, y)
+    for pixels, labels in minibatches:
+        batch_loss, batch_correct = step.score(pixels, torch.from_numpy(labels))
         if not math.isfinite(batch_loss):
             raise RunError(
                 f"epoch {epoch}, row {rows + 1}: the loss is {batch_loss} at lr {step.sgd.lr:g}. The weights are "
                 f"as before it; train anew with a smaller step: --lr {step.sgd.lr / 10:g}"
             )
         step.learn()
-        rows, loss_sum, correct = rows + len(y), loss_sum + batch_loss, correct + batch_correct
+        rows, loss_sum, correct = rows + len(labels), loss_sum + batch_loss, correct + batch_correct
         progress = Progress(Cursor(epoch, rows), loss_sum, correct, time.perf_counter() - began)
         yield progress
     if rows != train.rows:
@@ -195,11 +198,11 @@ def _steps(
 
 
 def _figures(
-    model: MLP, data: Shards | None, progress: Progress, crew: Team
+    model: MLP, data: Shards | None, progress: Progress, threads: int
 ) -> Generator[Progress, None, tuple[float | None, float | None]]:
     """Loss and accuracy over a whole set, None of none; the progress stays where it is meanwhile."""
     figures: tuple[float | None, float | None] = (None, None)
-    for total in evaluating(model, data, crew) if data else ():
+    for total in evaluating(model, data, threads) if data else ():
         figures = total.loss, total.accuracy
         yield progress
     if data and not math.isfinite(figures[0] or 0.0):

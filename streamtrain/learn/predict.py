@@ -12,7 +12,7 @@ from streamtrain.block import Array, Block
 from streamtrain.errors import DataError
 from streamtrain.learn.checkpoint import Checkpoint
 from streamtrain.learn.functional import softmax
-from streamtrain.learn.team import one_thread
+from streamtrain.learn.products import one_thread
 from streamtrain.stream.pipeline import normalise
 
 _ROWS = 1024  # at a time

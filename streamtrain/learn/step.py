@@ -1,90 +1,138 @@
 """One step of SGD at the speed of its matrix products, the same to the bit on any number of threads.
 
-It computes what `MLP.forward`, `cross_entropy_gradient`, `MLP.backward` and `sgd_step` say, in buffers that are
-made once. First some rows at a time: forward to the logits, back to each layer's dz. Then some units at a time:
-their rows of the product dW = dz^T a / rows go straight into W. No sum crosses two pieces.
+It computes what `MLP.forward`, `cross_entropy_gradient`, `MLP.backward` and `sgd_step` say, in place, in buffers
+that are made once: for each layer z = a W^T + b and σ(z), back through dz_below = (dz W) · σ'(z_below), and
+dW = dz^T a / rows, which goes straight into W.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
 import torch
 from torch import Tensor
 
+from streamtrain.block import Array
 from streamtrain.learn.mlp import ACTIVATIONS, MLP, Gradients
+from streamtrain.learn.products import Call, accumulated, affine, through
 from streamtrain.learn.sgd import SGD
-from streamtrain.learn.team import Team, pieces
 
-ROWS, UNITS = 128, 64  # of a piece, at most; smaller ones let more threads help, but each multiplies slower
+# dz ← dz · σ'(z) in place, of a = σ(z), as the functions of `ACTIVATIONS` say.
+_CHAIN: dict[str, Callable[[Tensor, Tensor], object]] = {
+    "sigmoid": lambda dz, a: dz.mul_(a).addcmul_(dz, a, value=-1),  # d − d · a, where d = dz · a
+    "tanh": lambda dz, a: dz.addcmul_(dz * a, a, value=-1),
+    "relu": lambda dz, a: dz.mul_(a > 0),
+}
+
+
+def forward(model: MLP, a: Sequence[Tensor], *, alpha: float = 1.0, threads: int) -> list[Call]:
+    """The calls that fill a[1], … from a[0]: σ(z) of the hidden layers (rows, units), the logits at last.
+
+    alpha: times a[0] (rows, features) is x
+    """
+    calls: list[Call] = []
+    for layer, (weight, bias) in enumerate(zip(model.weights, model.biases, strict=True)):
+        factor = 1.0 if layer else alpha
+        calls.append(affine(a[layer], weight, bias, alpha=factor, out=a[layer + 1], threads=threads))
+        calls.append(partial(ACTIVATIONS[model.activation][0], a[layer + 1]))
+    return calls[:-1]
+
+
+class Passes(NamedTuple):
+    """What a step on so many rows computes, in order: the logits; every dz, from that of the logits; the move."""
+
+    forward: list[Call]
+    back: list[Call]
+    move: list[Call]
 
 
 class Step:
     """Steps of a model on batches of up to `rows` rows, its parameters and velocity moved in place.
 
-    `score` a batch, then `learn` it; between the two its x must stay as it is.
+    `score` a batch, then `learn` it, torch being left with one thread.
     velocity: as for `sgd_step`; not touched where there is no momentum
+    scale: (lo, span) of the normalisation x = (pixels − lo) / span. The buffer holds pixels − lo, and the products
+    are divided by span, which costs nothing.
+    threads: that share the large products
     """
 
-    def __init__(self, model: MLP, rows: int, team: Team, sgd: SGD, velocity: Gradients) -> None:
+    def __init__(
+        self, model: MLP, rows: int, sgd: SGD, velocity: Gradients, *, scale: tuple[float, float], threads: int
+    ) -> None:
         self.sgd = sgd
-        self._model, self._team, self._velocity = model, team, velocity
-        like = model.weights[0]
-        self._a = [like.new_empty(rows, units) for units in model.hidden]
-        self._dz = [like.new_empty(rows, units) for units in (*model.hidden, model.classes)]
-        self._logs, self._ones = like.new_empty(rows, 1), like.new_ones(rows, 1)
+        self._model, self._velocity, self._threads = model, velocity, threads
+        self._low, self._span = scale
+        like, outs = model.weights[0], (*model.hidden, model.classes)
+        self._a = [like.new_empty(rows, units) for units in (model.features, *outs)]  # a layer's input; logits
+        self._dz = [like.new_empty(rows, units) for units in outs]
+        self._ones = like.new_ones(rows, 1)
         self._minus_ones = -self._ones
-        self._guesses = torch.empty(rows, dtype=torch.int64)
-        self._units = [
-            (layer, units) for layer, bias in enumerate(model.biases) for units in pieces(len(bias), UNITS)
-        ]
-        self._x, self._y = torch.empty(0), torch.empty(0, dtype=torch.int64)
+        self._passes = functools.lru_cache(maxsize=2)(self._prepared)  # for whole batches, and for the short one
+        self._rows = 0
 
-    def score(self, x: Tensor, y: Tensor) -> tuple[float, int]:
+    def score(self, pixels: Array, y: Tensor) -> tuple[float, int]:
         """The sum of the rows' losses in nats and how many were right, before they are learned.
 
-        x: (rows, features) normalised; y: (rows,) int64
+        pixels: (rows, features) raw; y: (rows,) int64
         """
-        self._x, self._y, rows = x, y, len(y)
-        self._team.each(self._forward_and_back, pieces(rows, ROWS))
-        loss = -self._logs[:rows].sum(dtype=torch.float64)
-        return float(loss), int(torch.count_nonzero(self._guesses[:rows] == y))
+        self._rows = rows = len(y)
+        x = self._a[0][:rows].numpy()
+        np.copyto(x, pixels, casting="same_kind")
+        if self._low:
+            np.subtract(x, self._low, out=x)
+        passes = self._passes(rows)
+        for call in passes.forward:
+            call()
+        logits, dlogits, index = (
+            self._a[-1][:rows],
+            self._dz[-1][:rows],
+            y.unsqueeze(1),
+        )  # (rows, classes), (rows, 1)
+        logs = torch.log_softmax(logits, 1)
+        torch.exp(logs, out=dlogits).scatter_add_(1, index, self._minus_ones[:rows])  # softmax − one_hot
+        for call in passes.back:
+            call()
+        right = torch.count_nonzero(logits.argmax(1) == y)
+        return -float(logs.gather(1, index).sum(dtype=torch.float64)), int(right)
 
     def learn(self) -> None:
         """Move the parameters against the gradient of the mean loss of the batch that was scored."""
-        self._team.each(self._move, self._units)
+        for call in self._passes(self._rows).move:
+            call()
 
-    def _forward_and_back(self, rows: slice) -> None:
-        """Fill in a (rows, out) and dz = dloss/dz (rows, out) of every layer."""
-        model, y = self._model, self._y[rows].unsqueeze(1)
-        activate, derivative = ACTIVATIONS[model.activation]
-        activations, dzs = [a[rows] for a in self._a], [dz[rows] for dz in self._dz]
-        logits = dlogits = dzs[-1]  # (rows, classes)
-        a = self._x[rows]
-        for weight, bias, z in zip(model.weights, model.biases, (*activations, logits), strict=True):
-            a = torch.addmm(bias, a, weight.T, out=z)
-            if a is not logits:
-                activate(a)
-        torch.argmax(logits, 1, out=self._guesses[rows])
-        logs = torch.log_softmax(logits, 1)
-        torch.gather(logs, 1, y, out=self._logs[rows])
-        torch.exp(logs, out=dlogits).scatter_add_(1, y, self._minus_ones[rows])  # softmax − one_hot
-        for layer, a in reversed(list(enumerate(activations))):
-            dz = torch.mm(dzs[layer + 1], model.weights[layer + 1], out=dzs[layer])
-            dz.mul_(derivative(a))
+    def _prepared(self, rows: int) -> Passes:
+        model, threads = self._model, self._threads
+        a = [a[:rows] for a in self._a]
+        dz = [dz[:rows] for dz in self._dz]
+        back: list[Call] = []
+        move: list[Call] = []
+        for layer, (weight, bias) in enumerate(zip(model.weights, model.biases, strict=True)):
+            if layer:
+                back[:0] = [
+                    through(dz[layer], weight, out=dz[layer - 1], threads=threads),
+                    partial(_CHAIN[model.activation], dz[layer - 1], a[layer]),
+                ]
+            v, v_bias = self._velocity[layer] if self._velocity else (weight, bias)
+            move += self._moves(weight, v, dz[layer], a[layer], 1.0 if layer else 1 / self._span)
+            move += self._moves(bias[:, None], v_bias[:, None], dz[layer], self._ones[:rows], 1.0)
+        return Passes(forward(model, a, alpha=1 / self._span, threads=threads), back, move)
 
-    def _move(self, piece: tuple[int, slice]) -> None:
-        """Take the step of some units of a layer; the product goes straight into v, or without momentum into p."""
-        layer, units = piece
-        rows = len(self._y)
-        dz = self._dz[layer][:rows, units].T  # (units, rows)
-        inputs = self._a[layer - 1][:rows] if layer else self._x
-        weight, bias = self._model.weights[layer][units], self._model.biases[layer][units].unsqueeze(1)
+    def _moves(self, p: Tensor, v: Tensor, dz: Tensor, a: Tensor, alpha: float) -> list[Call]:
+        """The step of p and v (units, in) by the gradient alpha · dz^T a / rows.
+
+        The product goes straight into v, or without momentum into p.
+        """
         lr, momentum, weight_decay = self.sgd
-        for kind, (p, a) in enumerate(((weight, inputs), (bias, self._ones[:rows]))):
-            if momentum:
-                v = self._velocity[layer][kind][units].view_as(p)
-                v.addmm_(dz, a, beta=momentum, alpha=1 / rows)
-                if weight_decay:
-                    v.add_(p, alpha=weight_decay)
-                p.add_(v, alpha=-lr)
-            else:
-                p.addmm_(dz, a, beta=1 - lr * weight_decay, alpha=-lr / rows)
+        alpha /= len(a)
+        if not momentum:
+            beta = 1 - lr * weight_decay
+            return [accumulated(p, dz, a, beta=beta, alpha=-lr * alpha, threads=self._threads)]
+        return [
+            accumulated(v, dz, a, beta=momentum, alpha=alpha, threads=self._threads),
+            *([partial(v.add_, p, alpha=weight_decay)] if weight_decay else []),
+            partial(p.add_, v, alpha=-lr),
+        ]

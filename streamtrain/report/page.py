@@ -199,7 +199,7 @@ class RunView:
 
     def _picture(self, mistake: Mistake) -> Picture:
         path, line = origin(self.shards.manifest.sources, mistake.line)
-        pixels = np.frombuffer(mistake.pixels, dtype=np.dtype(self.shards.schema.dtype).newbyteorder("<"))
+        pixels = np.frombuffer(mistake.pixels, dtype=self.shards.schema.stored_dtype)
         return Picture(
             uri=png.grey(Row(pixels, None, mistake.line).image(self.shards.schema)),
             true=self.classes[mistake.true],

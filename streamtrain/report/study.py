@@ -12,7 +12,7 @@ import torch
 
 from streamtrain.block import Block
 from streamtrain.learn.checkpoint import Checkpoint
-from streamtrain.learn.team import one_thread
+from streamtrain.learn.products import one_thread
 from streamtrain.stream.pipeline import normalise
 from streamtrain.stream.store import Shards
 from streamtrain.tally import Evaluation

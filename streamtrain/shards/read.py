@@ -134,7 +134,7 @@ def _fixed_binary(column: pa.FixedSizeBinaryArray, schema: Schema) -> Array:
     width = schema.row_bytes
     if not pa.types.is_fixed_size_binary(column.type) or column.type.byte_width != width or column.null_count:
         raise ValueError(f"column image is {column.type}, not {width} bytes in every row")
-    data = np.frombuffer(column.buffers()[1], dtype=np.dtype(schema.dtype).newbyteorder("<"))
+    data = np.frombuffer(column.buffers()[1], dtype=schema.stored_dtype)
     start = column.offset * schema.features
     return data[start : start + len(column) * schema.features].reshape(len(column), schema.features)
 

@@ -154,7 +154,7 @@ class _Shuffle:
             yield joined(pieces)
 
     def _block(self, rows: Array, index: Array) -> Block:
-        kind = np.dtype(self.manifest.schema.dtype).newbyteorder("<")
+        kind = self.manifest.schema.stored_dtype
         return Block(rows["pixels"][index].view(kind), rows["label"][index], rows["line"][index])
 
     def _check_disk(self) -> None:

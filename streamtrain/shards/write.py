@@ -37,7 +37,7 @@ def write_shard(path: Path, block: Block, schema: Schema, *, labelled: bool) -> 
     arrays = [block.labels.astype("<i4", copy=False)] if labelled else []
     arrays += [
         block.lines.astype("<i8", copy=False),
-        block.pixels.astype(np.dtype(schema.dtype).newbyteorder("<"), copy=False),
+        block.pixels.astype(schema.stored_dtype, copy=False),
     ]
     buffers = [pa.py_buffer(np.ascontiguousarray(array).reshape(-1)) for array in arrays]
     columns = [

@@ -31,6 +31,13 @@ class Minibatch(NamedTuple):
     y: Tensor
 
 
+class Raw(NamedTuple):
+    """A minibatch as it is stored. pixels: (rows, features) of the schema's dtype; labels: (rows,) int64."""
+
+    pixels: Array
+    labels: Array
+
+
 class Place(NamedTuple):
     """A window of an epoch, and whether it is the last of it."""
 
@@ -63,10 +70,9 @@ class Epoch:
     ) -> None:
         self.number, self.waited_seconds, self.disorder = number, 0.0, DisorderTally()
         tallied = _tallied(loaded, self.disorder) if store.schema.classes else loaded
-        raw = gathered(tallied, size=size, start=start, reuse=reuse)
-        self._batches = normalised(raw, schema=store.schema, reuse=reuse)
+        self._batches = gathered(tallied, size=size, start=start, schema=store.schema, reuse=reuse)
 
-    def __iter__(self) -> Iterator[Minibatch]:
+    def __iter__(self) -> Iterator[Raw]:
         while True:
             asked = time.perf_counter()
             batch = next(self._batches, None)
@@ -87,7 +93,7 @@ def epochs(
     start: Cursor,
     reuse: bool = False,
 ) -> Generator[Epoch]:
-    """The epochs from `start` to `last`, each an iterable of shuffled, normalised minibatches; the last is short.
+    """The epochs from `start` to `last`, each an iterable of shuffled minibatches, the last of which is short.
 
     While a window is visited, threads load the next, be it the next epoch's. To close this is to be rid of them.
     decoders: how many threads; with none there is one window, loaded when it is needed
@@ -165,8 +171,8 @@ def _tallied(loaded: Iterable[Loaded], disorder: DisorderTally) -> Iterator[Load
         yield window
 
 
-def gathered(loaded: Iterable[Loaded], *, size: int, start: int, reuse: bool) -> Iterator[tuple[Array, Array]]:
-    """Gather batches of `size` rows, across windows where one ends: raw bytes (rows, row bytes), labels.
+def gathered(loaded: Iterable[Loaded], *, size: int, start: int, schema: Schema, reuse: bool) -> Iterator[Raw]:
+    """Gather batches of `size` rows, across windows where one ends.
 
     start: rows of the epoch that are passed over
     """
@@ -184,20 +190,16 @@ def gathered(loaded: Iterable[Loaded], *, size: int, start: int, reuse: bool) ->
             np.take(window.labels, index, out=labels[filled:stop], mode="clip")
             at, filled = at + len(index), stop
             if filled == size:
-                yield raw, labels
+                yield Raw(raw.view(schema.stored_dtype), labels)
                 filled = 0
     if filled:
-        yield raw[:filled], labels[:filled]
+        yield Raw(raw[:filled].view(schema.stored_dtype), labels[:filled])
 
 
-def normalised(batches: Iterable[tuple[Array, Array]], *, schema: Schema, reuse: bool) -> Iterator[Minibatch]:
-    """Cast raw batches to float32 and scale them: x → (x − lo) / (hi − lo)."""
-    out = torch.empty(0)
-    for raw, labels in batches:
-        if not (reuse and len(out) >= len(raw)):
-            out = torch.empty((len(raw), schema.features))
-        x = out[: len(raw)]
-        normalise(raw.view(np.dtype(schema.dtype).newbyteorder("<")), schema, out=x)
+def normalised(batches: Iterable[Raw], *, schema: Schema) -> Iterator[Minibatch]:
+    """Cast batches to float32 and scale them: x → (x − lo) / (hi − lo)."""
+    for pixels, labels in batches:
+        x = normalise(pixels, schema, out=torch.empty(pixels.shape))
         yield Minibatch(x, torch.from_numpy(labels))
 
 

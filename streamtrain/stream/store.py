@@ -25,7 +25,7 @@ from streamtrain.shards.manifest import Manifest
 from streamtrain.shards.read import ShardFile, group_rows
 from streamtrain.stream.ahead import one_ahead
 from streamtrain.stream.order import Cursor
-from streamtrain.stream.pipeline import Minibatch, epochs
+from streamtrain.stream.pipeline import Minibatch, epochs, normalised
 
 
 def open_shards(path: str | Path, *, workers: int = os.cpu_count() or 1) -> Shards:
@@ -210,7 +210,7 @@ class Shards:
             blocks = self.read(range(len(self.groups)))
             yield from one_ahead(blocks) if ahead else blocks
             return
-        kind = np.dtype(self.schema.dtype).newbyteorder("<")
+        kind = self.schema.stored_dtype
         at = 0
         for rows in self.group_rows.tolist():
             pixels, labels = self._held.pixels[at : at + rows].view(kind), self._held.labels[at : at + rows]
@@ -242,4 +242,4 @@ class Minibatches:
             )
         ) as stream:
             for epoch in stream:
-                yield from epoch
+                yield from normalised(epoch, schema=self.shards.schema)

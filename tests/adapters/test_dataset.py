@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 import streamtrain as st
 from streamtrain.adapters.dataset import ShardDataset
 from streamtrain.errors import UsageError
-from streamtrain.learn.team import one_thread
+from streamtrain.learn.products import one_thread
 
 ROWS = 1100
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "train_torch.py"

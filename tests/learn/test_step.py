@@ -8,9 +8,9 @@ from torch import Tensor
 
 from streamtrain.learn.functional import cross_entropy_gradient
 from streamtrain.learn.mlp import ACTIVATIONS, MLP, Gradients
+from streamtrain.learn.products import one_thread
 from streamtrain.learn.sgd import SGD, rest, sgd_step
 from streamtrain.learn.step import Step
-from streamtrain.learn.team import Team, one_thread, team
 
 FEATURES, CLASSES = 49, 10
 
@@ -50,10 +50,10 @@ def test_500_steps_stay_with_the_plain_ones(hidden: tuple[int, ...], activation:
     velocities = rest(plain), rest(fast)
     before = [weight.clone() for weight in fast.weights]
     right = [0, 0]
-    with team() as crew:
-        step = Step(fast, 200, crew, sgd, velocities[1])
+    with one_thread() as threads:
+        step = Step(fast, 200, sgd, velocities[1], scale=(0.0, 1.0), threads=threads)
         for x, y in batches(500, 200):
-            loss, correct = step.score(x, y)
+            loss, correct = step.score(x.numpy(), y)
             step.learn()
             expected, expected_correct = plainly(plain, x, y, sgd, velocities[0])
             assert loss == pytest.approx(expected, rel=1e-4)
@@ -72,11 +72,11 @@ def test_one_step_in_float64_is_the_plain_one(activation: str, rows: int) -> Non
     fast, sgd = plain.to(torch.float64), SGD(0.1, momentum=0.9, weight_decay=0.01)
     x, y = (t[:rows] for t in batches(2, 256)[0])
     velocities = rest(plain), rest(fast)
-    with team() as crew:
-        step = Step(fast, 256, crew, sgd, velocities[1])
+    with one_thread() as threads:
+        step = Step(fast, 256, sgd, velocities[1], scale=(0.0, 1.0), threads=threads)
         for _ in range(3):
             plainly(plain, x.double(), y, sgd, velocities[0])
-            step.score(x.double(), y)
+            step.score(x.double().numpy(), y)
             step.learn()
     torch.testing.assert_close(fast.state_dict(), plain.state_dict(), rtol=0, atol=1e-13)
     torch.testing.assert_close(velocities[1], velocities[0], rtol=0, atol=1e-13)
@@ -87,12 +87,10 @@ def test_no_number_of_threads_changes_a_bit(sgd: SGD) -> None:
     def trained(threads: int) -> dict[str, Tensor]:
         model = MLP(FEATURES, (200, 70), CLASSES)
         with one_thread():
-            crew = Team(threads)
-            step = Step(model, 600, crew, sgd, rest(model))
+            step = Step(model, 600, sgd, rest(model), scale=(0.0, 1.0), threads=threads)
             for x, y in batches(30, 600):
-                step.score(x, y)
+                step.score(x.numpy(), y)
                 step.learn()
-            crew.close()
         return model.state_dict()
 
     alone = trained(1)
@@ -106,7 +104,7 @@ def test_scoring_leaves_the_weights_alone_and_a_loss_beyond_float_is_told() -> N
     model.weights[1].mul_(1e38)
     before = copy.deepcopy(model.state_dict())
     x, y = batches(2, 50)[0]
-    with team() as crew:
-        loss, _ = Step(model, 50, crew, SGD(1.0), rest(model)).score(x, y)
+    with one_thread() as threads:
+        loss, _ = Step(model, 50, SGD(1.0), rest(model), scale=(0.0, 1.0), threads=threads).score(x.numpy(), y)
     assert not torch.tensor(loss).isfinite()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

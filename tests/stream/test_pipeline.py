@@ -14,7 +14,7 @@ import streamtrain as st
 from streamtrain.block import Array
 from streamtrain.errors import DataError
 from streamtrain.stream.order import Cursor
-from streamtrain.stream.pipeline import epochs
+from streamtrain.stream.pipeline import epochs, normalised
 from streamtrain.stream.store import Shards
 
 ROWS, FEATURES = 6000, 200
@@ -53,7 +53,7 @@ def handed_out(
         store, batch_size=64, seed=3, window_rows=window_rows, decoders=1, last=last, start=start, reuse=reuse
     ):
         found.append([])
-        for x, y in epoch:
+        for x, y in normalised(epoch, schema=store.schema):
             numbers = rows_of(x.numpy())
             assert (numbers % 7 == y.numpy()).all()
             found[-1] += numbers.tolist()
@@ -117,7 +117,7 @@ def test_an_epoch_left_early_is_skipped_to_its_end(numbered: Path) -> None:
     whole = handed_out(store, 900)
     starts = []
     for epoch in epochs(store, batch_size=64, seed=3, window_rows=900, decoders=1, start=Cursor(1, 0), last=2):
-        x, _ = next(iter(epoch))
+        x, _ = next(normalised(epoch, schema=store.schema))
         starts.append(rows_of(x.numpy()).tolist())
     assert starts == [rows[:64] for rows in whole]
 
