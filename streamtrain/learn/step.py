@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,11 +42,19 @@ def forward(model: MLP, a: Sequence[Tensor], *, alpha: float = 1.0, threads: int
 
 
 class Passes(NamedTuple):
-    """What a step on so many rows computes, in order: the logits; every dz, from that of the logits; the move."""
+    """What a step on so many rows computes: in order the logits; every dz, from that of the logits; the move.
+
+    With its views, which are made once too: x (rows, features), logits and dlogits (rows, classes),
+    minus_ones (rows, 1).
+    """
 
     forward: list[Call]
     back: list[Call]
     move: list[Call]
+    x: Tensor
+    logits: Tensor
+    dlogits: Tensor
+    minus_ones: Tensor
 
 
 class Step:
@@ -79,22 +86,17 @@ class Step:
 
         pixels: (rows, features) raw; y: (rows,) int64
         """
-        self._rows = rows = len(y)
-        x = self._a[0][:rows].numpy()
-        np.copyto(x, pixels, casting="same_kind")
+        self._rows = len(y)
+        forward, back, _, x, logits, dlogits, minus_ones = self._passes(len(y))
+        x.copy_(torch.from_numpy(pixels))
         if self._low:
-            np.subtract(x, self._low, out=x)
-        passes = self._passes(rows)
-        for call in passes.forward:
+            x.sub_(self._low)
+        for call in forward:
             call()
-        logits, dlogits, index = (
-            self._a[-1][:rows],
-            self._dz[-1][:rows],
-            y.unsqueeze(1),
-        )  # (rows, classes), (rows, 1)
+        index = y.unsqueeze(1)  # (rows, 1)
         logs = torch.log_softmax(logits, 1)
-        torch.exp(logs, out=dlogits).scatter_add_(1, index, self._minus_ones[:rows])  # softmax − one_hot
-        for call in passes.back:
+        torch.exp(logs, out=dlogits).scatter_add_(1, index, minus_ones)  # softmax − one_hot
+        for call in back:
             call()
         right = torch.count_nonzero(logits.argmax(1) == y)
         return -float(logs.gather(1, index).sum(dtype=torch.float64)), int(right)
@@ -119,7 +121,8 @@ class Step:
             v, v_bias = self._velocity[layer] if self._velocity else (weight, bias)
             move += self._moves(weight, v, dz[layer], a[layer], 1.0 if layer else 1 / self._span)
             move += self._moves(bias[:, None], v_bias[:, None], dz[layer], self._ones[:rows], 1.0)
-        return Passes(forward(model, a, alpha=1 / self._span, threads=threads), back, move)
+        ahead = forward(model, a, alpha=1 / self._span, threads=threads)
+        return Passes(ahead, back, move, a[0], a[-1], dz[-1], self._minus_ones[:rows])
 
     def _moves(self, p: Tensor, v: Tensor, dz: Tensor, a: Tensor, alpha: float) -> list[Call]:
         """The step of p and v (units, in) by the gradient alpha · dz^T a / rows.
