@@ -44,14 +44,12 @@ class ShardFile:
             self._file = pq.ParquetFile(self.path, page_checksum_verification=True)
         except FileNotFoundError as error:
             raise DataError(f"{self.path} is missing. Convert the source again") from error
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, UnicodeDecodeError, pa.ArrowException) as error:  # Unicode: the name of a column
             raise DamageError(self.path, str(error)[:120]) from error
         try:
             self._check_layout()
-        except BaseException as error:
+        except BaseException:
             self._file.close()
-            if isinstance(error, UnicodeDecodeError):  # the name of a column
-                raise DamageError(self.path, str(error)[:120]) from error
             raise
 
     def _check_layout(self) -> None:
