@@ -67,7 +67,7 @@ def resumed(
     if warning:
         say(f"warning: {warning}")
     given = {name for name in options if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT}
-    for name in sorted(given - {"epochs", "checkpoint_every"}):
+    for name in sorted(given - {"epochs", "checkpoint_every", "device"}):
         if run.recipe.get(name) != options[name]:
             option = "DATA" if name == "data" else f"--{name.replace('_', '-')}"
             raise UsageError(

@@ -21,6 +21,8 @@ from streamtrain.errors import RunError, UsageError
 from streamtrain.process import return_freed_memory
 
 if TYPE_CHECKING:
+    import torch
+
     from streamtrain.learn.fit import Progress
     from streamtrain.learn.mlp import MLP
     from streamtrain.learn.run import Run
@@ -70,6 +72,13 @@ if TYPE_CHECKING:
 @click.option(
     "--memory", type=size, metavar="SIZE", default="256MB", show_default=True, help="What data may take in memory."
 )
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="What computes; auto is a GPU where there is one.",
+)
 @click.option("--eval-train/--no-eval-train", default=True, help="Evaluate the whole train set each epoch.")
 @click.option("--checkpoint-every", type=every, metavar="60s|500steps", default="60s", show_default=True)
 @click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="Threads that decode.")
@@ -81,9 +90,10 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, dry_
 
     Example: streamtrain train shards/train --test shards/test --out runs/first
     """
-    from streamtrain.files import exclusive
-
     return_freed_memory()
+    from streamtrain.files import exclusive
+    from streamtrain.learn.device import device
+
     if dry_run:
         return _dry_run(as_json=as_json, quiet=quiet, **options)
     folder = Path(options["resume"] or options["out"] or "")
@@ -91,20 +101,28 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, dry_
         raise UsageError("train needs DATA and --out RUN: streamtrain train shards/train --out runs/first")
     if options["resume"] and not folder.is_dir():
         raise RunError(f"{folder}: there is no such run. Begin one: streamtrain train DATA --out {folder}")
+    computing = device(options["device"])
     busy = f"{folder} is being trained by another process. Wait for it, or choose another name"
     with exclusive(folder.with_name(f".{folder.name}.lock"), busy=busy):
         started = resumed(ctx, quiet=quiet, **options) if options["resume"] else begun(quiet=quiet, **options)
-        return _train(*started, interval=options["checkpoint_every"], as_json=as_json, quiet=quiet)
+        return _train(
+            *started,
+            interval=options["checkpoint_every"],
+            computing=computing,
+            as_json=as_json,
+            quiet=quiet,
+        )
 
 
 def _dry_run(*, data: str | None, workers: int, as_json: bool, quiet: bool, **options: Any) -> int:
     """Say what training would take."""
     from streamtrain.cli.dry_run import dry_run
+    from streamtrain.learn.device import device
 
     if not data:
         raise UsageError("train --dry-run needs DATA: streamtrain train shards/train --dry-run")
     train, _, _ = open_sets({"data": data, **options}, quiet=quiet, workers=workers)
-    model = untrained(train, options)
+    model = untrained(train, options).to(device(options["device"]))
     return dry_run(model, train, sizes(train, model, options), options, as_json=as_json)
 
 
@@ -115,14 +133,18 @@ def _train(
     sets: Sets,
     *,
     interval: tuple[int, str],
+    computing: torch.device,
     as_json: bool,
     quiet: bool,
 ) -> int:
     """Train to the end, or until a signal, after which all is saved."""
     from streamtrain.cli.tables import epoch_line, poor_order, status_line
+    from streamtrain.learn.device import moved
     from streamtrain.learn.fit import EpochReport, training
 
     train, test, val = sets
+    if computing.type != "cpu":
+        model, run.velocity = model.to(computing), moved(run.velocity, computing)
     names = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "seed", "window_rows", "eval_train")
     options = {name: run.recipe[name] for name in names}
     decoders = sizes(train, model, run.recipe).decoders

@@ -43,7 +43,8 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         """Publish it whole at `path`."""
-        state, velocity = self.model.state_dict(), _named(self.velocity)
+        parts = self.model.state_dict(), _named(self.velocity)
+        state, velocity = ({name: tensor.cpu() for name, tensor in part.items()} for part in parts)
         metadata = {
             "activation": self.model.activation,
             "recipe": json.dumps(dict(self.recipe)),
@@ -87,7 +88,7 @@ def weights_sha256(state: Mapping[str, torch.Tensor]) -> str:
     """sha256 of the tensors' bytes in name order, hexadecimal."""
     digest = hashlib.sha256()
     for name in sorted(state):
-        digest.update(state[name].contiguous().numpy().tobytes())
+        digest.update(state[name].cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

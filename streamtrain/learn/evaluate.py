@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
+from torch import Tensor
 
+from streamtrain.block import Array
 from streamtrain.budget import EVALUATED_ROWS
 from streamtrain.errors import DataError
+from streamtrain.learn.device import read
 from streamtrain.learn.mlp import MLP
 from streamtrain.learn.products import Call, one_thread
 from streamtrain.learn.step import forward
+from streamtrain.schema import Schema
 from streamtrain.stream.pipeline import normalise
 from streamtrain.stream.store import Shards
 from streamtrain.tally import Evaluation
@@ -47,21 +51,41 @@ def evaluating(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation]
 
 def _evaluating(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation]:
     total = Evaluation.empty(model.classes)
+    log_probs = (
+        _shared(model, shards.schema, threads) if model.device.type == "cpu" else _sent(model, shards.schema)
+    )
+    for block in shards.blocks():
+        for at in range(0, len(block), _PART):
+            part = block.take(slice(at, at + _PART))
+            total += Evaluation.of(log_probs(part.pixels).numpy(), part.labels)
+        del block, part  # or they would stay in memory while the next is decoded
+        yield total
+    if total.rows != shards.rows:
+        raise DataError(f"{shards.folder}: saw {total.rows} rows, the manifest has {shards.rows}")
+
+
+def _shared(model: MLP, schema: Schema, threads: int) -> Callable[[Array], Tensor]:
+    """What gives the log-probabilities (rows, classes) of raw pixels, in buffers that are made once."""
     room = [torch.zeros(_PART, units) for units in (model.features, *model.hidden, model.classes)]
 
     @functools.lru_cache(maxsize=2)  # for whole parts, and for the short ones
     def prepared(rows: int) -> list[Call]:
         return forward(model, [a[: max(rows, _LEAST)] for a in room], threads=threads)
 
-    for block in shards.blocks():
-        for at in range(0, len(block), _PART):
-            part = block.take(slice(at, at + _PART))
-            normalise(part.pixels, shards.schema, out=room[0][: len(part)])
-            for call in prepared(len(part)):
-                call()
-            log_probs = torch.log_softmax(room[-1][: len(part)], 1)  # (rows, classes)
-            total += Evaluation.of(log_probs.numpy(), part.labels)
-        del block, part  # or they would stay in memory while the next is decoded
-        yield total
-    if total.rows != shards.rows:
-        raise DataError(f"{shards.folder}: saw {total.rows} rows, the manifest has {shards.rows}")
+    def log_probs(pixels: Array) -> Tensor:
+        normalise(pixels, schema, out=room[0][: len(pixels)])
+        for call in prepared(len(pixels)):
+            call()
+        return torch.log_softmax(room[-1][: len(pixels)], 1)
+
+    return log_probs
+
+
+def _sent(model: MLP, schema: Schema) -> Callable[[Array], Tensor]:
+    """The same by the plain formulas on the model's device."""
+
+    def log_probs(pixels: Array) -> Tensor:
+        logits, _ = model.forward(read(pixels, scale=schema.scale, to=model.device))
+        return torch.log_softmax(logits, 1).cpu()
+
+    return log_probs

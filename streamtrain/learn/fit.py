@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from streamtrain.errors import DataError, RunError, UsageError
+from streamtrain.learn.device import DeviceStep
 from streamtrain.learn.evaluate import evaluating
 from streamtrain.learn.mlp import MLP, Gradients
 from streamtrain.learn.products import one_thread
@@ -146,7 +147,11 @@ def training(
             ) as stream,
         ):
             moving = velocity or (rest(model) if momentum else [])
-            step = Step(model, batch_size, sgd, moving, scale=train.schema.scale, threads=threads)
+            scale = train.schema.scale
+            if model.device.type == "cpu":
+                step: Step | DeviceStep = Step(model, batch_size, sgd, moving, scale=scale, threads=threads)
+            else:
+                step = DeviceStep(model, sgd, moving, scale=scale)
             for epoch in stream:
                 before = progress.seconds
                 trained = yield from _steps(step, train, epoch, progress)
@@ -176,7 +181,7 @@ def training(
 
 
 def _steps(
-    step: Step, train: Shards, minibatches: Epoch, progress: Progress
+    step: Step | DeviceStep, train: Shards, minibatches: Epoch, progress: Progress
 ) -> Generator[Progress, None, Progress]:
     """Take a step for each minibatch that is left of the epoch; returns the progress at its end."""
     (epoch, rows), loss_sum, correct, seconds = progress

@@ -64,6 +64,11 @@ class MLP:
         return self.weights[0].shape[1]
 
     @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return self.weights[0].device
+
+    @property
     def hidden(self) -> tuple[int, ...]:
         """Units of each hidden layer."""
         return tuple(len(bias) for bias in self.biases[:-1])
@@ -131,9 +136,9 @@ class MLP:
             width = weight.shape[0]
         return model
 
-    def to(self, dtype: torch.dtype) -> MLP:
-        """A copy with its tensors cast, as float64 for a check of the gradients."""
-        copies = {name: tensor.to(dtype, copy=True) for name, tensor in self.state_dict().items()}
+    def to(self, target: torch.dtype | torch.device) -> MLP:
+        """A copy with its tensors cast, as float64 for a check of the gradients, or on another device."""
+        copies = {name: tensor.to(target, copy=True) for name, tensor in self.state_dict().items()}
         return MLP.from_state_dict(copies, activation=self.activation)
 
 
