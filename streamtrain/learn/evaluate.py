@@ -26,35 +26,35 @@ _LEAST = 128  # rows of a product: for few the library takes other kernels, whos
 
 
 def evaluate(model: MLP, shards: Shards) -> Evaluation:
-    """What the model gets right over every row of `shards`, each counted once, a row group in memory at a time.
+    """What the model gets right over every row of `shards`, each counted once, two row groups in memory at a time.
 
     Raises DataError where rows are of another width than the model reads, have no labels, or where not every
     row of the manifest was seen.
     """
     with one_thread() as threads:
-        (total,) = deque(evaluating(model, shards, threads), maxlen=1)
+        (total,) = deque(evaluating(model, shards, threads, ahead=True), maxlen=1)
     return total
 
 
-def evaluating(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation]:
+def evaluating(model: MLP, shards: Shards, threads: int, *, ahead: bool) -> Iterator[Evaluation]:
     """Yield the evaluation of the rows so far after each row group, that of all rows last.
 
-    threads: that share the products, torch being left with one
+    threads: that share the products, torch being left with one; ahead: one more decodes the next row group
     """
     if shards.schema.features != model.features or len(shards.schema.classes) != model.classes:
         raise DataError(
             f"{shards.folder} has {shards.schema.features} pixels and {len(shards.schema.classes)} classes, the "
             f"model {model.features} and {model.classes}. Evaluate data of the same kind"
         )
-    return _evaluating(model, shards, threads)
+    return _evaluating(model, shards, threads, ahead=ahead)
 
 
-def _evaluating(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation]:
+def _evaluating(model: MLP, shards: Shards, threads: int, *, ahead: bool) -> Iterator[Evaluation]:
     total = Evaluation.empty(model.classes)
     log_probs = (
         _shared(model, shards.schema, threads) if model.device.type == "cpu" else _sent(model, shards.schema)
     )
-    for block in shards.blocks():
+    for block in shards.blocks(ahead=ahead):
         for at in range(0, len(block), _PART):
             part = block.take(slice(at, at + _PART))
             total += Evaluation.of(log_probs(part.pixels).numpy(), part.labels)
