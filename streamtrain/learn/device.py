@@ -35,7 +35,7 @@ def moved(velocity: Gradients, to: torch.device) -> Gradients:
 def read(pixels: Array, *, scale: tuple[float, float], to: torch.device) -> Tensor:
     """x (rows, features) float32 on a device: (pixels − lo) / span, of the scale (lo, span)."""
     low, span = scale
-    return torch.from_numpy(pixels).to(to).float().sub_(low).div_(span)
+    return torch.tensor(pixels, device=to).float().sub_(low).div_(span)  # of a copy, for pixels may be read-only
 
 
 class DeviceStep:
