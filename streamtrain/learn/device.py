@@ -51,11 +51,11 @@ class DeviceStep:
 
         pixels: (rows, features) raw; y: (rows,) int64; both in memory
         """
-        x = read(pixels, scale=self._scale, to=self._model.device)
-        y = y.to(x.device)
-        logits, inputs = self._model.forward(x)
+        model = self._model
+        x, y = read(pixels, scale=self._scale, to=model.device), y.to(model.device)
+        logits, inputs = model.forward(x)
         losses, dlogits = cross_entropy_gradient(logits, y)
-        self._gradients = self._model.backward(inputs, dlogits)
+        self._gradients = model.backward(inputs, dlogits)
         return float(losses.sum(dtype=torch.float64)), int(torch.count_nonzero(logits.argmax(1) == y))
 
     def learn(self) -> None:

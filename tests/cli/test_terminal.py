@@ -65,7 +65,8 @@ def _read(master: int) -> bytes:
 
 
 def test_training_shows_one_live_line_a_row_an_epoch_and_a_curve_at_the_end(shards: Path, tmp_path: Path) -> None:
-    options = ("--epochs", "3", "--batch-size", "1", "--lr", "0.05", "--workers", "1")
+    slow = ("--batch-size", "1", "--hidden", "900,900", "--activation", "tanh", "--lr", "0.01", "--workers", "1")
+    options = ("--epochs", "3", *slow)
     seen = on_terminal(tmp_path, "train", shards, "--test", shards, "--out", "run", *options)
     assert seen.code == 0
     state = re.compile(
