@@ -11,12 +11,11 @@ Every buffer goes on with PADDING newlines that belong to no line, so that a loa
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from streamtrain.block import Array
-from streamtrain.ingest.compiled import Compiled
+from streamtrain.compiled import Compiled
+from streamtrain.compiled.words import bytes_in, load8, store, zeros_below
 
 PADDING = 32
 NEWLINE, RETURN = 10, 13
@@ -26,26 +25,6 @@ _ONE, _TWO, _THREE, _EIGHT, _SIXTY_FOUR = (np.uint64(n) for n in (1, 2, 3, 8, 64
 _ZERO, _NINE, _BYTE, _SIXTEEN_BITS = (np.uint64(n) for n in (48, 57, 0xFF, 0xFFFF))
 _DIGITS = np.uint64(0x3030303030303030)
 _FOUR_ZEROS, _FOUR_DELIMITERS = np.uint64(0x0030003000300030), np.uint64(0x0100010001000100)
-
-
-def load8(data: Array, at: int) -> np.uint64:
-    """The 8 bytes from data[at] as an integer, the first of them lowest."""
-    return np.uint64(int.from_bytes(data[at : at + 8].tobytes(), "little"))
-
-
-def bytes_in(data: Array, at: int, first: np.uint64, last: np.uint64) -> np.uint64:
-    """Which of the 16 bytes from data[at] are in first..last: a bit each, the lowest for the first byte."""
-    return np.uint64(sum(1 << i for i, byte in enumerate(data[at : at + 16].tolist()) if first <= byte <= last))
-
-
-def zeros_below(word: np.uint64) -> np.uint64:
-    """How many bits below the lowest set bit; 64 of zero."""
-    return np.uint64((int(word) & -int(word)).bit_length() - 1 if word else 64)
-
-
-def store(pixels: Array, row: int, pixel: int, word: np.unsignedinteger[Any]) -> None:
-    """Write the bytes of an integer, the lowest first, to pixels[row, pixel:]."""
-    pixels[row, pixel : pixel + word.nbytes] = np.frombuffer(word.tobytes(), dtype=np.uint8)
 
 
 def _number(data: Array, at: int, digits: np.uint64) -> np.uint64:

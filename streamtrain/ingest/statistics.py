@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamtrain.block import Array, Block
-from streamtrain.ingest.compiled import Compiled
+from streamtrain.compiled import Compiled
 from streamtrain.tally import ClassTally, PixelTally, class_sums
 
 _ROWS = 32_768  # of 255² each, whose sum fits 32 bits

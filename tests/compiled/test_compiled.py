@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import streamtrain
-from streamtrain.ingest import compiled
-from streamtrain.ingest.compiled import Compiled
+from streamtrain import compiled
+from streamtrain.compiled import Compiled
 
 PACKAGE = Path(streamtrain.__file__).parent
 
@@ -40,7 +41,7 @@ def test_code_is_built_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not Compiled(_double, ("int64[:]", "int64"), "void").kept
     assert kept.parent == tmp_path / "a"
     with monkeypatch.context() as without:
-        without.setitem(sys.modules, "streamtrain.ingest.build", None)  # importing it is an ImportError
+        without.setitem(sys.modules, "streamtrain.compiled.build", None)  # importing it is an ImportError
         assert doubled()[1] == [2, 4, 6]
     damaged = bytearray(kept.read_bytes())
     damaged[len(damaged) // 2] ^= 1
@@ -58,6 +59,58 @@ def test_code_that_can_be_kept_nowhere_is_built_all_the_same(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def _summed(values: np.ndarray, factor: float, sums: np.ndarray) -> None:
+    total = sums[0]
+    for i in range(len(values)):
+        total = total + factor * values[i]
+    sums[0] = total
+
+
+@pytest.mark.parametrize("lanes", [8, 24, 104])
+def test_runs_of_numbers_are_worked_with_as_in_python(lanes: int) -> None:
+    values, sums = _aligned(5, lanes), _aligned(1, lanes)
+    values[:] = np.arange(5 * lanes).reshape(5, lanes)
+    sums[:] = 1
+    expected = sums + 0.5 * values.sum(axis=0)
+    function = Compiled(_summed, (f"float32x{lanes}[:]", "float32", f"float32x{lanes}[:]"))
+    call = function.bound(values, 0.5, sums)
+    call()
+    np.testing.assert_array_equal(sums, expected)
+    call()
+    np.testing.assert_array_equal(sums, expected + 0.5 * values.sum(axis=0))
+    _summed(values, np.float32(-1), sums)
+    np.testing.assert_array_equal(sums, expected - 0.5 * values.sum(axis=0))
+    with pytest.raises(TypeError, match=rf"_summed takes float32x{lanes}\[:\], not float32 \(5, 4\)"):
+        function(values[:, :4].copy(), 0.5, sums)
+    with pytest.raises(TypeError, match="_summed takes"):
+        function(np.empty(5 * lanes + 1, np.float32)[1:].reshape(5, lanes), 0.5, sums)
+
+
+def _aligned(rows: int, lanes: int) -> np.ndarray:
+    """Room that begins where a run may: as a tensor's does."""
+    made: np.ndarray = torch.zeros(rows, lanes).numpy()
+    return made
+
+
+def test_code_that_is_compiled_apart_leaves_the_compiler_out_of_this_process(tmp_path: Path) -> None:
+    (tmp_path / "tripled.py").write_text("def tripled(values):\n    return 3 * len(values)\n")
+    code = (
+        "import sys, numpy, pathlib, streamtrain.compiled as c, tripled\n"
+        f"c._folders = lambda: [pathlib.Path({str(tmp_path)!r})]\n"
+        "function = c.Compiled(tripled.tripled, ['uint8[:]'], 'int64', apart=True)\n"
+        "print(function.kept, function(numpy.zeros(5, numpy.uint8)), function.kept, 'numba' in sys.modules)"
+    )
+    path = os.pathsep.join([str(tmp_path), str(PACKAGE.parent)])
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout == "False 15 True False\n"
+
+
 def test_an_array_of_another_type_or_layout_is_refused_and_not_misread() -> None:
     function, _ = doubled()
     with pytest.raises(TypeError, match=r"_double takes int64\[:\], not int32 \(3,\)"):
@@ -71,7 +124,7 @@ def test_an_array_of_another_type_or_layout_is_refused_and_not_misread() -> None
 def test_an_installation_that_is_read_only_keeps_code_in_the_users_cache(digits_csv: Path, tmp_path: Path) -> None:
     site, cache = tmp_path / "site", tmp_path / "cache"
     shutil.copytree(PACKAGE, site / "streamtrain", ignore=shutil.ignore_patterns("__pycache__"))
-    (site / "streamtrain" / "ingest" / "__pycache__").touch()  # a file: nothing can be written below it
+    (site / "streamtrain" / "compiled" / "__pycache__").touch()  # a file: nothing can be written below it
     code = (
         "import sys; from streamtrain.ingest.convert import convert; "
         f"convert({str(digits_csv)!r}, sys.argv[1]); print('numba' in sys.modules)"

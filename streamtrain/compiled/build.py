@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import json
+import operator
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import llvmlite.binding as llvm
 import numba
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import intrinsic, models, overload, register_jitable, register_model
 
-from streamtrain.ingest import kernel
+from streamtrain.compiled import Argument, Compiled, words
 
-if TYPE_CHECKING:
-    from streamtrain.ingest.compiled import Compiled
+_LANES = 8  # of a vector
+_FUSED = ("contract",)  # a product and a sum may be one instruction
 
 
 @intrinsic
@@ -69,27 +73,27 @@ def _store(_: Any, pixels: Any, row: Any, pixel: Any, word: Any) -> Any:
     return types.void(pixels, types.int64, types.int64, word), generate
 
 
-@overload(kernel.load8, strict=False)
+@overload(words.load8, strict=False)
 def _compiled_load8(data: Any, at: Any) -> Callable[..., Any]:
     return lambda data, at: _load8(data, at)  # type: ignore[call-arg]  # numba adds the first
 
 
-@overload(kernel.bytes_in, strict=False)
+@overload(words.bytes_in, strict=False)
 def _compiled_bytes_in(data: Any, at: Any, first: Any, last: Any) -> Callable[..., Any]:
     return lambda data, at, first, last: _bytes_in(data, at, first, last)  # type: ignore[call-arg]  # as above
 
 
-@overload(kernel.zeros_below, strict=False)
+@overload(words.zeros_below, strict=False)
 def _compiled_zeros_below(word: Any) -> Callable[..., Any]:
     return lambda word: _zeros_below(word)  # type: ignore[call-arg]  # as above
 
 
-@overload(kernel.store, strict=False)
+@overload(words.store, strict=False)
 def _compiled_store(pixels: Any, row: Any, pixel: Any, word: Any) -> Callable[..., Any]:
     return lambda pixels, row, pixel, word: _store(pixels, row, pixel, word)  # type: ignore[call-arg]  # as above
 
 
-_GENERATED = (kernel.load8, kernel.bytes_in, kernel.zeros_below, kernel.store)
+_GENERATED = (words.load8, words.bytes_in, words.zeros_below, words.store)
 
 
 @functools.cache
@@ -103,21 +107,83 @@ def _known(function: Callable[..., Any]) -> Callable[..., Any]:
     return known
 
 
+class Run(types.Type):
+    """So many float32 that lie together, as one value."""
+
+    def __init__(self, lanes: int) -> None:
+        self.lanes = lanes
+        super().__init__(name=f"run{lanes}")
+
+
+@register_model(Run)
+class _RunModel(models.PrimitiveModel):
+    """Vectors of _LANES, each of which a register or two hold."""
+
+    def __init__(self, manager: Any, run: Run) -> None:
+        vector = ir.VectorType(ir.FloatType(), _LANES)
+        super().__init__(manager, run, ir.ArrayType(vector, run.lanes // _LANES))  # type: ignore[no-untyped-call]  # Numba
+
+
+def _vector_by_vector(builder: Any, made: Callable[..., Any], *runs: Any) -> Any:
+    """The run of what is made of each vector of some runs."""
+    result = ir.Constant(runs[0].type, ir.Undefined)
+    for i in range(result.type.count):
+        result = builder.insert_value(result, made(*(builder.extract_value(run, i) for run in runs)), i)
+    return result
+
+
+@intrinsic
+def _sum(_: Any, run: Any, other: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _vector_by_vector(builder, functools.partial(builder.fadd, flags=_FUSED), *arguments)
+
+    return run(run, other), generate
+
+
+@intrinsic
+def _multiple(_: Any, number: Any, run: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number, run = arguments
+        nothing = ir.Constant(run.type.element, ir.Undefined)
+        one = builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
+        all_lanes = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), None)
+        factor = builder.shuffle_vector(one, nothing, all_lanes)
+        return _vector_by_vector(builder, functools.partial(builder.fmul, factor, flags=_FUSED), run)
+
+    return run(types.float32, run), generate
+
+
+@overload(operator.add, strict=False)
+def _compiled_add(run: Any, other: Any) -> Callable[..., Any] | None:
+    if isinstance(run, Run) and run == other:
+        return lambda run, other: _sum(run, other)  # type: ignore[call-arg]  # as above
+    return None
+
+
+@overload(operator.mul, strict=False)
+def _compiled_mul(number: Any, run: Any) -> Callable[..., Any] | None:
+    if number == types.float32 and isinstance(run, Run):
+        return lambda number, run: _multiple(number, run)  # type: ignore[call-arg]  # as above
+    return None
+
+
 def build(function: Compiled) -> tuple[str, list[str], bytes]:
     """The name of the entry, the symbols that it leaves open, and the machine code.
 
     The entry takes a pointer and the lengths of an array, and a number as it is.
     """
-    names, kinds, passed = [], [], []
-    for i, argument in enumerate(function.arguments):
-        dtype, bracket, rest = argument.partition("[")
-        lengths = [f"n{i}_{d}" for d in range(rest.count(":") if bracket else 0)]
+    names: list[str] = []
+    kinds: list[Any] = []
+    passed: list[str] = []
+    for i, (dtype, dimensions, lanes) in enumerate(map(Argument.of, function.arguments)):
+        lengths = [f"n{i}_{d}" for d in range(dimensions)]
+        element = Run(lanes) if lanes else getattr(types, dtype)
         names += [f"a{i}", *lengths]
-        kinds += [f"CPointer({dtype})", *["int64"] * len(lengths)] if lengths else [dtype]
+        kinds += [vars(types)["CPointer"](element), *[types.int64] * len(lengths)] if lengths else [element]
         passed.append(f"carray(a{i}, ({', '.join(lengths)},))" if lengths else f"a{i}")
     scope: dict[str, Any] = {"carray": vars(numba)["carray"], "function": _known(function.py_func)}
     exec(f"def entry({', '.join(names)}):\n    return function({', '.join(passed)})", scope)
-    signature = f"{function.returns}({', '.join(kinds)})"
+    signature = getattr(types, function.returns)(*kinds)
     compiled = numba.cfunc(signature, error_model="numpy")(scope["entry"])
     module = llvm.parse_assembly(compiled.inspect_llvm())
     open_names = [f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")]
@@ -125,3 +191,10 @@ def build(function: Compiled) -> tuple[str, list[str], bytes]:
         cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3, reloc="pic"
     )
     return compiled.native_name, open_names, machine.emit_object(module)
+
+
+def main(module: str, name: str, arguments: Sequence[str], returns: str) -> None:
+    """Write what `build` makes of a module's function to standard output, the code last."""
+    function = Compiled(getattr(importlib.import_module(module), name), arguments, returns)
+    entry, unresolved, code = build(function)
+    sys.stdout.buffer.write(json.dumps([entry, unresolved]).encode() + b"\n" + code)

@@ -3,7 +3,7 @@
 Importing Numba takes longer than converting MNIST, and as much memory. So the machine code of a function is kept,
 under a digest of all that it follows from: the sources, the compiler, the processor. It is kept beside this
 module, where that is read-only in the user's cache folder, and where nothing can be written it is compiled anew
-in every process. What is kept is loaded by LLVM, which is a part of Numba that imports fast.
+for every process. What is kept is loaded by LLVM, which is a part of Numba that imports fast.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import functools
 import inspect
 import json
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite
 import llvmlite.binding as llvm
@@ -26,22 +27,46 @@ import numpy as np
 from streamtrain.files import write_file
 from streamtrain.shards.manifest import digest_bytes
 
-_SCALARS = {"int64": ctypes.c_int64, "void": None}
+_NUMBERS = {"int64": ctypes.c_int64, "float32": ctypes.c_float, "void": None}
+_ALIGNED = 32  # bytes, at a multiple of which runs of numbers begin
 _LOCK = threading.Lock()
 _ENGINES: list[Any] = []
+
+
+class Argument(NamedTuple):
+    """What an argument is, as it is written.
+
+    >>> Argument.of("int64"), Argument.of("float32x16[:, :]")
+    (Argument(dtype='int64', dimensions=0, lanes=0), Argument(dtype='float32', dimensions=2, lanes=16))
+    """
+
+    dtype: str
+    dimensions: int
+    lanes: int
+
+    @classmethod
+    def of(cls, written: str) -> Argument:
+        """From a dtype, a dtype and dimensions, or one and lanes and dimensions."""
+        element, _, dimensions = written.partition("[")
+        dtype, _, lanes = element.partition("x")
+        return cls(dtype, dimensions.count(":"), int(lanes or 0))
 
 
 class Compiled:
     """A compiled function; called like the Python one, and lets go of the GIL.
 
-    arguments: what it takes, as "int64", or "uint8[:, :]" for an array that has to be C-contiguous
+    arguments: what it takes: "int64" or "float32"; "uint8[:, :]" for an array, which has to be C-contiguous;
+               "float32x16[:]" for one of runs of 16, which a register each holds: in Python with a dimension more
     returns:   "int64" or "void"
+    apart:     compiled in a process of its own, which takes a second more but none of this one's memory
     py_func:   the Python function
     """
 
-    def __init__(self, py_func: Callable[..., Any], arguments: Sequence[str], returns: str = "void") -> None:
-        self.py_func, self.arguments, self.returns = py_func, tuple(arguments), returns
-        self._kinds = [_kind(argument) for argument in arguments]
+    def __init__(
+        self, py_func: Callable[..., Any], arguments: Sequence[str], returns: str = "void", *, apart: bool = False
+    ) -> None:
+        self.py_func, self.arguments, self.returns, self.apart = py_func, tuple(arguments), returns, apart
+        self._kinds = [Argument.of(argument) for argument in arguments]
         self._code: Callable[..., Any] | None = None
 
     @property
@@ -51,24 +76,40 @@ class Compiled:
 
     def __call__(self, *arguments: Any) -> Any:
         """What the function returns. Raises TypeError for an array of another type, or not contiguous."""
-        flat: list[int] = []
-        for value, (dtype, dimensions), said in zip(arguments, self._kinds, self.arguments, strict=True):
+        return (self._code or self._loaded())(*self._flat(arguments))
+
+    def bound(self, *arguments: Any) -> Callable[[], Any]:
+        """The call with these arguments, which are looked at once, and arrays may only change in place."""
+        code, flat = self._code or self._loaded(), self._flat(arguments)
+
+        def call(_: object = arguments) -> Any:  # which stay alive with it
+            return code(*flat)
+
+        return call
+
+    def _flat(self, arguments: Sequence[Any]) -> list[Any]:
+        """Numbers as they are, arrays as an address and lengths."""
+        flat: list[Any] = []
+        for value, (dtype, dimensions, lanes), written in zip(arguments, self._kinds, self.arguments, strict=True):
             if not dimensions:
                 flat.append(value)
-            elif value.dtype == dtype and value.ndim == dimensions and value.flags.c_contiguous:
-                flat += [value.ctypes.data, *value.shape]
-            else:
-                raise TypeError(f"{self.py_func.__name__} takes {said}, not {value.dtype} {value.shape}")
-        return (self._code or self._loaded())(*flat)
+                continue
+            shape = value.shape
+            runs = shape[-1:] == (lanes,) and not value.ctypes.data % _ALIGNED if lanes else True
+            fits = value.dtype == dtype and value.ndim == dimensions + bool(lanes) and value.flags.c_contiguous
+            if not (fits and runs):
+                raise TypeError(f"{self.py_func.__name__} takes {written}, not {value.dtype} {shape}")
+            flat += [value.ctypes.data, *shape[:dimensions]]
+        return flat
 
     def _loaded(self) -> Callable[..., Any]:
         """The machine code as a function of flat arguments; the first thread to ask loads or builds it."""
         with _LOCK:
             if not self._code:
                 types: list[Any] = []
-                for _, dimensions in self._kinds:
-                    types += [ctypes.c_void_p, *[ctypes.c_int64] * dimensions] if dimensions else [ctypes.c_int64]
-                self._code = ctypes.CFUNCTYPE(_SCALARS[self.returns], *types)(_address(*_kept_or_built(self)))
+                for dtype, dimensions, _ in self._kinds:
+                    types += [ctypes.c_void_p, *[ctypes.c_int64] * dimensions] if dimensions else [_NUMBERS[dtype]]
+                self._code = ctypes.CFUNCTYPE(_NUMBERS[self.returns], *types)(_address(*_kept_or_built(self)))
             return self._code
 
 
@@ -86,12 +127,6 @@ def _address(entry: str, unresolved: Sequence[str], code: bytes) -> int:
     return int(engine.get_function_address(entry))
 
 
-def _kind(argument: str) -> tuple[str, int]:
-    """The dtype and the number of dimensions that are meant; 0 of a number."""
-    dtype, bracket, rest = argument.partition("[")
-    return dtype, rest.count(":") if bracket else 0
-
-
 def _engine() -> Any:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
@@ -106,9 +141,7 @@ def _kept_or_built(function: Compiled) -> tuple[str, list[str], bytes]:
         kept = _unpacked(folder / name)
         if kept:
             return kept
-    from streamtrain.ingest.build import build
-
-    entry, unresolved, code = build(function)
+    entry, unresolved, code = _built(function)
     head = json.dumps([entry, unresolved]).encode() + b"\n"
     data = digest_bytes(head + code).encode() + b"\n" + head + code
     for folder in _folders():
@@ -119,6 +152,20 @@ def _kept_or_built(function: Compiled) -> tuple[str, list[str], bytes]:
         except OSError:  # read-only, full, or no folder at all: then the next, or none
             continue
     return entry, unresolved, code
+
+
+def _built(function: Compiled) -> tuple[str, list[str], bytes]:
+    """The same, compiled."""
+    if function.apart:
+        what = (function.py_func.__module__, function.py_func.__name__, function.arguments, function.returns)
+        child = f"import sys; sys.path[:] = {sys.path}; from streamtrain.compiled.build import main; main(*{what})"
+        done = subprocess.run([sys.executable, "-c", child], capture_output=True, check=False)
+        if not done.returncode:
+            head, _, code = done.stdout.partition(b"\n")
+            return *json.loads(head), code
+    from streamtrain.compiled.build import build
+
+    return build(function)
 
 
 def _unpacked(path: Path) -> tuple[str, list[str], bytes] | None:
@@ -145,8 +192,8 @@ def _folders() -> Iterator[Path]:
 
 def _name(function: Compiled) -> str:
     """A file's name with a digest of all that the machine code follows from."""
-    sources = {inspect.getsourcefile(function.py_func), __file__, str(Path(__file__).with_name("build.py"))}
-    parts = [Path(source).read_bytes() for source in sorted(map(str, sources))]
+    sources = {Path(inspect.getfile(function.py_func)), *Path(__file__).parent.glob("*.py")}
+    parts = [source.read_bytes() for source in sorted(sources)]
     facts = (
         function.arguments,
         function.returns,
