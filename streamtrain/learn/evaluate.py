@@ -15,13 +15,13 @@ from streamtrain.errors import DataError
 from streamtrain.learn.device import read
 from streamtrain.learn.mlp import MLP
 from streamtrain.learn.products import Call, one_thread
-from streamtrain.learn.step import forward
+from streamtrain.learn.sparse import products
+from streamtrain.learn.step import onward
 from streamtrain.schema import Schema
-from streamtrain.stream.pipeline import normalise
 from streamtrain.stream.store import Shards
 from streamtrain.tally import Evaluation
 
-_PART = EVALUATED_ROWS  # of a row group are normalised at a time
+_PART = EVALUATED_ROWS  # of a row group are scored at a time
 _LEAST = 128  # rows of a product: for few the library takes other kernels, whose sums end in other bits
 
 
@@ -51,9 +51,7 @@ def evaluating(model: MLP, shards: Shards, threads: int, *, ahead: bool) -> Iter
 
 def _evaluating(model: MLP, shards: Shards, threads: int, *, ahead: bool) -> Iterator[Evaluation]:
     total = Evaluation.empty(model.classes)
-    log_probs = (
-        _shared(model, shards.schema, threads) if model.device.type == "cpu" else _sent(model, shards.schema)
-    )
+    log_probs = _shared(model, shards, threads) if model.device.type == "cpu" else _sent(model, shards.schema)
     for block in shards.blocks(ahead=ahead):
         for at in range(0, len(block), _PART):
             part = block.take(slice(at, at + _PART))
@@ -64,19 +62,23 @@ def _evaluating(model: MLP, shards: Shards, threads: int, *, ahead: bool) -> Ite
         raise DataError(f"{shards.folder}: saw {total.rows} rows, the manifest has {shards.rows}")
 
 
-def _shared(model: MLP, schema: Schema, threads: int) -> Callable[[Array], Tensor]:
+def _shared(model: MLP, shards: Shards, threads: int) -> Callable[[Array], Tensor]:
     """What gives the log-probabilities (rows, classes) of raw pixels, in buffers that are made once."""
-    room = [torch.zeros(_PART, units) for units in (model.features, *model.hidden, model.classes)]
+    pixels = products(shards, model, _PART, threads=threads)
+    weight, bias = pixels.own(model.weights[0], model.biases[0])
+    first, *outs = *model.hidden, model.classes
+    room = [pixels.room(_PART, first), *(torch.zeros(_PART, units) for units in outs)]
 
     @functools.lru_cache(maxsize=2)  # for whole parts, and for the short ones
     def prepared(rows: int) -> list[Call]:
-        return forward(model, [a[: max(rows, _LEAST)] for a in room], threads=threads)
+        z = [z[: max(rows, _LEAST)] for z in room]
+        return [pixels.affine(weight, bias, out=z[0]), *onward(model, z, threads=threads)]
 
-    def log_probs(pixels: Array) -> Tensor:
-        normalise(pixels, schema, out=room[0][: len(pixels)])
-        for call in prepared(len(pixels)):
+    def log_probs(part: Array) -> Tensor:
+        pixels.read(part)
+        for call in prepared(len(part)):
             call()
-        return torch.log_softmax(room[-1][: len(pixels)], 1)
+        return torch.log_softmax(room[-1][: len(part)], 1)
 
     return log_probs
 

@@ -17,6 +17,7 @@ from streamtrain.learn.evaluate import evaluating
 from streamtrain.learn.mlp import MLP, Gradients
 from streamtrain.learn.products import one_thread
 from streamtrain.learn.sgd import SGD, rest
+from streamtrain.learn.sparse import products
 from streamtrain.learn.step import Step
 from streamtrain.stream.order import Cursor
 from streamtrain.stream.pipeline import Epoch
@@ -147,11 +148,11 @@ def training(
             ) as stream,
         ):
             moving = velocity or (rest(model) if momentum else [])
-            scale = train.schema.scale
             if model.device.type == "cpu":
-                step: Step | DeviceStep = Step(model, batch_size, sgd, moving, scale=scale, threads=threads)
+                pixels = products(train, model, batch_size, threads=threads)
+                step: Step | DeviceStep = Step(model, batch_size, sgd, moving, pixels=pixels, threads=threads)
             else:
-                step = DeviceStep(model, sgd, moving, scale=scale)
+                step = DeviceStep(model, sgd, moving, scale=train.schema.scale)
             for epoch in stream:
                 before = progress.seconds
                 trained = yield from _steps(step, train, epoch, progress)

@@ -17,6 +17,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from streamtrain.block import Array
+
 ROWS, UNITS = 128, 32  # of a slice, at least: smaller ones multiply slower
 MOST = 16  # slices
 LARGE = 1 << 21  # multiplications of a product that is cut
@@ -33,6 +35,51 @@ def one_thread() -> Iterator[int]:
         yield threads
     finally:
         torch.set_num_threads(threads)
+
+
+class Dense:
+    """The first layer's products with pixels of up to `rows` rows, as they are stored.
+
+    scale: (lo, span) of the normalisation x = (pixels − lo) / span. The buffer holds pixels − lo, and the products
+    are divided by span, which costs nothing.
+    threads: that share them
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        features: int,
+        *,
+        scale: tuple[float, float],
+        threads: int,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self._x = torch.zeros(rows, features, dtype=dtype)
+        self._low, self._span = scale
+        self._threads = threads
+
+    def room(self, rows: int, units: int) -> Tensor:
+        """For z or dz of the layer: (rows, units)."""
+        return self._x.new_zeros(rows, units)
+
+    def own(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight and bias as the products take them: as they are."""
+        return weight, bias
+
+    def read(self, pixels: Array) -> None:
+        """Take a batch (rows, features)."""
+        x = self._x[: len(pixels)].copy_(torch.from_numpy(pixels))
+        if self._low:
+            x.sub_(self._low)
+
+    def affine(self, weight: Tensor, bias: Tensor, *, out: Tensor) -> Call:
+        """What fills out (rows, units) with x W^T + b."""
+        return affine(self._x[: len(out)], weight, bias, alpha=1 / self._span, out=out, threads=self._threads)
+
+    def accumulated(self, p: Tensor, dz: Tensor, *, beta: float, alpha: float) -> list[Call]:
+        """What moves p (units, features) to beta · p + alpha · dz^T x; dz: (rows, units)."""
+        x, alpha = self._x[: len(dz)], alpha / self._span
+        return [accumulated(p, dz, x, beta=beta, alpha=alpha, threads=self._threads)]
 
 
 def affine(a: Tensor, weight: Tensor, bias: Tensor, *, alpha: float = 1.0, out: Tensor, threads: int) -> Call:

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from streamtrain.block import Array
 from streamtrain.learn.mlp import ACTIVATIONS, MLP, Gradients
-from streamtrain.learn.products import Call, accumulated, affine, through
+from streamtrain.learn.products import Call, Dense, accumulated, affine, through
 from streamtrain.learn.sgd import SGD
+from streamtrain.learn.sparse import Sparse
 
 # dz ← dz · σ'(z) in place, of a = σ(z), as the functions of `ACTIVATIONS` say.
 _CHAIN: dict[str, Callable[[Tensor, Tensor], object]] = {
@@ -28,30 +29,25 @@ _CHAIN: dict[str, Callable[[Tensor, Tensor], object]] = {
 }
 
 
-def forward(model: MLP, a: Sequence[Tensor], *, alpha: float = 1.0, threads: int) -> list[Call]:
-    """The calls that fill a[1], … from a[0]: σ(z) of the hidden layers (rows, units), the logits at last.
-
-    alpha: times a[0] (rows, features) is x
-    """
+def onward(model: MLP, z: Sequence[Tensor], *, threads: int) -> list[Call]:
+    """The calls that lead from z of the first layer, in z[0] (rows, units), to the logits in z[-1]."""
     calls: list[Call] = []
-    for layer, (weight, bias) in enumerate(zip(model.weights, model.biases, strict=True)):
-        factor = 1.0 if layer else alpha
-        calls.append(affine(a[layer], weight, bias, alpha=factor, out=a[layer + 1], threads=threads))
-        calls.append(partial(ACTIVATIONS[model.activation][0], a[layer + 1]))
-    return calls[:-1]
+    for layer in range(1, len(model.weights)):
+        calls.append(partial(ACTIVATIONS[model.activation][0], z[layer - 1]))
+        weight, bias = model.weights[layer], model.biases[layer]
+        calls.append(affine(z[layer - 1], weight, bias, out=z[layer], threads=threads))
+    return calls
 
 
 class Passes(NamedTuple):
     """What a step on so many rows computes: in order the logits; every dz, from that of the logits; the move.
 
-    With its views, which are made once too: x (rows, features), logits and dlogits (rows, classes),
-    minus_ones (rows, 1).
+    With its views, which are made once too: logits and dlogits (rows, classes), minus_ones (rows, 1).
     """
 
     forward: list[Call]
     back: list[Call]
     move: list[Call]
-    x: Tensor
     logits: Tensor
     dlogits: Tensor
     minus_ones: Tensor
@@ -62,20 +58,22 @@ class Step:
 
     `score` a batch, then `learn` it, torch being left with one thread.
     velocity: as for `sgd_step`; not touched where there is no momentum
-    scale: (lo, span) of the normalisation x = (pixels − lo) / span. The buffer holds pixels − lo, and the products
-    are divided by span, which costs nothing.
-    threads: that share the large products
+    pixels: makes the products with them; the first layer's tensors become the `own` ones that it takes
+    threads: that share the other large products
     """
 
     def __init__(
-        self, model: MLP, rows: int, sgd: SGD, velocity: Gradients, *, scale: tuple[float, float], threads: int
+        self, model: MLP, rows: int, sgd: SGD, velocity: Gradients, *, pixels: Dense | Sparse, threads: int
     ) -> None:
         self.sgd = sgd
-        self._model, self._velocity, self._threads = model, velocity, threads
-        self._low, self._span = scale
-        like, outs = model.weights[0], (*model.hidden, model.classes)
-        self._a = [like.new_empty(rows, units) for units in (model.features, *outs)]  # a layer's input; logits
-        self._dz = [like.new_empty(rows, units) for units in outs]
+        model.weights[0], model.biases[0] = pixels.own(model.weights[0], model.biases[0])
+        if velocity:
+            velocity[0] = pixels.own(*velocity[0])
+        self._model, self._velocity, self._pixels, self._threads = model, velocity, pixels, threads
+        first, *outs = *model.hidden, model.classes
+        like = model.weights[0]
+        self._z = [pixels.room(rows, first), *(like.new_empty(rows, units) for units in outs)]
+        self._dz = [pixels.room(rows, first), *(like.new_empty(rows, units) for units in outs)]
         self._ones = like.new_ones(rows, 1)
         self._minus_ones = -self._ones
         self._passes = functools.lru_cache(maxsize=2)(self._prepared)  # for whole batches, and for the short one
@@ -87,10 +85,8 @@ class Step:
         pixels: (rows, features) raw; y: (rows,) int64
         """
         self._rows = len(y)
-        forward, back, _, x, logits, dlogits, minus_ones = self._passes(len(y))
-        x.copy_(torch.from_numpy(pixels))
-        if self._low:
-            x.sub_(self._low)
+        forward, back, _, logits, dlogits, minus_ones = self._passes(len(y))
+        self._pixels.read(pixels)
         for call in forward:
             call()
         index = y.unsqueeze(1)  # (rows, 1)
@@ -108,7 +104,7 @@ class Step:
 
     def _prepared(self, rows: int) -> Passes:
         model, threads = self._model, self._threads
-        a = [a[:rows] for a in self._a]
+        z = [z[:rows] for z in self._z]  # of each layer, and then its activation
         dz = [dz[:rows] for dz in self._dz]
         back: list[Call] = []
         move: list[Call] = []
@@ -116,26 +112,31 @@ class Step:
             if layer:
                 back[:0] = [
                     through(dz[layer], weight, out=dz[layer - 1], threads=threads),
-                    partial(_CHAIN[model.activation], dz[layer - 1], a[layer]),
+                    partial(_CHAIN[model.activation], dz[layer - 1], z[layer - 1]),
                 ]
             v, v_bias = self._velocity[layer] if self._velocity else (weight, bias)
-            move += self._moves(weight, v, dz[layer], a[layer], 1.0 if layer else 1 / self._span)
-            move += self._moves(bias[:, None], v_bias[:, None], dz[layer], self._ones[:rows], 1.0)
-        ahead = forward(model, a, alpha=1 / self._span, threads=threads)
-        return Passes(ahead, back, move, a[0], a[-1], dz[-1], self._minus_ones[:rows])
+            below = partial(_moved, a=z[layer - 1], threads=threads) if layer else self._pixels.accumulated
+            move += self._moves(weight, v, dz[layer], below)
+            ones = partial(_moved, a=self._ones[:rows], threads=threads)
+            move += self._moves(bias[:, None], v_bias[:, None], dz[layer], ones)
+        first = self._pixels.affine(model.weights[0], model.biases[0], out=z[0])
+        ahead = onward(model, z, threads=threads)
+        return Passes([first, *ahead], back, move, z[-1], dz[-1], self._minus_ones[:rows])
 
-    def _moves(self, p: Tensor, v: Tensor, dz: Tensor, a: Tensor, alpha: float) -> list[Call]:
-        """The step of p and v (units, in) by the gradient alpha · dz^T a / rows.
+    def _moves(self, p: Tensor, v: Tensor, dz: Tensor, accumulated: Callable[..., list[Call]]) -> list[Call]:
+        """The step of p and v (units, in) by the gradient dz^T a / rows, which `accumulated` adds to one.
 
-        The product goes straight into v, or without momentum into p.
+        That is v, or without momentum p.
         """
         lr, momentum, weight_decay = self.sgd
-        alpha /= len(a)
         if not momentum:
-            beta = 1 - lr * weight_decay
-            return [accumulated(p, dz, a, beta=beta, alpha=-lr * alpha, threads=self._threads)]
+            return accumulated(p, dz, beta=1 - lr * weight_decay, alpha=-lr / len(dz))
         return [
-            accumulated(v, dz, a, beta=momentum, alpha=alpha, threads=self._threads),
+            *accumulated(v, dz, beta=momentum, alpha=1 / len(dz)),
             *([partial(v.add_, p, alpha=weight_decay)] if weight_decay else []),
             partial(p.add_, v, alpha=-lr),
         ]
+
+
+def _moved(p: Tensor, dz: Tensor, *, a: Tensor, threads: int, beta: float, alpha: float) -> list[Call]:
+    return [accumulated(p, dz, a, beta=beta, alpha=alpha, threads=threads)]

@@ -75,6 +75,12 @@ class Shards:
         """Rows in all its row groups."""
         return int(self.group_rows.sum())
 
+    @functools.cached_property
+    def density(self) -> float:
+        """The share of pixels that are not zero, in the first row group."""
+        block = next(self.read([0]))
+        return np.count_nonzero(block.pixels) / block.pixels.size
+
     def part(self, groups: Array) -> Shards:
         """Some of its row groups, as a data set of their own; groups: indices."""
         part = Shards(self.folder, self.manifest, self.schema, self.label_map, self.workers)
