@@ -159,7 +159,8 @@ def _built(function: Compiled) -> tuple[str, list[str], bytes]:
     if function.apart:
         what = (function.py_func.__module__, function.py_func.__name__, function.arguments, function.returns)
         child = f"import sys; sys.path[:] = {sys.path}; from streamtrain.compiled.build import main; main(*{what})"
-        done = subprocess.run([sys.executable, "-c", child], capture_output=True, check=False)
+        bare = {**os.environ, "NUMBA_DISABLE_INTEL_SVML": "1"}  # a library that only Numba would find again
+        done = subprocess.run([sys.executable, "-c", child], capture_output=True, env=bare, check=False)
         if not done.returncode:
             head, _, code = done.stdout.partition(b"\n")
             return *json.loads(head), code

@@ -46,13 +46,13 @@ class DeviceStep:
         self._model, self._velocity, self._scale = model, velocity, scale
         self._gradients: Gradients = []
 
-    def score(self, pixels: Array, y: Tensor) -> tuple[float, int]:
+    def score(self, pixels: Array, labels: Array) -> tuple[float, int]:
         """The sum of the rows' losses in nats and how many were right, before they are learned.
 
-        pixels: (rows, features) raw; y: (rows,) int64; both in memory
+        pixels: (rows, features) raw; labels: (rows,) int64
         """
         model = self._model
-        x, y = read(pixels, scale=self._scale, to=model.device), y.to(model.device)
+        x, y = read(pixels, scale=self._scale, to=model.device), torch.tensor(labels, device=model.device)
         logits, inputs = model.forward(x)
         losses, dlogits = cross_entropy_gradient(logits, y)
         self._gradients = model.backward(inputs, dlogits)

@@ -9,8 +9,6 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import torch
-
 from streamtrain.errors import DataError, RunError, UsageError
 from streamtrain.learn.device import DeviceStep
 from streamtrain.learn.evaluate import evaluating
@@ -189,7 +187,7 @@ def _steps(
     (epoch, rows), loss_sum, correct, seconds = progress
     began = time.perf_counter() - seconds
     for pixels, labels in minibatches:
-        batch_loss, batch_correct = step.score(pixels, torch.from_numpy(labels))
+        batch_loss, batch_correct = step.score(pixels, labels)
         if not math.isfinite(batch_loss):
             raise RunError(
                 f"epoch {epoch}, row {rows + 1}: the loss is {batch_loss} at lr {step.sgd.lr:g}. The weights are "

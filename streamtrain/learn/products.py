@@ -14,6 +14,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,18 +69,19 @@ class Dense:
 
     def read(self, pixels: Array) -> None:
         """Take a batch (rows, features)."""
-        x = self._x[: len(pixels)].copy_(torch.from_numpy(pixels))
+        x = self._x.numpy()[: len(pixels)]
+        np.copyto(x, pixels, casting="same_kind" if pixels.dtype.kind == "f" else "unsafe")
         if self._low:
-            x.sub_(self._low)
+            x -= self._low
 
     def affine(self, weight: Tensor, bias: Tensor, *, out: Tensor) -> Call:
         """What fills out (rows, units) with x W^T + b."""
         return affine(self._x[: len(out)], weight, bias, alpha=1 / self._span, out=out, threads=self._threads)
 
-    def accumulated(self, p: Tensor, dz: Tensor, *, beta: float, alpha: float) -> list[Call]:
-        """What moves p (units, features) to beta · p + alpha · dz^T x; dz: (rows, units)."""
-        x, alpha = self._x[: len(dz)], alpha / self._span
-        return [accumulated(p, dz, x, beta=beta, alpha=alpha, threads=self._threads)]
+    def accumulated(self, weight: Tensor, bias: Tensor, dz: Tensor, *, beta: float, alpha: float) -> list[Call]:
+        """What moves weight to beta · weight + alpha · dz^T x, and bias as if its x were 1; dz: (rows, units)."""
+        a, factors = self._x[: len(dz)], {"beta": beta, "alpha": alpha, "span": self._span}
+        return moved(weight, bias, dz, a=a, threads=self._threads, **factors)
 
 
 def affine(a: Tensor, weight: Tensor, bias: Tensor, *, alpha: float = 1.0, out: Tensor, threads: int) -> Call:
@@ -102,6 +104,28 @@ def through(dz: Tensor, weight: Tensor, *, out: Tensor, threads: int) -> Call:
     count = _slices(len(dz), ROWS, weight.numel())
     call = partial(torch.bmm, _cut(dz, count), weight.expand(count, -1, -1), out=_cut(out, count))
     return _shared(call, min(count, threads))
+
+
+def moved(
+    weight: Tensor,
+    bias: Tensor,
+    dz: Tensor,
+    *,
+    a: Tensor,
+    beta: float,
+    alpha: float,
+    span: float = 1.0,
+    threads: int,
+) -> list[Call]:
+    """What moves a layer to beta times itself plus alpha · dz^T a / span, and its bias as if that quotient were 1.
+
+    weight: (units, in); bias: (units,); dz: (rows, units); a: (rows, in)
+    """
+    ones = dz.new_ones(len(dz), 1)
+    return [
+        accumulated(weight, dz, a, beta=beta, alpha=alpha / span, threads=threads),
+        accumulated(bias[:, None], dz, ones, beta=beta, alpha=alpha, threads=threads),
+    ]
 
 
 def accumulated(p: Tensor, dz: Tensor, a: Tensor, *, beta: float, alpha: float, threads: int) -> Call:

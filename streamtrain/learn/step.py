@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from streamtrain.block import Array
+from streamtrain.learn.kernel import score
 from streamtrain.learn.mlp import ACTIVATIONS, MLP, Gradients
-from streamtrain.learn.products import Call, Dense, accumulated, affine, through
+from streamtrain.learn.products import Call, Dense, affine, moved, through
 from streamtrain.learn.sgd import SGD
 from streamtrain.learn.sparse import Sparse
 
@@ -40,17 +41,11 @@ def onward(model: MLP, z: Sequence[Tensor], *, threads: int) -> list[Call]:
 
 
 class Passes(NamedTuple):
-    """What a step on so many rows computes: in order the logits; every dz, from that of the logits; the move.
-
-    With its views, which are made once too: logits and dlogits (rows, classes), minus_ones (rows, 1).
-    """
+    """What a step on so many rows computes, in order: the logits; every dz, from that of the logits; the move."""
 
     forward: list[Call]
     back: list[Call]
     move: list[Call]
-    logits: Tensor
-    dlogits: Tensor
-    minus_ones: Tensor
 
 
 class Step:
@@ -74,28 +69,23 @@ class Step:
         like = model.weights[0]
         self._z = [pixels.room(rows, first), *(like.new_empty(rows, units) for units in outs)]
         self._dz = [pixels.room(rows, first), *(like.new_empty(rows, units) for units in outs)]
-        self._ones = like.new_ones(rows, 1)
-        self._minus_ones = -self._ones
+        self._labels, self._scored = np.zeros(rows, np.int64), np.zeros(2)
         self._passes = functools.lru_cache(maxsize=2)(self._prepared)  # for whole batches, and for the short one
         self._rows = 0
 
-    def score(self, pixels: Array, y: Tensor) -> tuple[float, int]:
+    def score(self, pixels: Array, labels: Array) -> tuple[float, int]:
         """The sum of the rows' losses in nats and how many were right, before they are learned.
 
-        pixels: (rows, features) raw; y: (rows,) int64
+        pixels: (rows, features) raw; labels: (rows,) int64
         """
-        self._rows = len(y)
-        forward, back, _, logits, dlogits, minus_ones = self._passes(len(y))
+        self._rows = len(labels)
         self._pixels.read(pixels)
-        for call in forward:
+        self._labels[: len(labels)] = labels
+        forward, back, _ = self._passes(len(labels))
+        for call in (*forward, *back):
             call()
-        index = y.unsqueeze(1)  # (rows, 1)
-        logs = torch.log_softmax(logits, 1)
-        torch.exp(logs, out=dlogits).scatter_add_(1, index, minus_ones)  # softmax − one_hot
-        for call in back:
-            call()
-        right = torch.count_nonzero(logits.argmax(1) == y)
-        return -float(logs.gather(1, index).sum(dtype=torch.float64)), int(right)
+        loss, right = self._scored.tolist()
+        return loss, int(right)
 
     def learn(self) -> None:
         """Move the parameters against the gradient of the mean loss of the batch that was scored."""
@@ -114,29 +104,30 @@ class Step:
                     through(dz[layer], weight, out=dz[layer - 1], threads=threads),
                     partial(_CHAIN[model.activation], dz[layer - 1], z[layer - 1]),
                 ]
-            v, v_bias = self._velocity[layer] if self._velocity else (weight, bias)
-            below = partial(_moved, a=z[layer - 1], threads=threads) if layer else self._pixels.accumulated
-            move += self._moves(weight, v, dz[layer], below)
-            ones = partial(_moved, a=self._ones[:rows], threads=threads)
-            move += self._moves(bias[:, None], v_bias[:, None], dz[layer], ones)
+            below = partial(moved, a=z[layer - 1], threads=threads) if layer else self._pixels.accumulated
+            move += self._moves((weight, bias), self._velocity[layer] if self._velocity else (), dz[layer], below)
         first = self._pixels.affine(model.weights[0], model.biases[0], out=z[0])
-        ahead = onward(model, z, threads=threads)
-        return Passes([first, *ahead], back, move, z[-1], dz[-1], self._minus_ones[:rows])
+        logits, dlogits = (_whole(tensor) for tensor in (z[-1], dz[-1]))
+        scored = score(str(logits.dtype)).bound(logits, model.classes, self._labels[:rows], dlogits, self._scored)
+        return Passes([first, *onward(model, z, threads=threads)], [scored, *back], move)
 
-    def _moves(self, p: Tensor, v: Tensor, dz: Tensor, accumulated: Callable[..., list[Call]]) -> list[Call]:
-        """The step of p and v (units, in) by the gradient dz^T a / rows, which `accumulated` adds to one.
+    def _moves(
+        self, layer: Sequence[Tensor], v: Sequence[Tensor], dz: Tensor, accumulated: Callable[..., list[Call]]
+    ) -> list[Call]:
+        """The step of a layer's weight and bias, and of their velocity v, by the gradient of dz (rows, units).
 
-        That is v, or without momentum p.
+        accumulated: adds it to the two of them; without momentum to the layer itself
         """
         lr, momentum, weight_decay = self.sgd
         if not momentum:
-            return accumulated(p, dz, beta=1 - lr * weight_decay, alpha=-lr / len(dz))
+            return accumulated(*layer, dz, beta=1 - lr * weight_decay, alpha=-lr / len(dz))
         return [
-            *accumulated(v, dz, beta=momentum, alpha=1 / len(dz)),
-            *([partial(v.add_, p, alpha=weight_decay)] if weight_decay else []),
-            partial(p.add_, v, alpha=-lr),
+            *accumulated(*v, dz, beta=momentum, alpha=1 / len(dz)),
+            *(partial(v.add_, p, alpha=weight_decay) for p, v in zip(layer, v, strict=True) if weight_decay),
+            *(partial(p.add_, v, alpha=-lr) for p, v in zip(layer, v, strict=True)),
         ]
 
 
-def _moved(p: Tensor, dz: Tensor, *, a: Tensor, threads: int, beta: float, alpha: float) -> list[Call]:
-    return [accumulated(p, dz, a, beta=beta, alpha=alpha, threads=threads)]
+def _whole(tensor: Tensor) -> Array:
+    """The array whose first columns are a tensor (rows, columns), with what lies between its rows."""
+    return tensor.as_strided((len(tensor), tensor.stride(0)), (tensor.stride(0), 1)).numpy()

@@ -16,7 +16,7 @@ from streamtrain.learn import evaluate as module
 from streamtrain.learn.device import DeviceStep, device, moved
 from streamtrain.learn.evaluate import evaluate
 from streamtrain.learn.mlp import MLP
-from streamtrain.learn.products import one_thread
+from streamtrain.learn.products import Dense, one_thread
 from streamtrain.learn.sgd import SGD, rest
 from streamtrain.learn.step import Step
 
@@ -38,10 +38,11 @@ def test_its_steps_stay_with_those_of_the_processor(name: str, sgd: SGD) -> None
     y = torch.randint(10, (200,), generator=generator)
     pixels = (torch.rand(200, 49, generator=generator) * 16).to(torch.uint8).numpy()
     with one_thread() as threads:
-        step = Step(here, 200, sgd, near, scale=(2.0, 14.0), threads=threads)
+        dense = Dense(200, 49, scale=(2.0, 14.0), threads=threads)
+        step = Step(here, 200, sgd, near, pixels=dense, threads=threads)
         sent = DeviceStep(there, sgd, far, scale=(2.0, 14.0))
         for _ in range(50):
-            (loss, right), (other_loss, other_right) = step.score(pixels, y), sent.score(pixels, y)
+            (loss, right), (other_loss, other_right) = step.score(pixels, y.numpy()), sent.score(pixels, y.numpy())
             step.learn()
             sent.learn()
             assert other_loss == pytest.approx(loss, rel=1e-4)
@@ -60,7 +61,7 @@ def test_its_evaluation_is_that_of_the_processor(name: str, shards: Path, monkey
     model = MLP(digits.schema.features, (30,), len(digits.schema.classes))
     here = evaluate(model, digits)
     if name == "cpu":  # by the way of a GPU
-        monkeypatch.setattr(module, "_shared", lambda model, schema, _threads: module._sent(model, schema))
+        monkeypatch.setattr(module, "_shared", lambda model, data, _threads: module._sent(model, data.schema))
     there = evaluate(model.to(torch.device(name)), digits)
     assert there.rows == here.rows == 600
     assert there.loss == pytest.approx(here.loss, rel=1e-6)

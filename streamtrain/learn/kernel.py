@@ -1,0 +1,170 @@
+"""The loops of a step that torch has not, as machine code: products with pixels of which most are zero, the loss.
+
+Nothing here imports torch, for whoever compiles need not wait for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+
+from streamtrain.block import Array
+from streamtrain.compiled import Compiled
+from streamtrain.compiled.words import bytes_in, store
+
+_ONE, _EIGHT, _LAST = np.uint64(1), np.uint64(8), np.uint64(0xFF)
+_EACH = np.uint64(0x0001000100010001)  # of four uint16
+_EIGHT_EACH = _EIGHT * _EACH
+# Of each byte: its ones, from the lowest, as eight uint16 in two words; and how many it has.
+_ONES = [sorted(range(8), key=lambda i: not byte >> i & 1) for byte in range(256)]
+_PLACES = np.array(_ONES, np.uint16).view(np.uint64)
+_COUNTS = np.array([byte.bit_count() for byte in range(256)], np.uint8)
+
+
+def _listed(pixels: Array, features: int, starts: Array, places: Array) -> None:
+    """See `list_nonzero`. pixels: (rows · features,) uint8; places: (1, bytes) uint8."""
+    whole = features - features % 16
+    listed = 0
+    for row in range(len(starts) - 1):
+        starts[row] = listed
+        first = row * features
+        for at in range(0, whole, 16):
+            base = np.uint64(at) * _EACH
+            marks = bytes_in(pixels, first + at, _ONE, _LAST)
+            for byte in (marks & _LAST, marks >> _EIGHT):
+                store(places, 0, 2 * listed, _PLACES[byte, 0] + base)
+                store(places, 0, 2 * listed + 8, _PLACES[byte, 1] + base)
+                base += _EIGHT_EACH
+                listed += _COUNTS[byte]
+        for place in range(whole, features):
+            store(places, 0, 2 * listed, np.uint16(place))
+            listed += pixels[first + place] > 0
+    starts[len(starts) - 1] = listed
+
+
+def _multiplied(
+    x: Array, pixels: Array, starts: Array, places: Array, weight: Array, bias: Array, z: Array
+) -> None:
+    """z = x W^T + b of the listed pixels; x: (256,) float32, that each value of a pixel stands for."""
+    for run in range(z.shape[1]):
+        for row in range(z.shape[0]):
+            total = bias[run]
+            for i in range(starts[row], starts[row + 1]):
+                total = total + x[pixels[row, places[i]]] * weight[places[i], run]
+            z[row, run] = total
+
+
+def _transposed(
+    pixels: Array, starts: Array, places: Array, place_starts: Array, rows: Array, values: Array
+) -> None:
+    """List the same pixels by place: those at place p in rows and values, from place_starts[p] to [p + 1].
+
+    place_starts: (features + 1,) int64; rows: uint16; values: uint8
+    """
+    features = len(place_starts) - 1
+    place_starts[:] = 0
+    for i in range(starts[len(starts) - 1]):
+        place_starts[places[i]] += 1
+    listed = starts[len(starts) - 1]
+    for place in range(features, -1, -1):  # where those of a place end
+        listed -= place_starts[place]
+        place_starts[place] = listed
+    for row in range(len(starts) - 1):
+        for i in range(starts[row], starts[row + 1]):
+            place = places[i]
+            at = place_starts[place]
+            rows[at], values[at] = row, pixels[row, place]
+            place_starts[place] = at + 1
+    for place in range(features, 0, -1):  # each is where the next one's start by now
+        place_starts[place] = place_starts[place - 1]
+    place_starts[0] = 0
+
+
+def _accumulated(
+    x: Array,
+    place_starts: Array,
+    rows: Array,
+    values: Array,
+    dz: Array,
+    beta: float,
+    alpha: float,
+    weight: Array,
+    bias: Array,
+) -> None:
+    """weight = beta · weight + alpha · dz^T x of the listed pixels, and bias as if its x were 1."""
+    for run in range(dz.shape[1]):
+        for place in range(len(weight)):
+            start, stop = place_starts[place], place_starts[place + 1]
+            if start < stop:
+                total = x[values[start]] * dz[rows[start], run]
+                for i in range(start + 1, stop):
+                    total = total + x[values[i]] * dz[rows[i], run]
+                weight[place, run] = beta * weight[place, run] + alpha * total
+            else:
+                weight[place, run] = beta * weight[place, run]
+        total = dz[0, run]
+        for row in range(1, len(dz)):
+            total = total + dz[row, run]
+        bias[run] = beta * bias[run] + alpha * total
+
+
+def _scored(logits: Array, classes: int, labels: Array, dlogits: Array, told: Array) -> None:
+    """softmax − one_hot of each row, and what was scored; see `functional.cross_entropy_gradient`.
+
+    logits, dlogits: (rows, classes or more); labels: (rows,) int64
+    told: (2,) float64, out: the sum of the rows' losses in nats, how many have their largest logit at the label
+    """
+    loss, right = 0.0, 0
+    for row in range(len(labels)):
+        likeliest = 0
+        for k in range(1, classes):
+            if logits[row, k] > logits[row, likeliest]:
+                likeliest = k
+        top, label = logits[row, likeliest], labels[row]
+        total = top - top
+        for k in range(classes):
+            dlogits[row, k] = math.exp(logits[row, k] - top)
+            total += dlogits[row, k]
+        loss += math.log(total) + (top - logits[row, label])
+        for k in range(classes):
+            dlogits[row, k] /= total
+        dlogits[row, label] -= 1
+        right += likeliest == label
+    told[0], told[1] = loss, right
+
+
+_BY_ROW = ("uint8[:, :]", "int64[:]", "uint16[:]")
+_BY_PLACE = ("int64[:]", "uint16[:]", "uint8[:]")
+_list = Compiled(_listed, ("uint8[:]", "int64", "int64[:]", "uint8[:, :]"), apart=True)
+transpose = Compiled(_transposed, (*_BY_ROW, *_BY_PLACE), apart=True)
+
+
+def list_nonzero(pixels: Array, starts: Array, places: Array) -> None:
+    """List which pixels (rows, features) uint8 are not zero: those of row r at places[starts[r] : starts[r + 1]].
+
+    starts: (rows + 1,) int64; places: uint16, in the row, with room for as many as there are pixels and 8 more
+    """
+    _list(pixels.reshape(-1), pixels.shape[1], starts, places.view(np.uint8)[None])
+
+
+@functools.cache
+def multiply(lanes: int) -> Compiled:
+    """`_multiplied` in runs of so many lanes."""
+    rows, row = f"float32x{lanes}[:, :]", f"float32x{lanes}[:]"
+    return Compiled(_multiplied, ("float32[:]", *_BY_ROW, rows, row, rows), apart=True)
+
+
+@functools.cache
+def accumulate(lanes: int) -> Compiled:
+    """`_accumulated` in runs of so many lanes."""
+    rows, row = f"float32x{lanes}[:, :]", f"float32x{lanes}[:]"
+    return Compiled(_accumulated, ("float32[:]", *_BY_PLACE, rows, "float32", "float32", rows, row), apart=True)
+
+
+@functools.cache
+def score(dtype: str) -> Compiled:
+    """`_scored` of logits in float32 or float64."""
+    rows = f"{dtype}[:, :]"
+    return Compiled(_scored, (rows, "int64", "int64[:]", rows, "float64[:]"), apart=True)
