@@ -44,7 +44,7 @@ class Checkpoint:
     def save(self, path: Path) -> None:
         """Publish it whole at `path`."""
         parts = self.model.state_dict(), _named(self.velocity)
-        state, velocity = ({name: tensor.cpu() for name, tensor in part.items()} for part in parts)
+        state, velocity = ({name: tensor.cpu().contiguous() for name, tensor in part.items()} for part in parts)
         metadata = {
             "activation": self.model.activation,
             "recipe": json.dumps(dict(self.recipe)),

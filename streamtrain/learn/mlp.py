@@ -138,7 +138,8 @@ class MLP:
 
     def to(self, target: torch.dtype | torch.device) -> MLP:
         """A copy with its tensors cast, as float64 for a check of the gradients, or on another device."""
-        copies = {name: tensor.to(target, copy=True) for name, tensor in self.state_dict().items()}
+        dense, state = torch.contiguous_format, self.state_dict()
+        copies = {name: tensor.to(target, copy=True, memory_format=dense) for name, tensor in state.items()}
         return MLP.from_state_dict(copies, activation=self.activation)
 
 

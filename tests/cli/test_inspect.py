@@ -26,7 +26,7 @@ def test_a_csv_is_shown_with_reasons_classes_and_digits_and_left_alone(
     assert "600 rows" in done.stdout
     assert "the header calls it label" in done.stdout
     assert done.stdout.count("     60  #") + done.stdout.count("  60  #") == 10
-    assert "@" in done.stdout.split("(line 2)")[1]
+    assert "%" in done.stdout.split("(line 2)")[1]
     assert sorted(digits_csv.parent.iterdir()) == before
 
 

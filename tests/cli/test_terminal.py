@@ -110,7 +110,7 @@ def test_quiet_training_shows_its_result_alone_on_a_terminal(shards: Path, tmp_p
 
 def test_a_conversion_shows_its_bytes_as_a_bar_and_the_time_left(digits_csv: Path, tmp_path: Path) -> None:
     header, rest = digits_csv.read_text().split("\n", 1)
-    (tmp_path / "many.csv").write_text(header + "\n" + rest * 1000)  # 120 MB: seven shards, a second
+    (tmp_path / "many.csv").write_text(header + "\n" + rest * 1000)  # 100 MB: six shards, a second
     seen = on_terminal(tmp_path, "convert", "many.csv", "shards", "--workers", "1")
     assert seen.code == 0
     assert seen.passed
@@ -120,7 +120,7 @@ def test_a_conversion_shows_its_bytes_as_a_bar_and_the_time_left(digits_csv: Pat
         share, rows = int(match[1]) / 100, int(match[2].replace(",", ""))
         assert rows == pytest.approx(600_000 * share, rel=0.1)  # the share is that of the bytes
         assert len(match[3]) == pytest.approx(share * (len(match[3]) + len(match[4])), abs=1.5)
-    assert seen.stays[-2] == "shards: 600,000 rows, 10 classes, 7 shards"
+    assert seen.stays[-2] == "shards: 600,000 rows, 10 classes, 6 shards"
 
 
 class Clock:
