@@ -121,7 +121,7 @@ def measure(side: str, folder: Path) -> None:
     started, rows, total = time.perf_counter(), 0, 0.0
     for x, y in make():
         rows += len(y)
-        total += float(x[0, :4].sum())
+        total += float(x[0, 0])  # it is there
     seconds = time.perf_counter() - started
     print(json.dumps({"rows": rows, "rows_per_second": rows / seconds, "dtype": str(x.dtype)}))
 

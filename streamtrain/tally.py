@@ -224,8 +224,8 @@ class DisorderTally:
         whole = len(labels) // DISORDER_BATCH
         batches, self.carry = labels[: whole * DISORDER_BATCH], labels[whole * DISORDER_BATCH :]
         classes = max(len(self.counts), int(labels.max(initial=-1)) + 1)
-        self.counts = np.pad(self.counts, (0, classes - len(self.counts)))
-        self.squares = np.pad(self.squares, (0, classes - len(self.squares)))
+        if more := classes - len(self.counts):
+            self.counts, self.squares = np.pad(self.counts, (0, more)), np.pad(self.squares, (0, more))
         if whole:
             cells = np.repeat(np.arange(whole), DISORDER_BATCH) * classes + batches
             counts = np.bincount(cells, minlength=whole * classes).reshape(whole, classes)

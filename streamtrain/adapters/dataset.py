@@ -12,7 +12,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from streamtrain.errors import UsageError
 from streamtrain.stream.order import Cursor, permutation
-from streamtrain.stream.pipeline import epochs, normalised
+from streamtrain.stream.pipeline import epochs, tensors
 from streamtrain.stream.store import Shards, open_shards
 
 _DEALING = 1 << 32  # in a key of a permutation, where the order of rows has the numbers of windows
@@ -90,7 +90,7 @@ class ShardDataset(IterableDataset[tuple[Tensor, Tensor]]):
         }
         with contextlib.closing(epochs(part, seed=self.seed, start=start, last=start.epoch, **sizes)) as stream:
             for epoch in stream:
-                for x, y in normalised(epoch, schema=part.schema):
+                for x, y in tensors(epoch):
                     self._batches += 1
                     yield x, y
 

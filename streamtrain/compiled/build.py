@@ -73,6 +73,21 @@ def _store(_: Any, pixels: Any, row: Any, pixel: Any, word: Any) -> Any:
     return types.void(pixels, types.int64, types.int64, word), generate
 
 
+@intrinsic
+def _prefetch(_: Any, pixels: Any, row: Any, pixel: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        row, pixel = arguments[1:]
+        place = builder.add(builder.mul(row, builder.extract_value(array.shape, 1)), pixel)
+        pointer, number = builder.gep(array.data, [place]), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number])
+        fetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], kind)
+        builder.call(fetch, [pointer, *(ir.Constant(number, n) for n in (0, 3, 1))])  # to read, to keep, data
+        return context.get_dummy_value()
+
+    return types.void(pixels, types.int64, types.int64), generate
+
+
 @overload(words.load8, strict=False)
 def _compiled_load8(data: Any, at: Any) -> Callable[..., Any]:
     return lambda data, at: _load8(data, at)  # type: ignore[call-arg]  # numba adds the first
@@ -93,7 +108,12 @@ def _compiled_store(pixels: Any, row: Any, pixel: Any, word: Any) -> Callable[..
     return lambda pixels, row, pixel, word: _store(pixels, row, pixel, word)  # type: ignore[call-arg]  # as above
 
 
-_GENERATED = (words.load8, words.bytes_in, words.zeros_below, words.store)
+@overload(words.prefetch, strict=False)
+def _compiled_prefetch(pixels: Any, row: Any, pixel: Any) -> Callable[..., Any]:
+    return lambda pixels, row, pixel: _prefetch(pixels, row, pixel)  # type: ignore[call-arg]  # as above
+
+
+_GENERATED = (words.load8, words.bytes_in, words.zeros_below, words.store, words.prefetch)
 
 
 @functools.cache

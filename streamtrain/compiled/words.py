@@ -30,3 +30,7 @@ def zeros_below(word: np.uint64) -> np.uint64:
 def store(pixels: Array, row: int, pixel: int, word: np.unsignedinteger[Any]) -> None:
     """Write the bytes of an integer, the lowest first, to pixels[row, pixel:]."""
     pixels[row, pixel : pixel + word.nbytes] = np.frombuffer(word.tobytes(), dtype=np.uint8)
+
+
+def prefetch(pixels: Array, row: int, pixel: int) -> None:
+    """Have the memory at pixels[row, pixel] fetched, for who will read it soon."""

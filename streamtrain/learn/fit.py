@@ -142,7 +142,7 @@ def training(
         with (
             one_thread() as threads,
             contextlib.closing(
-                stream_epochs(train, start=progress.cursor, last=epochs, reuse=True, **order)
+                stream_epochs(train, start=progress.cursor, last=epochs, raw=True, **order)
             ) as stream,
         ):
             moving = velocity or (rest(model) if momentum else [])

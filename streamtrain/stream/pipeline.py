@@ -1,8 +1,9 @@
-"""Shards → minibatches, a generator a stage: windows loaded ahead → gathered batches → normalised batches."""
+"""Shards → minibatches, a generator a stage: windows loaded ahead → gathered batches → tensors."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
@@ -15,6 +16,7 @@ from torch import Tensor
 from streamtrain.block import Array
 from streamtrain.schema import Schema
 from streamtrain.stream.ahead import Task, filled_ahead
+from streamtrain.stream.kernel import gather_scaled
 from streamtrain.stream.order import Cursor, Window, row_order, windows
 from streamtrain.tally import DisorderTally
 
@@ -31,8 +33,11 @@ class Minibatch(NamedTuple):
     y: Tensor
 
 
-class Raw(NamedTuple):
-    """A minibatch as it is stored. pixels: (rows, features) of the schema's dtype; labels: (rows,) int64."""
+class Batch(NamedTuple):
+    """Gathered rows.
+
+    pixels: (rows, features) float32, normalised, or raw in the schema's dtype; labels: (rows,) int64
+    """
 
     pixels: Array
     labels: Array
@@ -49,13 +54,14 @@ class Place(NamedTuple):
 class Loaded(NamedTuple):
     """A window in memory.
 
-    pixels: (rows, row bytes) uint8, raw; labels: (rows,) int64; order: (rows,) int64, in which to visit them
+    pixels: (rows, row bytes) uint8, raw; order: (rows,) int64, in which to visit them; labels: (rows,) int64, in
+    this order
     """
 
     place: Place
     pixels: Array
-    labels: Array
     order: Array
+    labels: Array
 
 
 class Epoch:
@@ -66,13 +72,13 @@ class Epoch:
     """
 
     def __init__(
-        self, number: int, loaded: Iterator[Loaded], store: Shards, *, size: int, start: int, reuse: bool
+        self, number: int, loaded: Iterator[Loaded], store: Shards, *, size: int, start: int, raw: bool
     ) -> None:
         self.number, self.waited_seconds, self.disorder = number, 0.0, DisorderTally()
         tallied = _tallied(loaded, self.disorder) if store.schema.classes else loaded
-        self._batches = gathered(tallied, size=size, start=start, schema=store.schema, reuse=reuse)
+        self._batches = gathered(tallied, size=size, start=start, schema=store.schema, raw=raw)
 
-    def __iter__(self) -> Iterator[Raw]:
+    def __iter__(self) -> Iterator[Batch]:
         while True:
             asked = time.perf_counter()
             batch = next(self._batches, None)
@@ -91,20 +97,21 @@ def epochs(
     decoders: int,
     last: int,
     start: Cursor,
-    reuse: bool = False,
+    raw: bool = False,
 ) -> Generator[Epoch]:
     """The epochs from `start` to `last`, each an iterable of shuffled minibatches, the last of which is short.
 
     While a window is visited, threads load the next, be it the next epoch's. To close this is to be rid of them.
     decoders: how many threads; with none there is one window, loaded when it is needed
-    reuse: refill one buffer for every batch, so that a batch is valid only until the next is asked for.
+    raw: batches as they are stored, in one buffer that is refilled, so each is valid only until the next is asked
+    for; else normalised, each in memory of its own
     """
     order = {"seed": seed, "window_rows": window_rows, "decoders": decoders}
     with contextlib.closing(shuffled(store, start=start, last=last, **order)) as loaded:
         for number in range(start.epoch, last + 1):
             done = start.rows if number == start.epoch else 0
             mine = _one_epoch(loaded) if done < store.rows else iter(())
-            epoch = Epoch(number, mine, store, size=batch_size, start=done, reuse=reuse)
+            epoch = Epoch(number, mine, store, size=min(batch_size, store.rows), start=done, raw=raw)
             for labels in _passed_labels(store, start, seed=seed, window_rows=window_rows) if done else ():
                 epoch.disorder.update(labels)
             yield epoch
@@ -137,8 +144,8 @@ def shuffled(
     workers = max(1, decoders)
     with store.slots(window_rows, count=2 if decoders else 1, workers=workers) as slots:
         for place, slot in filled_ahead(places(), slots, tasks=tasks, workers=workers):
-            rows = place.window.rows
-            yield Loaded(place, slot.pixels[:rows], slot.labels[:rows], slot.order[:rows])
+            order = slot.order[: place.window.rows]
+            yield Loaded(place, slot.pixels[: len(order)], order, slot.labels[order])
 
 
 def _passed_labels(store: Shards, start: Cursor, *, seed: int, window_rows: int) -> Iterator[Array]:
@@ -166,41 +173,55 @@ def _one_epoch(loaded: Iterator[Loaded]) -> Iterator[Loaded]:
 def _tallied(loaded: Iterable[Loaded], disorder: DisorderTally) -> Iterator[Loaded]:
     """Pass windows on, their labels counted in the order in which they will be visited."""
     for window in loaded:
-        for at in range(0, len(window.order), _LABELS):
-            disorder.update(window.labels[window.order[at : at + _LABELS]])
+        for at in range(0, len(window.labels), _LABELS):
+            disorder.update(window.labels[at : at + _LABELS])
         yield window
 
 
-def gathered(loaded: Iterable[Loaded], *, size: int, start: int, schema: Schema, reuse: bool) -> Iterator[Raw]:
-    """Gather batches of `size` rows, across windows where one ends.
+def gathered(loaded: Iterable[Loaded], *, size: int, start: int, schema: Schema, raw: bool) -> Iterator[Batch]:
+    """Gather batches of `size` rows, across windows where one ends; raw ones in one buffer.
 
     start: rows of the epoch that are passed over
     """
-    filled, raw, labels = 0, np.empty((0, 0), np.uint8), np.empty(0, np.int64)
+    dtype = schema.stored_dtype if raw else np.dtype(np.float32)
+    gather = _gather if raw else functools.partial(_gather_normalised, schema=schema)
+    filled, x, y = 0, np.empty((0, 0), dtype), np.empty(0, np.int64)
     for window in loaded:
+        pixels = window.pixels.view(schema.stored_dtype)
         at = max(0, start - window.place.window.start)
         while at < len(window.order):
-            if not filled and not (reuse and len(raw)):
-                raw = np.empty((size, window.pixels.shape[1]), np.uint8)
-                labels = np.empty(size, np.int64)
+            if not filled and not (raw and len(x)):
+                x, y = np.empty((size, schema.features), dtype), np.empty(size, np.int64)
             index = window.order[at : at + size - filled]
             stop = filled + len(index)
-            # mode="clip" writes straight to `out`; the default gathers into a copy first, and takes twice as long.
-            np.take(window.pixels, index, axis=0, out=raw[filled:stop], mode="clip")
-            np.take(window.labels, index, out=labels[filled:stop], mode="clip")
+            gather(pixels, index, x[filled:stop])
+            y[filled:stop] = window.labels[at : at + len(index)]
             at, filled = at + len(index), stop
             if filled == size:
-                yield Raw(raw.view(schema.stored_dtype), labels)
+                yield Batch(x, y)
                 filled = 0
     if filled:
-        yield Raw(raw[:filled].view(schema.stored_dtype), labels[:filled])
+        yield Batch(x[:filled], y[:filled])
 
 
-def normalised(batches: Iterable[Raw], *, schema: Schema) -> Iterator[Minibatch]:
-    """Cast batches to float32 and scale them: x → (x − lo) / (hi − lo)."""
-    for pixels, labels in batches:
-        x = normalise(pixels, schema, out=torch.empty(pixels.shape))
-        yield Minibatch(x, torch.from_numpy(labels))
+def _gather(pixels: Array, index: Array, out: Array) -> None:
+    """Write pixels[index] to `out`."""
+    # mode="clip" writes straight to `out`; the default gathers into a copy first, and takes twice as long.
+    np.take(pixels, index, axis=0, out=out, mode="clip")
+
+
+def _gather_normalised(pixels: Array, index: Array, out: Array, *, schema: Schema) -> None:
+    """Write what `normalise` makes of pixels[index] to `out`."""
+    if pixels.dtype == np.uint8:
+        gather_scaled(pixels, index, *schema.scale, out)
+    else:
+        normalise(pixels[index], schema, out=torch.from_numpy(out))
+
+
+def tensors(batches: Iterable[Batch]) -> Iterator[Minibatch]:
+    """Batches as torch sees them, in the same memory."""
+    for x, y in batches:
+        yield Minibatch(torch.from_numpy(x), torch.from_numpy(y))
 
 
 def normalise(pixels: Array, schema: Schema, *, out: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from streamtrain.shards.manifest import Manifest
 from streamtrain.shards.read import ShardFile, group_rows
 from streamtrain.stream.ahead import one_ahead
 from streamtrain.stream.order import Cursor
-from streamtrain.stream.pipeline import Minibatch, epochs, normalised
+from streamtrain.stream.pipeline import Minibatch, epochs, tensors
 
 
 def open_shards(path: str | Path, *, workers: int = os.cpu_count() or 1) -> Shards:
@@ -248,4 +248,4 @@ class Minibatches:
             )
         ) as stream:
             for epoch in stream:
-                yield from normalised(epoch, schema=self.shards.schema)
+                yield from tensors(epoch)

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import streamtrain as st
 from streamtrain.block import Array
 from streamtrain.errors import DataError
 from streamtrain.stream.order import Cursor
-from streamtrain.stream.pipeline import epochs, normalised
+from streamtrain.stream.pipeline import epochs, normalise
 from streamtrain.stream.store import Shards
 
 ROWS, FEATURES = 6000, 200
@@ -38,24 +39,24 @@ def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows_of(x: Array) -> Array:
-    """The numbers of the rows, of which every pixel must be theirs."""
-    pixels = np.rint(x * 255).astype(int).reshape(len(x), -1, 2)
+    """The numbers of the rows, raw or normalised, of which every pixel must be theirs."""
+    pixels = np.rint(x * (1 if x.dtype == np.uint8 else 255)).astype(int).reshape(len(x), -1, 2)
     assert (pixels == pixels[:, :1]).all()
     return pixels[:, 0, 0] * 256 + pixels[:, 0, 1]
 
 
 def handed_out(
-    store: Shards, window_rows: int, *, last: int = 2, start: Cursor = BEGIN, reuse: bool = True
+    store: Shards, window_rows: int, *, last: int = 2, start: Cursor = BEGIN, raw: bool = True
 ) -> list[list[int]]:
     """The numbers of the rows of each epoch, in order."""
     found = []
     for epoch in epochs(
-        store, batch_size=64, seed=3, window_rows=window_rows, decoders=1, last=last, start=start, reuse=reuse
+        store, batch_size=64, seed=3, window_rows=window_rows, decoders=1, last=last, start=start, raw=raw
     ):
         found.append([])
-        for x, y in normalised(epoch, schema=store.schema):
-            numbers = rows_of(x.numpy())
-            assert (numbers % 7 == y.numpy()).all()
+        for x, y in epoch:
+            numbers = rows_of(x)
+            assert (numbers % 7 == y).all()
             found[-1] += numbers.tolist()
     return found
 
@@ -65,7 +66,7 @@ def test_every_row_comes_once_an_epoch_with_its_label_the_same_for_any_number_of
     numbered: Path, window_rows: int
 ) -> None:
     one = handed_out(st.open_shards(numbered, workers=1), window_rows)
-    four = handed_out(st.open_shards(numbered, workers=4), window_rows, reuse=False)
+    four = handed_out(st.open_shards(numbered, workers=4), window_rows, raw=False)
     assert one == four
     assert one[0] != one[1]
     assert [sorted(epoch) for epoch in one] == [list(range(ROWS))] * 2
@@ -117,8 +118,8 @@ def test_an_epoch_left_early_is_skipped_to_its_end(numbered: Path) -> None:
     whole = handed_out(store, 900)
     starts = []
     for epoch in epochs(store, batch_size=64, seed=3, window_rows=900, decoders=1, start=Cursor(1, 0), last=2):
-        x, _ = next(normalised(epoch, schema=store.schema))
-        starts.append(rows_of(x.numpy()).tolist())
+        x, _ = next(iter(epoch))
+        starts.append(rows_of(x).tolist())
     assert starts == [rows[:64] for rows in whole]
 
 
@@ -133,6 +134,46 @@ def test_minibatches_of_the_library_can_be_looped_over_again_and_at_the_same_tim
     assert np.bincount(labels[0]).tolist() == np.bincount(np.arange(ROWS) % 7).tolist()
     kept = [rows_of(x.numpy()) for x, _ in list(batches)]  # batches stay valid
     assert sorted(np.concatenate(kept)) == list(range(ROWS))
+
+
+def test_a_batch_larger_than_the_data_is_all_of_it(numbered: Path) -> None:
+    [(x, y)] = st.open_shards(numbered).minibatches(batch_size=10**9)
+    assert sorted(rows_of(x.numpy())) == list(range(ROWS))
+    assert len(y) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("pixel_range", "dtype", "form"),
+    [
+        ((0, 255), "uint8", "%d"),
+        ((5, 60), "uint8", "%d"),
+        ((0, 900), "uint16", "%d"),
+        ((-1, 2), "float32", "%.3f"),
+    ],
+)
+@pytest.mark.parametrize("window_rows", [40, 300])
+def test_pixels_of_any_kind_are_normalised_to_the_bit(
+    tmp_path: Path, pixel_range: tuple[float, float], dtype: str, form: str, window_rows: int
+) -> None:
+    values = np.random.default_rng(1).uniform(*pixel_range, (300, 15))
+    np.savetxt(tmp_path / "rows.csv", np.c_[np.arange(300), values], fmt=["%d", *[form] * 15], delimiter=",")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streamtrain.shards.write.GROUP_BYTES", 400)
+        options = {"label": "first", "pixel_range": pixel_range, "shape": (15,)}
+        st.convert(tmp_path / "rows.csv", tmp_path / "shards", **options)
+    store = st.open_shards(tmp_path / "shards")
+    assert store.schema.dtype == dtype
+    stored = np.concatenate([block.pixels for block in store.blocks()])
+    expected = normalise(stored, store.schema, out=torch.empty(stored.shape)).numpy()
+    sizes = {"batch_size": 32, "window_rows": window_rows, "decoders": 1, "last": 1}
+    for raw, meant in ((False, expected), (True, stored)):
+        found = np.zeros(300, int)
+        for epoch in epochs(store, seed=3, start=BEGIN, raw=raw, **sizes):
+            for x, y in epoch:
+                assert x.dtype == meant.dtype
+                assert x.tobytes() == meant[y].tobytes()  # a row's label is its number
+                found[y] += 1
+        assert (found == 1).all()
 
 
 def test_rows_in_memory_are_counted_and_bounded_and_a_loop_left_early_leaves_no_thread(numbered: Path) -> None:

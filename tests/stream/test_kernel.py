@@ -1,0 +1,43 @@
+"""Rows gathered in one pass are to the bit what NumPy makes of them in three."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from streamtrain.schema import Schema
+from streamtrain.stream.kernel import _gather_scaled, gather_scaled
+from streamtrain.stream.pipeline import normalise
+
+RANGES = [(0, 255), (0, 16), (1, 200), (-7, 3), (0, 0), (255, 0), (0.1, 0.7), (-1e-3, 1e30), (3, 3 + 2**-20)]
+
+
+@pytest.mark.parametrize("pixel_range", RANGES)
+def test_every_value_of_a_byte_is_divided_as_numpy_divides_it(pixel_range: tuple[float, float]) -> None:
+    pixels = np.arange(256, dtype=np.uint8).reshape(2, 128)
+    schema = Schema((128,), "uint8", pixel_range, ())
+    expected = normalise(pixels, schema, out=torch.empty(2, 128)).numpy()
+    out = np.full((2, 128), np.nan, np.float32)
+    gather_scaled(pixels, np.arange(2), *schema.scale, out)
+    assert out.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("features", [1, 7, 8, 63, 64, 65, 784])
+@pytest.mark.parametrize("rows", [0, 1, 2, 3, 50])
+def test_rows_come_as_asked_for_and_nothing_beside_them_is_written(features: int, rows: int) -> None:
+    random = np.random.default_rng(features)
+    pixels = random.integers(0, 256, (20, features), dtype=np.uint8)
+    index = random.integers(0, 20, rows)
+    room = np.full((rows + 2, features), -1, np.float32)
+    gather_scaled(pixels, index, 0, 255, room[1:-1])
+    assert (room[1:-1] == pixels[index].astype(np.float32) / np.float32(255)).all()
+    assert (room[[0, -1]] == -1).all()
+
+
+def test_the_python_function_says_the_same() -> None:
+    pixels, index = np.arange(60, dtype=np.uint8).reshape(6, 10), np.array([5, 0, 5])
+    out, other = np.empty((2, 3, 10), np.float32)
+    _gather_scaled(pixels, index, np.float32(1), np.float32(59), out)
+    gather_scaled(pixels, index, 1, 59, other)
+    assert out.tobytes() == other.tobytes()
