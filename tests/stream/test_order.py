@@ -1,9 +1,12 @@
 """Every row once an epoch, in an order that its arguments alone decide."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from numpy.random import PCG64
 
 from streamtrain.errors import UsageError
 from streamtrain.stream.order import permutation, row_order, windows
@@ -31,6 +34,17 @@ def test_an_epoch_visits_every_row_once_in_windows_of_bounded_size(
 def test_the_order_is_the_same_today_and_in_years() -> None:
     assert permutation(8, 0, 1, 1).tolist() == PINNED
     assert permutation(8, 0, 2, 1).tolist() != PINNED
+
+
+@pytest.mark.parametrize("bits", [0, 8, 40, 64])
+@pytest.mark.parametrize("length", [0, 1, 2, 255, 256, 3000])
+def test_it_is_that_of_the_keys_whatever_bits_of_them_are_equal(
+    length: int, bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = PCG64(length).random_raw(length) & np.uint64((1 << bits) - 1)
+    for found in (keys, keys << np.uint64(64 - bits)) if bits else (keys,):
+        monkeypatch.setattr("streamtrain.stream.order.PCG64", lambda _, k=found: Mock(random_raw=lambda n: k[:n]))
+        assert permutation(length, 0).tolist() == np.argsort(found, kind="stable").tolist()
 
 
 def test_every_place_is_equally_likely() -> None:
