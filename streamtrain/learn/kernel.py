@@ -23,13 +23,13 @@ _PLACES = np.array(_ONES, np.uint16).view(np.uint64)
 _COUNTS = np.array([byte.bit_count() for byte in range(256)], np.uint8)
 
 
-def _listed(pixels: Array, features: int, starts: Array, places: Array) -> None:
-    """See `list_nonzero`. pixels: (rows · features,) uint8; places: (1, bytes) uint8."""
+def _listed(pixels: Array, features: int, starts: Array, places: Array, counts: Array, shares: Array) -> None:
+    """See `list_nonzero`. pixels: (rows · features,) uint8; places: (1, bytes) uint8, that are uint16."""
+    counts[:] = 0
     whole = features - features % 16
     listed = 0
     for row in range(len(starts) - 1):
-        starts[row] = listed
-        first = row * features
+        start, first = listed, row * features
         for at in range(0, whole, 16):
             base = np.uint64(at) * _EACH
             marks = bytes_in(pixels, first + at, _ONE, _LAST)
@@ -41,6 +41,11 @@ def _listed(pixels: Array, features: int, starts: Array, places: Array) -> None:
         for place in range(whole, features):
             store(places, 0, 2 * listed, np.uint16(place))
             listed += pixels[first + place] > 0
+        for i in range(start, listed):
+            place = int(places[0, 2 * i]) + 256 * int(places[0, 2 * i + 1])
+            shares[place, counts[place]] = 256 * row + int(pixels[first + place])
+            counts[place] += 1
+        starts[row] = start
     starts[len(starts) - 1] = listed
 
 
@@ -56,51 +61,16 @@ def _multiplied(
             z[row, run] = total
 
 
-def _transposed(
-    pixels: Array, starts: Array, places: Array, place_starts: Array, rows: Array, values: Array
-) -> None:
-    """List the same pixels by place: those at place p in rows and values, from place_starts[p] to [p + 1].
-
-    place_starts: (features + 1,) int64; rows: uint16; values: uint8
-    """
-    features = len(place_starts) - 1
-    place_starts[:] = 0
-    for i in range(starts[len(starts) - 1]):
-        place_starts[places[i]] += 1
-    listed = starts[len(starts) - 1]
-    for place in range(features, -1, -1):  # where those of a place end
-        listed -= place_starts[place]
-        place_starts[place] = listed
-    for row in range(len(starts) - 1):
-        for i in range(starts[row], starts[row + 1]):
-            place = places[i]
-            at = place_starts[place]
-            rows[at], values[at] = row, pixels[row, place]
-            place_starts[place] = at + 1
-    for place in range(features, 0, -1):  # each is where the next one's start by now
-        place_starts[place] = place_starts[place - 1]
-    place_starts[0] = 0
-
-
 def _accumulated(
-    x: Array,
-    place_starts: Array,
-    rows: Array,
-    values: Array,
-    dz: Array,
-    beta: float,
-    alpha: float,
-    weight: Array,
-    bias: Array,
+    x: Array, counts: Array, shares: Array, dz: Array, beta: float, alpha: float, weight: Array, bias: Array
 ) -> None:
     """weight = beta · weight + alpha · dz^T x of the listed pixels, and bias as if its x were 1."""
     for run in range(dz.shape[1]):
         for place in range(len(weight)):
-            start, stop = place_starts[place], place_starts[place + 1]
-            if start < stop:
-                total = x[values[start]] * dz[rows[start], run]
-                for i in range(start + 1, stop):
-                    total = total + x[values[i]] * dz[rows[i], run]
+            if counts[place]:
+                total = x[shares[place, 0] & 255] * dz[shares[place, 0] >> 8, run]
+                for i in range(1, counts[place]):
+                    total = total + x[shares[place, i] & 255] * dz[shares[place, i] >> 8, run]
                 weight[place, run] = beta * weight[place, run] + alpha * total
             else:
                 weight[place, run] = beta * weight[place, run]
@@ -135,32 +105,40 @@ def _scored(logits: Array, classes: int, labels: Array, dlogits: Array, told: Ar
     told[0], told[1] = loss, right
 
 
-_BY_ROW = ("uint8[:, :]", "int64[:]", "uint16[:]")
-_BY_PLACE = ("int64[:]", "uint16[:]", "uint8[:]")
-_list = Compiled(_listed, ("uint8[:]", "int64", "int64[:]", "uint8[:, :]"), apart=True)
-transpose = Compiled(_transposed, (*_BY_ROW, *_BY_PLACE), apart=True)
+_list = Compiled(
+    _listed, ("uint8[:]", "int64", "int64[:]", "uint8[:, :]", "uint32[:]", "uint32[:, :]"), apart=True
+)
 
 
-def list_nonzero(pixels: Array, starts: Array, places: Array) -> None:
-    """List which pixels (rows, features) uint8 are not zero: those of row r at places[starts[r] : starts[r + 1]].
+def list_nonzero(pixels: Array, starts: Array, places: Array, counts: Array, shares: Array) -> None:
+    """List the pixels (rows, features) uint8 that are not zero, by their rows and by their places in these.
 
-    starts: (rows + 1,) int64; places: uint16, in the row, with room for as many as there are pixels and 8 more
+    places: uint16, those of row r from starts[r] to starts[r + 1], with room for all pixels and 8 more
+    starts: (rows + 1,) int64
+    shares: (features, rows or more) uint32, of each pixel at a place its row · 256 + its value
+    counts: (features,) uint32, how many these are
     """
-    _list(pixels.reshape(-1), pixels.shape[1], starts, places.view(np.uint8)[None])
+    _list(pixels.reshape(-1), pixels.shape[1], starts, places.view(np.uint8)[None], counts, shares)
 
 
 @functools.cache
 def multiply(lanes: int) -> Compiled:
     """`_multiplied` in runs of so many lanes."""
     rows, row = f"float32x{lanes}[:, :]", f"float32x{lanes}[:]"
-    return Compiled(_multiplied, ("float32[:]", *_BY_ROW, rows, row, rows), apart=True)
+    return Compiled(
+        _multiplied, ("float32[:]", "uint8[:, :]", "int64[:]", "uint16[:]", rows, row, rows), apart=True
+    )
 
 
 @functools.cache
 def accumulate(lanes: int) -> Compiled:
     """`_accumulated` in runs of so many lanes."""
     rows, row = f"float32x{lanes}[:, :]", f"float32x{lanes}[:]"
-    return Compiled(_accumulated, ("float32[:]", *_BY_PLACE, rows, "float32", "float32", rows, row), apart=True)
+    return Compiled(
+        _accumulated,
+        ("float32[:]", "uint32[:]", "uint32[:, :]", rows, "float32", "float32", rows, row),
+        apart=True,
+    )
 
 
 @functools.cache

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from streamtrain.block import Array
-from streamtrain.learn.kernel import accumulate, list_nonzero, multiply, transpose
+from streamtrain.learn.kernel import accumulate, list_nonzero, multiply
 from streamtrain.learn.mlp import MLP
 from streamtrain.learn.products import Call, Dense
 from streamtrain.stream.store import Shards
@@ -23,6 +23,7 @@ from streamtrain.stream.store import Shards
 _MOST_FEATURES = 1 << 16  # that a uint16 can name
 _MOST_DENSITY = 0.25  # of pixels that are not zero: two threads multiply all of denser ones as fast
 _MOST_UNITS = 256  # of the first layer: wider ones are worth the threads
+_SPREAD = 16  # numbers beside a power of two, at multiples of which the caches hold little
 _VECTOR, _REGISTERS = 8, 13  # numbers of a vector; vectors of a run, at most: three of 16 registers stay free
 
 
@@ -73,9 +74,8 @@ class Sparse:
         self._pixels = np.zeros((rows, features), np.uint8)
         self._starts = np.zeros(rows + 1, np.int64)
         self._places = np.empty(rows * features + 8, np.uint16)
-        self._place_starts = np.zeros(features + 1, np.int64)
-        self._rows = np.empty(rows * features, np.uint16)
-        self._values = np.empty(rows * features, np.uint8)
+        self._counts = np.zeros(features, np.uint32)
+        self._shares = np.empty((features, rows + _SPREAD), np.uint32)
 
     def room(self, rows: int, units: int) -> Tensor:
         """For z or dz of the layer: (rows, units)."""
@@ -89,19 +89,15 @@ class Sparse:
         """Take a batch (rows, features) uint8."""
         rows = len(pixels)
         self._pixels[:rows] = pixels
-        list_nonzero(self._pixels[:rows], self._starts[: rows + 1], self._places)
+        list_nonzero(self._pixels[:rows], self._starts[: rows + 1], self._places, self._counts, self._shares)
         self._starts[rows + 1 :] = self._starts[rows]  # rows that are not there have no pixels
 
     def affine(self, weight: Tensor, bias: Tensor, *, out: Tensor) -> Call:
         """What fills out (rows, units) with x W^T + b."""
-        by_row = (self._pixels, self._starts, self._places)
         w, b, z = runs(weight.T), runs(bias[None])[0], runs(out)
-        return multiply(w.shape[2]).bound(self._x, *by_row, w, b, z)
+        return multiply(w.shape[2]).bound(self._x, self._pixels, self._starts, self._places, w, b, z)
 
     def accumulated(self, weight: Tensor, bias: Tensor, dz: Tensor, *, beta: float, alpha: float) -> list[Call]:
         """What moves weight to beta · weight + alpha · dz^T x, and bias as if its x were 1; dz: (rows, units)."""
-        by_row = (self._pixels, self._starts, self._places)
-        by_place = (self._place_starts, self._rows, self._values)
         w, b, d = runs(weight.T), runs(bias[None])[0], runs(dz)
-        moved = accumulate(w.shape[2]).bound(self._x, *by_place, d, beta, alpha, w, b)
-        return [transpose.bound(*by_row, *by_place), moved]
+        return [accumulate(w.shape[2]).bound(self._x, self._counts, self._shares, d, beta, alpha, w, b)]

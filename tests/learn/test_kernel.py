@@ -18,18 +18,12 @@ def sparse(rows: int, features: int, share: float, seed: int) -> np.ndarray:
     return (random.integers(1, 256, (rows, features)) * (random.random((rows, features)) < share)).astype(np.uint8)
 
 
-def transposed(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    starts = np.full(pixels.shape[1] + 1, -1, np.int64)
-    rows, values = np.empty(pixels.size, np.uint16), np.empty(pixels.size, np.uint8)
-    kernel.transpose(pixels, *listed(pixels), starts, rows, values)
-    return starts, rows, values
-
-
-def listed(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    starts = np.full(len(pixels) + 1, -1, np.int64)
-    places = np.full(pixels.size + 8, 65_535, np.uint16)
-    kernel.list_nonzero(pixels, starts, places)
-    return starts, places
+def listed(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    rows, features = pixels.shape
+    starts, places = np.full(rows + 1, -1, np.int64), np.full(pixels.size + 8, 65_535, np.uint16)
+    counts, shares = np.full(features, 77, np.uint32), np.empty((features, rows + 1), np.uint32)
+    kernel.list_nonzero(pixels, starts, places, counts, shares)
+    return starts, places, counts, shares
 
 
 @given(
@@ -43,20 +37,20 @@ def test_every_pixel_that_is_not_zero_is_listed_once_in_its_place(
     rows: int, features: int, share: float, seed: int
 ) -> None:
     pixels = sparse(rows, features, share, seed)
-    starts, places = listed(pixels)
+    starts, places, counts, shares = listed(pixels)
     expected_rows, expected_places = np.nonzero(pixels)
     assert starts.tolist() == [int((expected_rows < row).sum()) for row in range(rows + 1)]
     assert places[: starts[-1]].tolist() == expected_places.tolist()
-    starts, by_place, values = transposed(pixels)
-    expected_places, expected_rows = np.nonzero(pixels.T)
-    assert starts.tolist() == [int((expected_places < place).sum()) for place in range(features + 1)]
-    assert by_place[: starts[-1]].tolist() == expected_rows.tolist()
-    assert values[: starts[-1]].tolist() == pixels[expected_rows, expected_places].tolist()
+    assert counts.tolist() == np.count_nonzero(pixels, axis=0).tolist()
+    for place, count in enumerate(counts.tolist()):
+        (there,) = np.nonzero(pixels[:, place])
+        assert shares[place, :count].tolist() == [row * 256 + int(pixels[row, place]) for row in there]
 
 
 def test_the_widest_row_that_a_place_can_name_is_listed_whole() -> None:
     pixels = np.ones((2, 1 << 16), np.uint8)
-    starts, places = listed(pixels)
+    starts, places, counts, _ = listed(pixels)
+    assert set(counts.tolist()) == {2}
     assert starts.tolist() == [0, 1 << 16, 1 << 17]
     assert np.array_equal(places[: 1 << 16], np.arange(1 << 16))
     assert places[(1 << 17) - 1] == (1 << 16) - 1
@@ -65,7 +59,7 @@ def test_the_widest_row_that_a_place_can_name_is_listed_whole() -> None:
 @pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
 def test_products_with_listed_pixels_are_the_dense_ones(share: float) -> None:
     pixels, x = sparse(30, 49, share, 5), np.arange(256, dtype=np.float32) / np.float32(255)
-    starts, places = listed(pixels)
+    starts, places, *by_place = listed(pixels)
     random = torch.Generator().manual_seed(2)
     weight, bias = torch.randn(49, 3, 24, generator=random), torch.randn(3, 24, generator=random)
     dz, z = torch.randn(30, 3, 24, generator=random), torch.full((30, 3, 24), torch.nan)
@@ -75,7 +69,7 @@ def test_products_with_listed_pixels_are_the_dense_ones(share: float) -> None:
         z.double(), torch.einsum("rf,fnl->rnl", dense, weight.double()) + bias, rtol=0, atol=1e-5
     )
     moved, bias_moved = weight.clone(), bias.clone()
-    kernel.accumulate(24)(x, *transposed(pixels), dz.numpy(), 0.9, -0.5, moved.numpy(), bias_moved.numpy())
+    kernel.accumulate(24)(x, *by_place, dz.numpy(), 0.9, -0.5, moved.numpy(), bias_moved.numpy())
     by_weight = torch.einsum("rf,rnl->fnl", dense, dz.double())
     torch.testing.assert_close((moved - 0.9 * weight).double(), -0.5 * by_weight, rtol=0, atol=1e-5)
     torch.testing.assert_close((bias_moved - 0.9 * bias).double(), -0.5 * dz.double().sum(0), rtol=0, atol=1e-5)
@@ -83,11 +77,14 @@ def test_products_with_listed_pixels_are_the_dense_ones(share: float) -> None:
 
 def test_the_loops_say_the_same_in_python() -> None:
     pixels, x = sparse(4, 21, 0.3, 5), np.arange(256, dtype=np.float32) / np.float32(255)
-    starts, places = listed(pixels)
-    again_starts, again_places = np.empty_like(starts), np.empty_like(places)
-    kernel._listed(pixels.reshape(-1), 21, again_starts, again_places.view(np.uint8)[None])
+    starts, places, *by_place = listed(pixels)
+    again_starts, again_places, *again_by_place = (np.zeros_like(a) for a in (starts, places, *by_place))
+    kernel._listed(pixels.reshape(-1), 21, again_starts, again_places.view(np.uint8)[None], *again_by_place)
     assert np.array_equal(again_starts, starts)
     assert np.array_equal(again_places[: starts[-1]], places[: starts[-1]])
+    assert np.array_equal(again_by_place[0], by_place[0])
+    for place, count in enumerate(by_place[0].tolist()):
+        assert np.array_equal(again_by_place[1][place, :count], by_place[1][place, :count])
     random = np.random.default_rng(1)
     weight, bias, dz, z = (torch.zeros(n, 1, 8).numpy() for n in (21, 1, 4, 4))
     weight[:], bias[:], dz[:] = (random.standard_normal(a.shape) for a in (weight, bias, dz))
@@ -95,11 +92,6 @@ def test_the_loops_say_the_same_in_python() -> None:
     kernel.multiply(8)(x, pixels, starts, places, weight, bias[0], z)
     kernel._multiplied(x, pixels, starts, places, again[0], again[1][0], again[2])
     np.testing.assert_allclose(z, again[2], rtol=0, atol=1e-6)
-    by_place = transposed(pixels)
-    again_by_place = [np.empty_like(a) for a in by_place]
-    kernel._transposed(pixels, starts, places, *again_by_place)
-    for one, other in zip(by_place, again_by_place, strict=True):
-        assert np.array_equal(one[: starts[-1]], other[: starts[-1]])
     kernel.accumulate(8)(x, *by_place, dz, 0.25, 0.5, weight, bias[0])
     kernel._accumulated(x, *by_place, dz, np.float32(0.25), np.float32(0.5), again[0], again[1][0])
     np.testing.assert_allclose(weight, again[0], rtol=0, atol=1e-6)
