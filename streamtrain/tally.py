@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from streamtrain.block import Array
+from streamtrain.compiled import Compiled
 
 DISORDER_BATCH = 256
 CALIBRATION_BINS = 10
@@ -40,25 +41,21 @@ class Evaluation:
 
     @classmethod
     def of(cls, log_probs: Array, labels: Array) -> Evaluation:
-        """Of one batch: log-probabilities (rows, classes) and the true class indices (rows,)."""
-        rows, classes = log_probs.shape
-        labels = labels.astype(np.int64)
-        predicted = log_probs.argmax(axis=1)
-        true = log_probs[np.arange(rows), labels]  # (rows,)
-        likelier = (log_probs > true[:, None]).sum(axis=1)  # a tie is in favour
-        cells = np.bincount(labels * classes + predicted, minlength=classes * classes)
-        confidence = np.exp(log_probs.max(axis=1, initial=-np.inf).astype(np.float64))
-        bins = np.minimum(np.nan_to_num(confidence) * CALIBRATION_BINS, CALIBRATION_BINS - 1).astype(np.int64)
-        calibration = [
-            np.bincount(bins, weights=weights, minlength=CALIBRATION_BINS)
-            for weights in (None, confidence, predicted == labels)
-        ]
-        return cls(
-            loss_sum=-float(true.sum(dtype=np.float64)),
-            confusion=cells.reshape(classes, classes),
-            top3=int(np.count_nonzero(likelier < 3)),
-            calibration=np.stack(calibration, axis=1).astype(np.float64),
+        """Of one batch: log-probabilities (rows, classes) float32 and the true class indices (rows,).
+
+        Raises ValueError for a label that is no class.
+        """
+        classes = log_probs.shape[1]
+        if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+            raise ValueError(f"labels lie in 0..{classes - 1}, not {labels.min()}..{labels.max()}")
+        log_probs, labels = np.ascontiguousarray(log_probs, np.float32), np.ascontiguousarray(labels, np.int64)
+        sums, confusion, calibration = (
+            np.zeros(2),
+            np.zeros((classes,) * 2, np.int64),
+            np.zeros((CALIBRATION_BINS, 3)),
         )
+        _evaluate(log_probs, labels, sums, confusion, calibration)
+        return cls(float(sums[0]), confusion, int(sums[1]), calibration)
 
     def __add__(self, other: Evaluation) -> Evaluation:
         return Evaluation(
@@ -257,3 +254,31 @@ class DisorderTally:
             return None
         correlation = max(0.0, (disorder - 1) / (DISORDER_BATCH - 1))
         return batch_size / (1 + (batch_size - 1) * correlation)
+
+
+def _evaluated(log_probs: Array, labels: Array, sums: Array, confusion: Array, calibration: Array) -> None:
+    """Add a batch to what an `Evaluation` holds; sums: (2,) float64, its loss_sum and top3.
+
+    log_probs: (rows, classes) float32; labels: (rows,) int64
+    """
+    rows, classes = log_probs.shape
+    for row in range(rows):
+        label, predicted, likelier = labels[row], 0, 0
+        true = log_probs[row, label]
+        for k in range(classes):
+            if log_probs[row, k] > log_probs[row, predicted]:
+                predicted = k
+            likelier += log_probs[row, k] > true  # a tie is in favour
+        confidence = math.exp(np.float64(log_probs[row, predicted]))
+        bin_ = min(int(confidence * CALIBRATION_BINS), CALIBRATION_BINS - 1) if confidence >= 0 else 0
+        sums[0] -= true
+        sums[1] += likelier < 3
+        confusion[label, predicted] += 1
+        calibration[bin_, 0] += 1
+        calibration[bin_, 1] += confidence
+        calibration[bin_, 2] += predicted == label
+
+
+_evaluate = Compiled(
+    _evaluated, ("float32[:, :]", "int64[:]", "float64[:]", "int64[:, :]", "float64[:, :]"), apart=True
+)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import inspect
 import json
 import os
@@ -25,7 +26,6 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from streamtrain.files import write_file
-from streamtrain.shards.manifest import digest_bytes
 
 _NUMBERS = {"int64": ctypes.c_int64, "float32": ctypes.c_float, "void": None}
 _ALIGNED = 32  # bytes, at a multiple of which runs of numbers begin
@@ -67,6 +67,8 @@ class Compiled:
     ) -> None:
         self.py_func, self.arguments, self.returns, self.apart = py_func, tuple(arguments), returns, apart
         self._kinds = [Argument.of(argument) for argument in arguments]
+        dtypes = [np.dtype(kind.dtype) for kind in self._kinds]  # which compare faster than their names
+        self._expected = self.arguments, self._kinds, dtypes
         self._code: Callable[..., Any] | None = None
 
     @property
@@ -90,16 +92,15 @@ class Compiled:
     def _flat(self, arguments: Sequence[Any]) -> list[Any]:
         """Numbers as they are, arrays as an address and lengths."""
         flat: list[Any] = []
-        for value, (dtype, dimensions, lanes), written in zip(arguments, self._kinds, self.arguments, strict=True):
+        for value, written, (_, dimensions, lanes), dtype in zip(arguments, *self._expected, strict=True):
             if not dimensions:
                 flat.append(value)
                 continue
-            shape = value.shape
-            runs = shape[-1:] == (lanes,) and not value.ctypes.data % _ALIGNED if lanes else True
-            fits = value.dtype == dtype and value.ndim == dimensions + bool(lanes) and value.flags.c_contiguous
-            if not (fits and runs):
+            shape, start = value.shape, value.__array_interface__["data"][0]
+            fits = value.dtype == dtype and len(shape) == dimensions + bool(lanes) and value.flags.c_contiguous
+            if not fits or (lanes and (shape[-1] != lanes or start % _ALIGNED)):
                 raise TypeError(f"{self.py_func.__name__} takes {written}, not {value.dtype} {shape}")
-            flat += [value.ctypes.data, *shape[:dimensions]]
+            flat += [start, *shape[:dimensions]]
         return flat
 
     def _loaded(self) -> Callable[..., Any]:
@@ -143,7 +144,7 @@ def _kept_or_built(function: Compiled) -> tuple[str, list[str], bytes]:
             return kept
     entry, unresolved, code = _built(function)
     head = json.dumps([entry, unresolved]).encode() + b"\n"
-    data = digest_bytes(head + code).encode() + b"\n" + head + code
+    data = _digest(head + code).encode() + b"\n" + head + code
     for folder in _folders():
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -175,7 +176,7 @@ def _unpacked(path: Path) -> tuple[str, list[str], bytes] | None:
         digest, _, rest = path.read_bytes().partition(b"\n")
     except OSError:
         return None
-    if digest != digest_bytes(rest).encode():
+    if digest != _digest(rest).encode():
         return None
     head, _, code = rest.partition(b"\n")
     entry, unresolved = json.loads(head)
@@ -203,8 +204,12 @@ def _name(function: Compiled) -> str:
         sys.version,
         *_processor(),
     )
-    digest = digest_bytes(b"\0".join([*parts, repr(facts).encode()])).rpartition(":")[2]
+    digest = _digest(b"\0".join([*parts, repr(facts).encode()]))
     return f"{function.py_func.__name__.strip('_')}-{digest}.code"
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]
 
 
 @functools.cache

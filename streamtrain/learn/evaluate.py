@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
-from streamtrain.block import Array
+from streamtrain.block import Array, Block
 from streamtrain.budget import EVALUATED_ROWS
 from streamtrain.errors import DataError
 from streamtrain.learn.device import read
@@ -21,7 +22,8 @@ from streamtrain.schema import Schema
 from streamtrain.stream.store import Shards
 from streamtrain.tally import Evaluation
 
-_PART = EVALUATED_ROWS  # of a row group are scored at a time
+_SCORERS = 2  # threads, each with a part of a row group
+_PART = EVALUATED_ROWS // _SCORERS  # rows
 _LEAST = 128  # rows of a product: for few the library takes other kernels, whose sums end in other bits
 
 
@@ -39,7 +41,7 @@ def evaluate(model: MLP, shards: Shards) -> Evaluation:
 def evaluating(model: MLP, shards: Shards, threads: int, *, ahead: bool) -> Iterator[Evaluation]:
     """Yield the evaluation of the rows so far after each row group, that of all rows last.
 
-    threads: that share the products, torch being left with one; ahead: one more decodes the next row group
+    threads: that share the work, torch being left with one; ahead: one more decodes the next row group
     """
     if shards.schema.features != model.features or len(shards.schema.classes) != model.classes:
         raise DataError(
@@ -51,20 +53,31 @@ def evaluating(model: MLP, shards: Shards, threads: int, *, ahead: bool) -> Iter
 
 def _evaluating(model: MLP, shards: Shards, threads: int, *, ahead: bool) -> Iterator[Evaluation]:
     total = Evaluation.empty(model.classes)
-    log_probs = _shared(model, shards, threads) if model.device.type == "cpu" else _sent(model, shards.schema)
-    for block in shards.blocks(ahead=ahead):
-        for at in range(0, len(block), _PART):
-            part = block.take(slice(at, at + _PART))
-            total += Evaluation.of(log_probs(part.pixels).numpy(), part.labels)
-        del block, part  # or they would stay in memory while the next is decoded
-        yield total
+    here = model.device.type == "cpu"
+    scorers = [
+        _scorer(model, shards) if here else _sent(model, shards.schema)
+        for _ in range(min(threads, _SCORERS) if here else 1)
+    ]
+    with ThreadPoolExecutor(len(scorers), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for block in shards.blocks(ahead=ahead):
+            parts = [block.take(slice(at, at + _PART)) for at in range(0, len(block), _PART)]
+            shares = [parts[first :: len(scorers)] for first in range(len(scorers))]
+            scored = list(pool.map(_scored, scorers, shares))
+            for i in range(len(parts)):  # in their order, so that no number of threads changes a bit
+                total += scored[i % len(scorers)][i // len(scorers)]
+            del block, parts, shares  # or they would stay in memory while the next is decoded
+            yield total
     if total.rows != shards.rows:
         raise DataError(f"{shards.folder}: saw {total.rows} rows, the manifest has {shards.rows}")
 
 
-def _shared(model: MLP, shards: Shards, threads: int) -> Callable[[Array], Tensor]:
+def _scored(log_probs: Callable[[Array], Tensor], parts: Sequence[Block]) -> list[Evaluation]:
+    return [Evaluation.of(log_probs(part.pixels).numpy(), part.labels) for part in parts]
+
+
+def _scorer(model: MLP, shards: Shards) -> Callable[[Array], Tensor]:
     """What gives the log-probabilities (rows, classes) of raw pixels, in buffers that are made once."""
-    pixels = products(shards, model, _PART, threads=threads)
+    pixels = products(shards, model, _PART, back=False, threads=1)
     weight, bias = pixels.own(model.weights[0], model.biases[0])
     first, *outs = *model.hidden, model.classes
     room = [pixels.room(_PART, first), *(torch.zeros(_PART, units) for units in outs)]
@@ -72,7 +85,7 @@ def _shared(model: MLP, shards: Shards, threads: int) -> Callable[[Array], Tenso
     @functools.lru_cache(maxsize=2)  # for whole parts, and for the short ones
     def prepared(rows: int) -> list[Call]:
         z = [z[: max(rows, _LEAST)] for z in room]
-        return [pixels.affine(weight, bias, out=z[0]), *onward(model, z, threads=threads)]
+        return [pixels.affine(weight, bias, out=z[0]), *onward(model, z, threads=1)]
 
     def log_probs(part: Array) -> Tensor:
         pixels.read(part)

@@ -147,7 +147,7 @@ def training(
         ):
             moving = velocity or (rest(model) if momentum else [])
             if model.device.type == "cpu":
-                pixels = products(train, model, batch_size, threads=threads)
+                pixels = products(train, model, batch_size, back=True, threads=threads)
                 step: Step | DeviceStep = Step(model, batch_size, sgd, moving, pixels=pixels, threads=threads)
             else:
                 step = DeviceStep(model, sgd, moving, scale=train.schema.scale)

@@ -41,7 +41,7 @@ def _listed(pixels: Array, features: int, starts: Array, places: Array, counts: 
         for place in range(whole, features):
             store(places, 0, 2 * listed, np.uint16(place))
             listed += pixels[first + place] > 0
-        for i in range(start, listed):
+        for i in range(start, listed if shares.shape[1] else start):
             place = int(places[0, 2 * i]) + 256 * int(places[0, 2 * i + 1])
             shares[place, counts[place]] = 256 * row + int(pixels[first + place])
             counts[place] += 1
@@ -115,7 +115,7 @@ def list_nonzero(pixels: Array, starts: Array, places: Array, counts: Array, sha
 
     places: uint16, those of row r from starts[r] to starts[r + 1], with room for all pixels and 8 more
     starts: (rows + 1,) int64
-    shares: (features, rows or more) uint32, of each pixel at a place its row · 256 + its value
+    shares: (features, rows or more) uint32, of each pixel at a place its row · 256 + its value; or (features, 0)
     counts: (features,) uint32, how many these are
     """
     _list(pixels.reshape(-1), pixels.shape[1], starts, places.view(np.uint8)[None], counts, shares)

@@ -45,9 +45,10 @@ def runs(tensor: Tensor) -> Array:
     return tensor.as_strided((rows, count, width // count), (width, width // count, 1)).numpy()
 
 
-def products(data: Shards, model: MLP, rows: int, *, threads: int) -> Dense | Sparse:
+def products(data: Shards, model: MLP, rows: int, *, back: bool, threads: int) -> Dense | Sparse:
     """The first layer's products that suit the data, for batches of up to `rows` rows.
 
+    back: whether gradients are asked for too
     The data alone and the sizes decide, so that the bits are the same on any machine and after any resume.
     """
     schema, units = data.schema, len(model.biases[0])
@@ -60,22 +61,22 @@ def products(data: Shards, model: MLP, rows: int, *, threads: int) -> Dense | Sp
         or data.density > _MOST_DENSITY
     ):
         return Dense(rows, schema.features, scale=(low, span), threads=threads)
-    return Sparse(rows, schema.features, span=span)
+    return Sparse(rows, schema.features, span=span, back=back)
 
 
 class Sparse:
     """The first layer's products with pixels of up to `rows` rows, the zeros among them left out; see `Dense`.
 
-    span: the normalisation is x = pixels / span
+    span: the normalisation is x = pixels / span; back: whether `accumulated` is asked for
     """
 
-    def __init__(self, rows: int, features: int, *, span: float) -> None:
+    def __init__(self, rows: int, features: int, *, span: float, back: bool = True) -> None:
         self._x = np.arange(256, dtype=np.float32) / np.float32(span)  # of each value of a pixel
         self._pixels = np.zeros((rows, features), np.uint8)
         self._starts = np.zeros(rows + 1, np.int64)
         self._places = np.empty(rows * features + 8, np.uint16)
         self._counts = np.zeros(features, np.uint32)
-        self._shares = np.empty((features, rows + _SPREAD), np.uint32)
+        self._shares = np.empty((features, rows + _SPREAD if back else 0), np.uint32)
 
     def room(self, rows: int, units: int) -> Tensor:
         """For z or dz of the layer: (rows, units)."""
