@@ -1,9 +1,10 @@
 """Shuffled, normalised float32 batches of 256 from zstd shards, beside what others load, a process each in turn.
 
-The clock runs from the first request to the last batch of an epoch; libraries are imported, files and arrays made
-before. Peers read the same Parquet files with their shuffle buffers of 10,000 rows, Lance its own copy of them by
-random takes. torch's DataLoader has normalised float32 arrays in memory, four times the bytes; like with like is
-our second epoch, whose rows lie there decoded. A peer that is not installed is left out, and said.
+The clock runs from the first request to the last batch of an epoch; libraries are imported, files, arrays and
+machine code made before. Peers read the same Parquet files with their shuffle buffers of 10,000 rows, Lance its
+own copy of them by random takes. torch's DataLoader has normalised float32 arrays in memory, four times the bytes;
+like with like is our second epoch, whose rows lie there decoded. A peer that is not installed is left out, and
+said.
 """
 
 from __future__ import annotations
@@ -145,6 +146,7 @@ def main() -> None:
         csv, folder = Path(scratch, "digits.csv"), Path(scratch, "shards")
         source = write_digits(csv, rows=arguments.rows)
         st.convert(csv, folder)
+        next(iter(st.open_shards(folder).minibatches()))  # compiles, if this has never been done here
         for _ in range(arguments.repeats):
             for name, found in list(speeds.items()):
                 try:
