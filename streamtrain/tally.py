@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -40,22 +40,12 @@ class Evaluation:
         return cls(0.0, np.zeros((classes, classes), dtype=np.int64))
 
     @classmethod
-    def of(cls, log_probs: Array, labels: Array) -> Evaluation:
-        """Of one batch: log-probabilities (rows, classes) float32 and the true class indices (rows,).
+    def of(cls, logits: Array, labels: Array) -> Evaluation:
+        """Of one batch: logits or log-probabilities (rows, classes) float32, and the true class indices (rows,).
 
         Raises ValueError for a label that is no class.
         """
-        classes = log_probs.shape[1]
-        if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-            raise ValueError(f"labels lie in 0..{classes - 1}, not {labels.min()}..{labels.max()}")
-        log_probs, labels = np.ascontiguousarray(log_probs, np.float32), np.ascontiguousarray(labels, np.int64)
-        sums, confusion, calibration = (
-            np.zeros(2),
-            np.zeros((classes,) * 2, np.int64),
-            np.zeros((CALIBRATION_BINS, 3)),
-        )
-        _evaluate(log_probs, labels, sums, confusion, calibration)
-        return cls(float(sums[0]), confusion, int(sums[1]), calibration)
+        return evaluator(np.ascontiguousarray(logits, np.float32), np.ascontiguousarray(labels, np.int64))()
 
     def __add__(self, other: Evaluation) -> Evaluation:
         return Evaluation(
@@ -256,29 +246,54 @@ class DisorderTally:
         return batch_size / (1 + (batch_size - 1) * correlation)
 
 
-def _evaluated(log_probs: Array, labels: Array, sums: Array, confusion: Array, calibration: Array) -> None:
-    """Add a batch to what an `Evaluation` holds; sums: (2,) float64, its loss_sum and top3.
+def evaluator(logits: Array, labels: Array) -> Callable[[], Evaluation]:
+    """What makes an `Evaluation` of the logits and labels that are in these arrays when it is called; see `of`.
 
-    log_probs: (rows, classes) float32; labels: (rows,) int64
+    Both are contiguous.
     """
-    rows, classes = log_probs.shape
+    rows, classes = logits.shape
+    if labels.shape != (rows,):
+        raise ValueError(f"{rows} rows of logits, labels of shape {labels.shape}")
+    sums, confusion, calibration = np.empty(2), np.empty((classes,) * 2, np.int64), np.empty((CALIBRATION_BINS, 3))
+    evaluate = _evaluate.bound(logits, labels, sums, confusion, calibration)
+
+    def evaluation() -> Evaluation:
+        if (right := evaluate()) < rows:
+            raise ValueError(f"labels lie in 0..{classes - 1}, not {labels[right]}")
+        return Evaluation(float(sums[0]), confusion.copy(), int(sums[1]), calibration.copy())
+
+    return evaluation
+
+
+def _evaluated(logits: Array, labels: Array, sums: Array, confusion: Array, calibration: Array) -> int:
+    """Fill what is in an `Evaluation`, its loss_sum and top3 in sums (2,) float64.
+
+    Returns how many rows come before a label that is no class, or all.
+    """
+    sums[:], confusion[:], calibration[:] = 0, 0, 0
+    rows, classes = len(logits), logits.shape[1]
     for row in range(rows):
-        label, predicted, likelier = labels[row], 0, 0
-        true = log_probs[row, label]
+        label, predicted, likelier, total = labels[row], 0, 0, 0.0
+        if label < 0 or label >= classes:
+            return row
         for k in range(classes):
-            if log_probs[row, k] > log_probs[row, predicted]:
+            if logits[row, k] > logits[row, predicted]:
                 predicted = k
-            likelier += log_probs[row, k] > true  # a tie is in favour
-        confidence = math.exp(np.float64(log_probs[row, predicted]))
+            likelier += logits[row, k] > logits[row, label]  # a tie is in favour
+        top = np.float64(logits[row, predicted])
+        for k in range(classes):
+            total += math.exp(logits[row, k] - top)
+        confidence = 1 / total
         bin_ = min(int(confidence * CALIBRATION_BINS), CALIBRATION_BINS - 1) if confidence >= 0 else 0
-        sums[0] -= true
+        sums[0] += math.log(total) + top - logits[row, label]
         sums[1] += likelier < 3
         confusion[label, predicted] += 1
         calibration[bin_, 0] += 1
         calibration[bin_, 1] += confidence
         calibration[bin_, 2] += predicted == label
+    return rows
 
 
 _evaluate = Compiled(
-    _evaluated, ("float32[:, :]", "int64[:]", "float64[:]", "int64[:, :]", "float64[:, :]"), apart=True
+    _evaluated, ("float32[:, :]", "int64[:]", "float64[:]", "int64[:, :]", "float64[:, :]"), "int64", apart=True
 )

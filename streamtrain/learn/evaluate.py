@@ -6,11 +6,12 @@ import functools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
+import numpy as np
 import torch
-from torch import Tensor
 
-from streamtrain.block import Array, Block
+from streamtrain.block import Block
 from streamtrain.budget import EVALUATED_ROWS
 from streamtrain.errors import DataError
 from streamtrain.learn.device import read
@@ -18,9 +19,10 @@ from streamtrain.learn.mlp import MLP
 from streamtrain.learn.products import Call, one_thread
 from streamtrain.learn.sparse import products
 from streamtrain.learn.step import onward
-from streamtrain.schema import Schema
 from streamtrain.stream.store import Shards
-from streamtrain.tally import Evaluation
+from streamtrain.tally import Evaluation, evaluator
+
+Scorer = Callable[[Block], Evaluation]
 
 _SCORERS = 2  # threads, each with a part of a row group
 _PART = EVALUATED_ROWS // _SCORERS  # rows
@@ -54,10 +56,7 @@ def evaluating(model: MLP, shards: Shards, threads: int, *, ahead: bool) -> Iter
 def _evaluating(model: MLP, shards: Shards, threads: int, *, ahead: bool) -> Iterator[Evaluation]:
     total = Evaluation.empty(model.classes)
     here = model.device.type == "cpu"
-    scorers = [
-        _scorer(model, shards) if here else _sent(model, shards.schema)
-        for _ in range(min(threads, _SCORERS) if here else 1)
-    ]
+    scorers = [_scorer(model, shards) for _ in range(min(threads, _SCORERS))] if here else [_sent(model, shards)]
     with ThreadPoolExecutor(len(scorers), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for block in shards.blocks(ahead=ahead):
             parts = [block.take(slice(at, at + _PART)) for at in range(0, len(block), _PART)]
@@ -71,36 +70,41 @@ def _evaluating(model: MLP, shards: Shards, threads: int, *, ahead: bool) -> Ite
         raise DataError(f"{shards.folder}: saw {total.rows} rows, the manifest has {shards.rows}")
 
 
-def _scored(log_probs: Callable[[Array], Tensor], parts: Sequence[Block]) -> list[Evaluation]:
-    return [Evaluation.of(log_probs(part.pixels).numpy(), part.labels) for part in parts]
+def _scored(scorer: Scorer, parts: Sequence[Block]) -> list[Evaluation]:
+    return [scorer(part) for part in parts]
 
 
-def _scorer(model: MLP, shards: Shards) -> Callable[[Array], Tensor]:
-    """What gives the log-probabilities (rows, classes) of raw pixels, in buffers that are made once."""
+def _scorer(model: MLP, shards: Shards) -> Scorer:
+    """What evaluates blocks of up to `_PART` rows, in buffers that are made once."""
     pixels = products(shards, model, _PART, back=False, threads=1)
     weight, bias = pixels.own(model.weights[0], model.biases[0])
     first, *outs = *model.hidden, model.classes
     room = [pixels.room(_PART, first), *(torch.zeros(_PART, units) for units in outs)]
+    logits, labels = torch.zeros(_PART, model.classes), np.zeros(_PART, np.int64)
 
     @functools.lru_cache(maxsize=2)  # for whole parts, and for the short ones
-    def prepared(rows: int) -> list[Call]:
+    def prepared(rows: int) -> tuple[list[Call], Callable[[], Evaluation]]:
         z = [z[: max(rows, _LEAST)] for z in room]
-        return [pixels.affine(weight, bias, out=z[0]), *onward(model, z, threads=1)]
+        calls = [pixels.affine(weight, bias, out=z[0]), *onward(model, z, threads=1)]
+        calls.append(partial(logits[:rows].copy_, z[-1][:rows]))
+        return calls, evaluator(logits[:rows].numpy(), labels[:rows])
 
-    def log_probs(part: Array) -> Tensor:
-        pixels.read(part)
-        for call in prepared(len(part)):
+    def scored(part: Block) -> Evaluation:
+        calls, evaluation = prepared(len(part))
+        pixels.read(part.pixels)
+        labels[: len(part)] = part.labels
+        for call in calls:
             call()
-        return torch.log_softmax(room[-1][: len(part)], 1)
+        return evaluation()
 
-    return log_probs
+    return scored
 
 
-def _sent(model: MLP, schema: Schema) -> Callable[[Array], Tensor]:
+def _sent(model: MLP, shards: Shards) -> Scorer:
     """The same by the plain formulas on the model's device."""
 
-    def log_probs(pixels: Array) -> Tensor:
-        logits, _ = model.forward(read(pixels, scale=schema.scale, to=model.device))
-        return torch.log_softmax(logits, 1).cpu()
+    def scored(part: Block) -> Evaluation:
+        logits, _ = model.forward(read(part.pixels, scale=shards.schema.scale, to=model.device))
+        return Evaluation.of(logits.cpu().numpy(), part.labels)
 
-    return log_probs
+    return scored

@@ -24,7 +24,14 @@ _COUNTS = np.array([byte.bit_count() for byte in range(256)], np.uint8)
 
 
 def _listed(pixels: Array, features: int, starts: Array, places: Array, counts: Array, shares: Array) -> None:
-    """See `list_nonzero`. pixels: (rows · features,) uint8; places: (1, bytes) uint8, that are uint16."""
+    """List the pixels that are not zero, by their rows and by their places in these.
+
+    pixels: (rows · features,) uint8
+    places: (1, bytes) uint8, that are uint16: those of row r from starts[r] to starts[r + 1], with room for 8 more
+    starts: (rows + 1,) int64
+    shares: (features, rows or more) uint32, of each pixel at a place its row · 256 + its value; or (features, 0)
+    counts: (features,) uint32, how many these are
+    """
     counts[:] = 0
     whole = features - features % 16
     listed = 0
@@ -50,9 +57,24 @@ def _listed(pixels: Array, features: int, starts: Array, places: Array, counts: 
 
 
 def _multiplied(
-    x: Array, pixels: Array, starts: Array, places: Array, weight: Array, bias: Array, z: Array
+    flat: Array,
+    bytes_of_places: Array,
+    counts: Array,
+    shares: Array,
+    x: Array,
+    pixels: Array,
+    starts: Array,
+    places: Array,
+    weight: Array,
+    bias: Array,
+    z: Array,
 ) -> None:
-    """z = x W^T + b of the listed pixels; x: (256,) float32, that each value of a pixel stands for."""
+    """List the pixels, then z = x W^T + b of them.
+
+    flat, bytes_of_places: pixels and places, as `_listed` takes them
+    x: (256,) float32, that each value of a pixel stands for
+    """
+    _listed(flat, pixels.shape[1], starts, bytes_of_places, counts, shares)
     for run in range(z.shape[1]):
         for row in range(z.shape[0]):
             total = bias[run]
@@ -105,40 +127,21 @@ def _scored(logits: Array, classes: int, labels: Array, dlogits: Array, told: Ar
     told[0], told[1] = loss, right
 
 
-_list = Compiled(
-    _listed, ("uint8[:]", "int64", "int64[:]", "uint8[:, :]", "uint32[:]", "uint32[:, :]"), apart=True
-)
-
-
-def list_nonzero(pixels: Array, starts: Array, places: Array, counts: Array, shares: Array) -> None:
-    """List the pixels (rows, features) uint8 that are not zero, by their rows and by their places in these.
-
-    places: uint16, those of row r from starts[r] to starts[r + 1], with room for all pixels and 8 more
-    starts: (rows + 1,) int64
-    shares: (features, rows or more) uint32, of each pixel at a place its row · 256 + its value; or (features, 0)
-    counts: (features,) uint32, how many these are
-    """
-    _list(pixels.reshape(-1), pixels.shape[1], starts, places.view(np.uint8)[None], counts, shares)
-
-
 @functools.cache
 def multiply(lanes: int) -> Compiled:
     """`_multiplied` in runs of so many lanes."""
     rows, row = f"float32x{lanes}[:, :]", f"float32x{lanes}[:]"
-    return Compiled(
-        _multiplied, ("float32[:]", "uint8[:, :]", "int64[:]", "uint16[:]", rows, row, rows), apart=True
-    )
+    by_place, by_row = ("uint32[:]", "uint32[:, :]"), ("uint8[:, :]", "int64[:]", "uint16[:]")
+    taken = ("uint8[:]", "uint8[:, :]", *by_place, "float32[:]", *by_row, rows, row, rows)
+    return Compiled(_multiplied, taken, apart=True)
 
 
 @functools.cache
 def accumulate(lanes: int) -> Compiled:
     """`_accumulated` in runs of so many lanes."""
     rows, row = f"float32x{lanes}[:, :]", f"float32x{lanes}[:]"
-    return Compiled(
-        _accumulated,
-        ("float32[:]", "uint32[:]", "uint32[:, :]", rows, "float32", "float32", rows, row),
-        apart=True,
-    )
+    taken = ("float32[:]", "uint32[:]", "uint32[:, :]", rows, "float32", "float32", rows, row)
+    return Compiled(_accumulated, taken, apart=True)
 
 
 @functools.cache

@@ -49,7 +49,8 @@ def test_it_counts_what_scikit_learn_counts() -> None:
 def test_calibration_is_the_gap_between_confidence_and_accuracy_in_each_bin() -> None:
     log_probs, labels = draw(3000)
     total = Evaluation.of(log_probs, labels)
-    confidence = np.exp(log_probs.max(1).astype(np.float64))
+    probs = np.exp(log_probs.astype(np.float64))
+    confidence = probs.max(1) / probs.sum(1)
     right = log_probs.argmax(1) == labels
     error = 0.0
     for number, of in enumerate(total.reliability()):

@@ -22,8 +22,21 @@ def listed(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
     rows, features = pixels.shape
     starts, places = np.full(rows + 1, -1, np.int64), np.full(pixels.size + 8, 65_535, np.uint16)
     counts, shares = np.full(features, 77, np.uint32), np.empty((features, rows + 1), np.uint32)
-    kernel.list_nonzero(pixels, starts, places, counts, shares)
+    nothing = [torch.zeros(n, 1, 8).numpy() for n in (features, 1, rows)]
+    multiply(8, pixels, starts, places, counts, shares, nothing[0], nothing[1][0], nothing[2])
     return starts, places, counts, shares
+
+
+X = np.arange(256, dtype=np.float32) / np.float32(255)
+
+
+def multiply(
+    lanes: int, pixels: np.ndarray, starts: np.ndarray, places: np.ndarray, *rest: np.ndarray, python: bool = False
+) -> None:
+    """The call with the views that it wants."""
+    function = kernel._multiplied if python else kernel.multiply(lanes)
+    by_place, moved = rest[:2], rest[2:]
+    function(pixels.reshape(-1), places.view(np.uint8)[None], *by_place, X, pixels, starts, places, *moved)
 
 
 @given(
@@ -58,25 +71,25 @@ def test_the_widest_row_that_a_place_can_name_is_listed_whole() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
 def test_products_with_listed_pixels_are_the_dense_ones(share: float) -> None:
-    pixels, x = sparse(30, 49, share, 5), np.arange(256, dtype=np.float32) / np.float32(255)
+    pixels = sparse(30, 49, share, 5)
     starts, places, *by_place = listed(pixels)
     random = torch.Generator().manual_seed(2)
     weight, bias = torch.randn(49, 3, 24, generator=random), torch.randn(3, 24, generator=random)
     dz, z = torch.randn(30, 3, 24, generator=random), torch.full((30, 3, 24), torch.nan)
     dense = torch.from_numpy(pixels).double() / 255
-    kernel.multiply(24)(x, pixels, starts, places, weight.numpy(), bias.numpy(), z.numpy())
+    multiply(24, pixels, starts, places, *by_place, weight.numpy(), bias.numpy(), z.numpy())
     torch.testing.assert_close(
         z.double(), torch.einsum("rf,fnl->rnl", dense, weight.double()) + bias, rtol=0, atol=1e-5
     )
     moved, bias_moved = weight.clone(), bias.clone()
-    kernel.accumulate(24)(x, *by_place, dz.numpy(), 0.9, -0.5, moved.numpy(), bias_moved.numpy())
+    kernel.accumulate(24)(X, *by_place, dz.numpy(), 0.9, -0.5, moved.numpy(), bias_moved.numpy())
     by_weight = torch.einsum("rf,rnl->fnl", dense, dz.double())
     torch.testing.assert_close((moved - 0.9 * weight).double(), -0.5 * by_weight, rtol=0, atol=1e-5)
     torch.testing.assert_close((bias_moved - 0.9 * bias).double(), -0.5 * dz.double().sum(0), rtol=0, atol=1e-5)
 
 
 def test_the_loops_say_the_same_in_python() -> None:
-    pixels, x = sparse(4, 21, 0.3, 5), np.arange(256, dtype=np.float32) / np.float32(255)
+    pixels = sparse(4, 21, 0.3, 5)
     starts, places, *by_place = listed(pixels)
     again_starts, again_places, *again_by_place = (np.zeros_like(a) for a in (starts, places, *by_place))
     kernel._listed(pixels.reshape(-1), 21, again_starts, again_places.view(np.uint8)[None], *again_by_place)
@@ -89,11 +102,11 @@ def test_the_loops_say_the_same_in_python() -> None:
     weight, bias, dz, z = (torch.zeros(n, 1, 8).numpy() for n in (21, 1, 4, 4))
     weight[:], bias[:], dz[:] = (random.standard_normal(a.shape) for a in (weight, bias, dz))
     again = [a.copy() for a in (weight, bias, z)]
-    kernel.multiply(8)(x, pixels, starts, places, weight, bias[0], z)
-    kernel._multiplied(x, pixels, starts, places, again[0], again[1][0], again[2])
+    multiply(8, pixels, starts, places, *by_place, weight, bias[0], z)
+    multiply(8, pixels, starts, places, *by_place, again[0], again[1][0], again[2], python=True)
     np.testing.assert_allclose(z, again[2], rtol=0, atol=1e-6)
-    kernel.accumulate(8)(x, *by_place, dz, 0.25, 0.5, weight, bias[0])
-    kernel._accumulated(x, *by_place, dz, np.float32(0.25), np.float32(0.5), again[0], again[1][0])
+    kernel.accumulate(8)(X, *by_place, dz, 0.25, 0.5, weight, bias[0])
+    kernel._accumulated(X, *by_place, dz, np.float32(0.25), np.float32(0.5), again[0], again[1][0])
     np.testing.assert_allclose(weight, again[0], rtol=0, atol=1e-6)
     np.testing.assert_allclose(bias, again[1], rtol=0, atol=1e-6)
 
