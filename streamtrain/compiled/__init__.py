@@ -78,21 +78,26 @@ class Compiled:
 
     def __call__(self, *arguments: Any) -> Any:
         """What the function returns. Raises TypeError for an array of another type, or not contiguous."""
-        return (self._code or self._loaded())(*self._flat(arguments))
+        return (self._code or self._loaded())(*self._flat(arguments, *self._expected))
 
-    def bound(self, *arguments: Any) -> Callable[[], Any]:
-        """The call with these arguments, which are looked at once, and arrays may only change in place."""
-        code, flat = self._code or self._loaded(), self._flat(arguments)
+    def bound(self, *arguments: Any) -> Callable[..., Any]:
+        """The call with these first arguments, which are looked at once, and arrays may only change in place.
 
-        def call(_: object = arguments) -> Any:  # which stay alive with it
-            return code(*flat)
+        What follows them is given at each call.
+        """
+        code, given = self._code or self._loaded(), len(arguments)
+        flat = self._flat(arguments, *(expected[:given] for expected in self._expected))
+        expected = [expected[given:] for expected in self._expected]
+
+        def call(*rest: Any, _: object = arguments) -> Any:  # which stay alive with it
+            return code(*flat, *self._flat(rest, *expected))
 
         return call
 
-    def _flat(self, arguments: Sequence[Any]) -> list[Any]:
+    def _flat(self, arguments: Sequence[Any], *expected: Sequence[Any]) -> list[Any]:
         """Numbers as they are, arrays as an address and lengths."""
         flat: list[Any] = []
-        for value, written, (_, dimensions, lanes), dtype in zip(arguments, *self._expected, strict=True):
+        for value, written, (_, dimensions, lanes), dtype in zip(arguments, *expected, strict=True):
             if not dimensions:
                 flat.append(value)
                 continue

@@ -12,21 +12,24 @@ _AHEAD = 2  # rows
 _LINE = 64  # bytes that come from memory together
 
 
-def _gather_scaled(pixels: Array, index: Array, low: np.float32, span: np.float32, out: Array) -> None:
-    """Write (pixels[index] − low) / span to out (rows, features) float32.
+def _gather_scaled(pixels: Array, order: Array, low: np.float32, span: np.float32, at: int, out: Array) -> None:
+    """Write (rows − low) / span to out (rows, features) float32: of pixels, the rows from order[at] on.
 
-    pixels: (any, features) uint8; index: (rows,) int64, each a row of them, which is not checked
+    pixels: (any, features) uint8; order: (any,) int64, each a row of them, which is not checked
     """
-    rows, features = len(index), pixels.shape[1]
-    for i in range(rows):
-        coming = index[min(i + _AHEAD, rows - 1)]  # at random, so the processor cannot guess it: half the time
+    rows, features = out.shape
+    last = len(order) - 1
+    for i in range(at, at + rows):
+        coming = order[min(i + _AHEAD, last)]  # at random, so the processor cannot guess it: half the time
         for j in range(0, features, _LINE):
             prefetch(pixels, coming, j)
-        row = index[i]
+        row = order[i]
         for j in range(features):
-            out[i, j] = (np.float32(pixels[row, j]) - low) / span
+            out[i - at, j] = (np.float32(pixels[row, j]) - low) / span
 
 
 gather_scaled = Compiled(
-    _gather_scaled, ("uint8[:, :]", "int64[:]", "float32", "float32", "float32[:, :]"), apart=True
+    _gather_scaled,
+    ("uint8[:, :]", "int64[:]", "float32", "float32", "int64", "float32[:, :]"),
+    apart=True,
 )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -184,19 +183,18 @@ def gathered(loaded: Iterable[Loaded], *, size: int, start: int, schema: Schema,
     start: rows of the epoch that are passed over
     """
     dtype = schema.stored_dtype if raw else np.dtype(np.float32)
-    gather = _gather if raw else functools.partial(_gather_normalised, schema=schema)
     filled, x, y = 0, np.empty((0, 0), dtype), np.empty(0, np.int64)
     for window in loaded:
-        pixels = window.pixels.view(schema.stored_dtype)
+        gather = _gathering(window, schema=schema, raw=raw)
         at = max(0, start - window.place.window.start)
         while at < len(window.order):
             if not filled and not (raw and len(x)):
                 x, y = np.empty((size, schema.features), dtype), np.empty(size, np.int64)
-            index = window.order[at : at + size - filled]
-            stop = filled + len(index)
-            gather(pixels, index, x[filled:stop])
-            y[filled:stop] = window.labels[at : at + len(index)]
-            at, filled = at + len(index), stop
+            labels = window.labels[at : at + size - filled]
+            stop = filled + len(labels)
+            gather(at, x[filled:stop])
+            y[filled:stop] = labels
+            at, filled = at + len(labels), stop
             if filled == size:
                 yield Batch(x, y)
                 filled = 0
@@ -204,18 +202,15 @@ def gathered(loaded: Iterable[Loaded], *, size: int, start: int, schema: Schema,
         yield Batch(x[:filled], y[:filled])
 
 
-def _gather(pixels: Array, index: Array, out: Array) -> None:
-    """Write pixels[index] to `out`."""
-    # mode="clip" writes straight to `out`; the default gathers into a copy first, and takes twice as long.
-    np.take(pixels, index, axis=0, out=out, mode="clip")
-
-
-def _gather_normalised(pixels: Array, index: Array, out: Array, *, schema: Schema) -> None:
-    """Write what `normalise` makes of pixels[index] to `out`."""
+def _gathering(window: Loaded, *, schema: Schema, raw: bool) -> Callable[[int, Array], object]:
+    """What writes rows of a window, from a place in its order on, to a buffer: as they are, or normalised."""
+    pixels, order = window.pixels.view(schema.stored_dtype), window.order
+    if raw:
+        # mode="clip" writes straight to `out`; the default gathers into a copy first, and takes twice as long.
+        return lambda at, out: np.take(pixels, order[at : at + len(out)], axis=0, out=out, mode="clip")
     if pixels.dtype == np.uint8:
-        gather_scaled(pixels, index, *schema.scale, out)
-    else:
-        normalise(pixels[index], schema, out=torch.from_numpy(out))
+        return gather_scaled.bound(pixels, order, *schema.scale)
+    return lambda at, out: normalise(pixels[order[at : at + len(out)]], schema, out=torch.from_numpy(out))
 
 
 def tensors(batches: Iterable[Batch]) -> Iterator[Minibatch]:

@@ -78,6 +78,14 @@ def test_runs_of_numbers_are_worked_with_as_in_python(lanes: int) -> None:
     np.testing.assert_array_equal(sums, expected)
     call()
     np.testing.assert_array_equal(sums, expected + 0.5 * values.sum(axis=0))
+    call = function.bound(values)  # the rest at each call
+    call(-0.5, sums)
+    np.testing.assert_array_equal(sums, expected)
+    with pytest.raises(ValueError, match="argument"):
+        call(0.5)
+    with pytest.raises(TypeError, match="_summed takes"):
+        call(0.5, values[:, :4].copy())
+    call(0.5, sums)
     _summed(values, np.float32(-1), sums)
     np.testing.assert_array_equal(sums, expected - 0.5 * values.sum(axis=0))
     with pytest.raises(TypeError, match=rf"_summed takes float32x{lanes}\[:\], not float32 \(5, 4\)"):

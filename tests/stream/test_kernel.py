@@ -19,25 +19,25 @@ def test_every_value_of_a_byte_is_divided_as_numpy_divides_it(pixel_range: tuple
     schema = Schema((128,), "uint8", pixel_range, ())
     expected = normalise(pixels, schema, out=torch.empty(2, 128)).numpy()
     out = np.full((2, 128), np.nan, np.float32)
-    gather_scaled(pixels, np.arange(2), *schema.scale, out)
+    gather_scaled(pixels, np.arange(2), *schema.scale, 0, out)
     assert out.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("features", [1, 7, 8, 63, 64, 65, 784])
-@pytest.mark.parametrize("rows", [0, 1, 2, 3, 50])
-def test_rows_come_as_asked_for_and_nothing_beside_them_is_written(features: int, rows: int) -> None:
+@pytest.mark.parametrize(("at", "rows"), [(0, 0), (0, 1), (7, 2), (47, 3), (49, 1), (0, 50), (50, 0)])
+def test_rows_come_as_asked_for_and_nothing_beside_them_is_written(features: int, at: int, rows: int) -> None:
     random = np.random.default_rng(features)
     pixels = random.integers(0, 256, (20, features), dtype=np.uint8)
-    index = random.integers(0, 20, rows)
+    order = random.integers(0, 20, 50)
     room = np.full((rows + 2, features), -1, np.float32)
-    gather_scaled(pixels, index, 0, 255, room[1:-1])
-    assert (room[1:-1] == pixels[index].astype(np.float32) / np.float32(255)).all()
+    gather_scaled(pixels, order, 0, 255, at, room[1:-1])
+    assert (room[1:-1] == pixels[order[at : at + rows]].astype(np.float32) / np.float32(255)).all()
     assert (room[[0, -1]] == -1).all()
 
 
 def test_the_python_function_says_the_same() -> None:
-    pixels, index = np.arange(60, dtype=np.uint8).reshape(6, 10), np.array([5, 0, 5])
+    pixels, order = np.arange(60, dtype=np.uint8).reshape(6, 10), np.array([1, 5, 0, 5])
     out, other = np.empty((2, 3, 10), np.float32)
-    _gather_scaled(pixels, index, np.float32(1), np.float32(59), out)
-    gather_scaled(pixels, index, 1, 59, other)
+    _gather_scaled(pixels, order, np.float32(1), np.float32(59), 1, out)
+    gather_scaled(pixels, order, 1, 59, 1, other)
     assert out.tobytes() == other.tobytes()
