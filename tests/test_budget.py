@@ -79,13 +79,14 @@ import gc, json, sys
 import streamtrain as st
 from streamtrain.process import return_freed_memory
 
-return_freed_memory()
+return_freed_memory()  # before Arrow is there
 
 def status(key):
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 def train(folder, memory_bytes):
+    return_freed_memory(kept=memory_bytes // 8)
     shards, model = st.open_shards(folder), st.MLP()
     plan = shards.plan(memory_bytes, batch_size=256, parameters=79510, units=110)
     sizes = {"window_rows": plan.window_rows, "decoders": plan.decoders}

@@ -33,7 +33,7 @@ def command(run: str, data: str, workers: int, as_json: bool, quiet: bool, debug
     warn_of_side(data, turned(shards), bool(checkpoint.recipe.get("turned")))
     started = time.monotonic()
     with Live(quiet=quiet) as live, one_thread() as threads:
-        for evaluation in evaluating(checkpoint.model, shards, threads, ahead=True):
+        for evaluation in evaluating(checkpoint.model, shards, threads):
             if live.due():
                 share = evaluation.rows / max(shards.rows, 1)
                 live.update(f"evaluating  {standing(share, time.monotonic() - started)}", share)

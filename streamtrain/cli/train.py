@@ -148,6 +148,7 @@ def _train(
     names = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "seed", "window_rows", "eval_train")
     options = {name: run.recipe[name] for name in names}
     decoders = sizes(train, model, run.recipe).decoders
+    return_freed_memory(kept=run.recipe["memory"] // 8)
     stopped = _on_signals()
     saved_at, unsaved_steps = time.monotonic(), 0
     with Live(quiet=quiet) as live:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from queue import SimpleQueue
 
 import numpy as np
 import torch
@@ -24,7 +25,8 @@ from streamtrain.tally import Evaluation, evaluator
 
 Scorer = Callable[[Block], Evaluation]
 
-_SCORERS = 2  # threads, each with a part of a row group
+_SCORERS = 2  # threads, each with a row group
+_GROUPS = 4  # that one takes at a time, for to open a shard takes a tenth of their time
 _PART = EVALUATED_ROWS // _SCORERS  # rows
 _LEAST = 128  # rows of a product: for few the library takes other kernels, whose sums end in other bits
 
@@ -36,42 +38,52 @@ def evaluate(model: MLP, shards: Shards) -> Evaluation:
     row of the manifest was seen.
     """
     with one_thread() as threads:
-        (total,) = deque(evaluating(model, shards, threads, ahead=True), maxlen=1)
+        (total,) = deque(evaluating(model, shards, threads), maxlen=1)
     return total
 
 
-def evaluating(model: MLP, shards: Shards, threads: int, *, ahead: bool) -> Iterator[Evaluation]:
-    """Yield the evaluation of the rows so far after each row group, that of all rows last.
+def evaluating(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation]:
+    """Yield the evaluation of the rows so far, a few row groups at a time, that of all rows last.
 
-    threads: that share the work, torch being left with one; ahead: one more decodes the next row group
+    threads: that share the row groups, torch being left with one; two at most
     """
     if shards.schema.features != model.features or len(shards.schema.classes) != model.classes:
         raise DataError(
             f"{shards.folder} has {shards.schema.features} pixels and {len(shards.schema.classes)} classes, the "
             f"model {model.features} and {model.classes}. Evaluate data of the same kind"
         )
-    return _evaluating(model, shards, threads, ahead=ahead)
+    return _evaluating(model, shards, threads)
 
 
-def _evaluating(model: MLP, shards: Shards, threads: int, *, ahead: bool) -> Iterator[Evaluation]:
-    total = Evaluation.empty(model.classes)
+def _evaluating(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation]:
+    empty = total = Evaluation.empty(model.classes)
     here = model.device.type == "cpu"
-    scorers = [_scorer(model, shards) for _ in range(min(threads, _SCORERS))] if here else [_sent(model, shards)]
-    with ThreadPoolExecutor(len(scorers), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for block in shards.blocks(ahead=ahead):
-            parts = [block.take(slice(at, at + _PART)) for at in range(0, len(block), _PART)]
-            shares = [parts[first :: len(scorers)] for first in range(len(scorers))]
-            scored = list(pool.map(_scored, scorers, shares))
-            for i in range(len(parts)):  # in their order, so that no number of threads changes a bit
-                total += scored[i % len(scorers)][i // len(scorers)]
-            del block, parts, shares  # or they would stay in memory while the next is decoded
+    count = min(threads, _SCORERS) if here else 1
+    free: SimpleQueue[Scorer] = SimpleQueue()
+    for _ in range(count):
+        free.put(_scorer(model, shards) if here else _sent(model, shards))
+
+    def scored(groups: Sequence[int]) -> Evaluation:
+        scorer = free.get()
+        try:
+            return sum((scorer(part) for block in shards.blocks(groups) for part in _parts(block)), start=empty)
+        finally:
+            free.put(scorer)
+
+    groups = range(len(shards.groups))
+    with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        # Added up in their order, so that no number of threads changes a bit.
+        for some in pool.map(scored, (groups[at : at + _GROUPS] for at in groups[::_GROUPS])):
+            total += some
             yield total
     if total.rows != shards.rows:
         raise DataError(f"{shards.folder}: saw {total.rows} rows, the manifest has {shards.rows}")
 
 
-def _scored(scorer: Scorer, parts: Sequence[Block]) -> list[Evaluation]:
-    return [scorer(part) for part in parts]
+def _parts(block: Block) -> Iterator[Block]:
+    """The block in parts as long as each other, of up to `_PART` rows."""
+    size = -(-len(block) // -(-len(block) // _PART))
+    return (block.take(slice(at, at + size)) for at in range(0, len(block), size))
 
 
 def _scorer(model: MLP, shards: Shards) -> Scorer:
@@ -82,7 +94,7 @@ def _scorer(model: MLP, shards: Shards) -> Scorer:
     room = [pixels.room(_PART, first), *(torch.zeros(_PART, units) for units in outs)]
     logits, labels = torch.zeros(_PART, model.classes), np.zeros(_PART, np.int64)
 
-    @functools.lru_cache(maxsize=2)  # for whole parts, and for the short ones
+    @functools.lru_cache(maxsize=8)  # the parts of a shard have few lengths
     def prepared(rows: int) -> tuple[list[Call], Callable[[], Evaluation]]:
         z = [z[: max(rows, _LEAST)] for z in room]
         calls = [pixels.affine(weight, bias, out=z[0]), *onward(model, z, threads=1)]

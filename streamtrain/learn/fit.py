@@ -155,10 +155,10 @@ def training(
                 before = progress.seconds
                 trained = yield from _steps(step, train, epoch, progress)
                 began = time.perf_counter()
-                shared: dict[str, Any] = {"threads": threads, "ahead": decoders > 0}
-                _, train_accuracy = yield from _figures(model, train if eval_train else None, trained, **shared)
-                test_loss, test_accuracy = yield from _figures(model, test, trained, **shared)
-                val_loss, val_accuracy = yield from _figures(model, val, trained, **shared)
+                shared = threads if decoders else 1  # without room for a decoder there is none for two row groups
+                _, train_accuracy = yield from _figures(model, train if eval_train else None, trained, shared)
+                test_loss, test_accuracy = yield from _figures(model, test, trained, shared)
+                val_loss, val_accuracy = yield from _figures(model, val, trained, shared)
                 yield EpochReport(
                     epoch=epoch.number,
                     train_loss=trained.loss,
@@ -203,11 +203,11 @@ def _steps(
 
 
 def _figures(
-    model: MLP, data: Shards | None, progress: Progress, **shared: Any
+    model: MLP, data: Shards | None, progress: Progress, threads: int
 ) -> Generator[Progress, None, tuple[float | None, float | None]]:
     """Loss and accuracy over a whole set, None of none; the progress stays where it is meanwhile."""
     figures: tuple[float | None, float | None] = (None, None)
-    for total in evaluating(model, data, **shared) if data else ():
+    for total in evaluating(model, data, threads) if data else ():
         figures = total.loss, total.accuracy
         yield progress
     if data and not math.isfinite(figures[0] or 0.0):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Job = TypeVar("Job")
 Slot = TypeVar("Slot")
-Item = TypeVar("Item")
 Task = Callable[[], object]
 
 
@@ -42,13 +41,3 @@ def filled_ahead(
             begin(slot)
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def one_ahead(items: Iterator[Item]) -> Generator[Item]:
-    """Yield each item, in order, while a thread makes the next; closing it waits for that and leaves no thread."""
-    with ThreadPoolExecutor(1, thread_name_prefix="streamtrain") as pool:
-        coming = pool.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = pool.submit(next, items, None)
-            yield item
-            del item  # or it would stay in memory while the one after the next is made

@@ -23,7 +23,6 @@ from streamtrain.errors import UsageError
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Manifest
 from streamtrain.shards.read import ShardFile, group_rows
-from streamtrain.stream.ahead import one_ahead
 from streamtrain.stream.order import Cursor
 from streamtrain.stream.pipeline import Minibatch, epochs, tensors
 
@@ -210,21 +209,18 @@ class Shards:
         for shard, run in itertools.groupby(groups, key=lambda group: int(self.groups[group, 0])):
             yield shard, list(run)
 
-    def blocks(self, *, ahead: bool = False) -> Iterator[Block]:
-        """Every row group in order, each once; out of memory where the whole set is held there.
-
-        ahead: a thread decodes the next one while one is used
-        """
+    def blocks(self, groups: Sequence[int] | None = None) -> Iterator[Block]:
+        """Every row group, or those named, one by one; out of memory where the whole set is held there."""
+        if groups is None:
+            groups = range(len(self.groups))
         if self._held is None:
-            blocks = self.read(range(len(self.groups)))
-            yield from one_ahead(blocks) if ahead else blocks
+            yield from self.read(groups)
             return
-        kind = self.schema.stored_dtype
-        at = 0
-        for rows in self.group_rows.tolist():
-            pixels, labels = self._held.pixels[at : at + rows].view(kind), self._held.labels[at : at + rows]
-            yield Block(pixels, labels, np.zeros(rows, dtype=np.int64))
-            at += rows
+        stops = self.group_rows.cumsum()
+        for group in groups:
+            rows = slice(int(stops[group] - self.group_rows[group]), int(stops[group]))
+            pixels, labels = self._held.pixels[rows].view(self.schema.stored_dtype), self._held.labels[rows]
+            yield Block(pixels, labels, np.zeros(len(labels), dtype=np.int64))
 
 
 @dataclass(frozen=True)

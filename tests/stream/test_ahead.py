@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from streamtrain.block import Array
-from streamtrain.stream.ahead import filled_ahead, one_ahead
+from streamtrain.stream.ahead import filled_ahead
 
 
 def write(job: int, slot: Array) -> Iterator[Callable[[], None]]:
@@ -82,40 +82,4 @@ def test_no_thread_is_left_behind(how: str) -> None:
             consume()
     else:
         consume()
-    assert threading.active_count() == before
-
-
-def test_one_ahead_makes_the_next_item_and_no_more_while_one_is_used() -> None:
-    made = [threading.Event() for _ in range(6)]
-
-    def items() -> Iterator[int]:
-        for number, event in enumerate(made[:5]):
-            event.set()
-            yield number
-
-    seen = []
-    for number in one_ahead(items()):
-        seen.append(number)
-        assert number == 4 or made[number + 1].wait(5)
-        assert not any(event.is_set() for event in made[number + 2 :])
-    assert seen == [0, 1, 2, 3, 4]
-
-
-@pytest.mark.parametrize("how", ["break", "error"])
-def test_one_ahead_raises_what_the_items_raise_and_leaves_no_thread_behind(how: str) -> None:
-    before = threading.active_count()
-
-    def items() -> Iterator[int]:
-        yield from (0, 1)
-        raise ZeroDivisionError
-
-    seen = []
-    try:
-        for number in one_ahead(items()):
-            seen.append(number)
-            if how == "break":
-                break
-    except ZeroDivisionError:
-        seen.append(-1)
-    assert seen == ([0] if how == "break" else [0, 1, -1])
     assert threading.active_count() == before

@@ -188,12 +188,16 @@ def test_rows_in_memory_are_counted_and_bounded_and_a_loop_left_early_leaves_no_
     assert store.resident_rows == 2 * batches.window_rows
 
 
-def test_row_groups_read_ahead_are_those_that_are_read_in_turn(numbered: Path) -> None:
-    store = st.open_shards(numbered)
-    for block, other in zip(store.blocks(ahead=True), store.blocks(), strict=True):
-        assert (block.pixels == other.pixels).all()
-        assert (block.labels == other.labels).all()
-        assert (block.lines == other.lines).all()
+def test_row_groups_are_those_that_are_named_in_memory_as_on_disk(numbered: Path) -> None:
+    store, held = st.open_shards(numbered), st.open_shards(numbered)
+    list(held.minibatches(memory_bytes=256_000_000))
+    assert held.resident_rows == ROWS
+    every = list(store.blocks())
+    for groups in ([0], [1, 3], [len(every) - 1], range(len(every))):
+        for found in (store.blocks(groups), held.blocks(groups)):
+            for block, number in zip(found, groups, strict=True):
+                assert (block.pixels == every[number].pixels).all()
+                assert (block.labels == every[number].labels).all()
 
 
 def test_a_damaged_shard_is_an_error_of_the_loop_that_needs_it(numbered: Path, tmp_path: Path) -> None:
