@@ -6,6 +6,8 @@ than the processor's.
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterable
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from streamtrain.errors import UsageError
 from streamtrain.learn.functional import cross_entropy_gradient
 from streamtrain.learn.mlp import MLP, Gradients
 from streamtrain.learn.sgd import SGD, sgd_step
+from streamtrain.stream.pipeline import Batch
 
 
 def device(name: str) -> torch.device:
@@ -46,12 +49,13 @@ class DeviceStep:
         self._model, self._velocity, self._scale = model, velocity, scale
         self._gradients: Gradients = []
 
-    def score(self, pixels: Array, labels: Array) -> tuple[float, int]:
-        """The sum of the rows' losses in nats and how many were right, before they are learned.
+    def reading(self, minibatches: Iterable[Batch]) -> Generator[Batch]:
+        """The minibatches as they are."""
+        yield from minibatches
 
-        pixels: (rows, features) raw; labels: (rows,) int64
-        """
-        model = self._model
+    def score(self, batch: Batch) -> tuple[float, int]:
+        """The sum of the rows' losses in nats and how many were right, before they are learned."""
+        model, (pixels, labels) = self._model, batch
         x, y = read(pixels, scale=self._scale, to=model.device), torch.tensor(labels, device=model.device)
         logits, inputs = model.forward(x)
         losses, dlogits = cross_entropy_gradient(logits, y)

@@ -15,7 +15,7 @@ from streamtrain.learn.evaluate import evaluating
 from streamtrain.learn.mlp import MLP, Gradients
 from streamtrain.learn.products import one_thread
 from streamtrain.learn.sgd import SGD, rest
-from streamtrain.learn.sparse import products
+from streamtrain.learn.sparse import Sparse, products
 from streamtrain.learn.step import Step
 from streamtrain.stream.order import Cursor
 from streamtrain.stream.pipeline import Epoch
@@ -116,26 +116,19 @@ def training(
     Raises UsageError or DataError at the call for sizes out of range and for sets that do not fit each other;
     RunError before a loss that is not finite reaches the weights.
     """
-    if min(epochs, batch_size) < 1 or not (lr > 0 and math.isfinite(lr)) or seed < 0:
-        raise UsageError(f"epochs, batch size and lr are positive, not {epochs}, {batch_size} and {lr:g}")
-    if not 0 <= momentum < 1 or not 0 <= lr * weight_decay < 1:
+    if min(epochs, batch_size) < 1 or seed < 0:
         raise UsageError(
-            f"momentum is 0 or more and below 1, and so is lr · weight decay, not {momentum:g} and "
-            f"{lr:g} · {weight_decay:g}"
+            f"epochs and batch size are positive and seed is not below 0: {epochs}, {batch_size}, {seed}"
         )
+    sgd = _checked(SGD(lr, momentum, weight_decay))
     if (train.schema.features, len(train.schema.classes)) != (model.features, model.classes):
         raise DataError(
             f"{train.folder} has {train.schema.features} pixels and {len(train.schema.classes)} classes, "
             f"the model reads {model.features} and gives {model.classes}"
         )
-    order = {
-        "batch_size": batch_size,
-        "seed": seed,
-        "window_rows": window_rows or train.rows,
-        "decoders": decoders,
-    }
+    window_rows = window_rows or train.rows
+    order = {"batch_size": batch_size, "seed": seed, "window_rows": window_rows, "decoders": decoders}
     test, val = (data and data.like(train.schema) for data in (test, val))
-    sgd = SGD(lr, momentum, weight_decay)
 
     def reports() -> Iterator[Progress | EpochReport]:
         progress = start or Progress.at(1)
@@ -146,14 +139,11 @@ def training(
             ) as stream,
         ):
             moving = velocity or (rest(model) if momentum else [])
-            if model.device.type == "cpu":
-                pixels = products(train, model, batch_size, back=True, threads=threads)
-                step: Step | DeviceStep = Step(model, batch_size, sgd, moving, pixels=pixels, threads=threads)
-            else:
-                step = DeviceStep(model, sgd, moving, scale=train.schema.scale)
+            idle = decoders > 0 and window_rows >= train.rows  # the decoders, once the whole set is in memory
+            step = _step(model, train, batch_size, sgd, moving, threads=threads, ahead=idle)
             for epoch in stream:
                 before = progress.seconds
-                trained = yield from _steps(step, train, epoch, progress)
+                trained, waited = yield from _steps(step, train, epoch, progress)
                 began = time.perf_counter()
                 shared = threads if decoders else 1  # without room for a decoder there is none for two row groups
                 _, train_accuracy = yield from _figures(model, train if eval_train else None, trained, shared)
@@ -173,33 +163,69 @@ def training(
                     eval_seconds=time.perf_counter() - began,
                     label_disorder=epoch.disorder.value(),
                     effective_batch_size=epoch.disorder.effective_batch_size(batch_size),
-                    wait_share=epoch.waited_seconds / max(trained.seconds - before, epoch.waited_seconds, 1e-9),
+                    wait_share=waited / max(trained.seconds - before, waited, 1e-9),
                 )
                 progress = Progress.at(epoch.number + 1)
 
     return reports()
 
 
+def _checked(sgd: SGD) -> SGD:
+    """The settings; raises UsageError where the descent would not descend."""
+    lr, momentum, weight_decay = sgd
+    if not (lr > 0 and math.isfinite(lr)):
+        raise UsageError(f"lr is positive, not {lr:g}")
+    if not 0 <= momentum < 1 or not 0 <= lr * weight_decay < 1:
+        raise UsageError(
+            f"momentum is 0 or more and below 1, and so is lr · weight decay, not {momentum:g} and "
+            f"{lr:g} · {weight_decay:g}"
+        )
+    return sgd
+
+
+def _step(
+    model: MLP, train: Shards, rows: int, sgd: SGD, velocity: Gradients, *, threads: int, ahead: bool
+) -> Step | DeviceStep:
+    """What takes the steps on the model's device; ahead: one thread more may read the next batch meanwhile."""
+    if model.device.type != "cpu":
+        return DeviceStep(model, sgd, velocity, scale=train.schema.scale)
+    rows = min(rows, train.rows)
+    pixels = [products(train, model, rows, back=True, threads=threads)]
+    if ahead and threads > 1 and isinstance(pixels[0], Sparse):  # dense ones take all threads themselves
+        pixels.append(products(train, model, rows, back=True, threads=threads))
+    return Step(model, rows, sgd, velocity, pixels=pixels, threads=threads)
+
+
 def _steps(
     step: Step | DeviceStep, train: Shards, minibatches: Epoch, progress: Progress
-) -> Generator[Progress, None, Progress]:
-    """Take a step for each minibatch that is left of the epoch; returns the progress at its end."""
+) -> Generator[Progress, None, tuple[Progress, float]]:
+    """Take a step for each minibatch that is left of the epoch.
+
+    Returns the progress at its end, and the seconds that were waited for minibatches.
+    """
     (epoch, rows), loss_sum, correct, seconds = progress
-    began = time.perf_counter() - seconds
-    for pixels, labels in minibatches:
-        batch_loss, batch_correct = step.score(pixels, labels)
-        if not math.isfinite(batch_loss):
-            raise RunError(
-                f"epoch {epoch}, row {rows + 1}: the loss is {batch_loss} at lr {step.sgd.lr:g}. The weights are "
-                f"as before it; train anew with a smaller step: --lr {step.sgd.lr / 10:g}"
-            )
-        step.learn()
-        rows, loss_sum, correct = rows + len(labels), loss_sum + batch_loss, correct + batch_correct
-        progress = Progress(Cursor(epoch, rows), loss_sum, correct, time.perf_counter() - began)
-        yield progress
+    began, waited = time.perf_counter() - seconds, 0.0
+    reading: Generator[Any] = step.reading(minibatches)  # as the step takes them
+    with contextlib.closing(reading) as batches:
+        while True:
+            asked = time.perf_counter()
+            batch = next(batches, None)
+            waited += time.perf_counter() - asked
+            if batch is None:
+                break
+            batch_loss, batch_correct = step.score(batch)
+            if not math.isfinite(batch_loss):
+                raise RunError(
+                    f"epoch {epoch}, row {rows + 1}: the loss is {batch_loss} at lr {step.sgd.lr:g}. The weights "
+                    f"are as before it; train anew with a smaller step: --lr {step.sgd.lr / 10:g}"
+                )
+            step.learn()
+            rows, loss_sum, correct = rows + batch.rows, loss_sum + batch_loss, correct + batch_correct
+            progress = Progress(Cursor(epoch, rows), loss_sum, correct, time.perf_counter() - began)
+            yield progress
     if rows != train.rows:
         raise RunError(f"epoch {epoch} saw {rows} rows, the manifest of {train.folder} has {train.rows}")
-    return progress
+    return progress, waited
 
 
 def _figures(

@@ -23,14 +23,13 @@ _PLACES = np.array(_ONES, np.uint16).view(np.uint64)
 _COUNTS = np.array([byte.bit_count() for byte in range(256)], np.uint8)
 
 
-def _listed(pixels: Array, features: int, starts: Array, places: Array, counts: Array, shares: Array) -> None:
+def _listed(features: int, places: Array, counts: Array, shares: Array, pixels: Array, starts: Array) -> None:
     """List the pixels that are not zero, by their rows and by their places in these.
 
-    pixels: (rows · features,) uint8
     places: (1, bytes) uint8, that are uint16: those of row r from starts[r] to starts[r + 1], with room for 8 more
-    starts: (rows + 1,) int64
     shares: (features, rows or more) uint32, of each pixel at a place its row · 256 + its value; or (features, 0)
     counts: (features,) uint32, how many these are
+    pixels: (rows · features,) uint8; starts: (rows + 1,) int64
     """
     counts[:] = 0
     whole = features - features % 16
@@ -57,24 +56,9 @@ def _listed(pixels: Array, features: int, starts: Array, places: Array, counts: 
 
 
 def _multiplied(
-    flat: Array,
-    bytes_of_places: Array,
-    counts: Array,
-    shares: Array,
-    x: Array,
-    pixels: Array,
-    starts: Array,
-    places: Array,
-    weight: Array,
-    bias: Array,
-    z: Array,
+    x: Array, pixels: Array, starts: Array, places: Array, weight: Array, bias: Array, z: Array
 ) -> None:
-    """List the pixels, then z = x W^T + b of them.
-
-    flat, bytes_of_places: pixels and places, as `_listed` takes them
-    x: (256,) float32, that each value of a pixel stands for
-    """
-    _listed(flat, pixels.shape[1], starts, bytes_of_places, counts, shares)
+    """z = x W^T + b of the listed pixels; x: (256,) float32, that each value of a pixel stands for."""
     for run in range(z.shape[1]):
         for row in range(z.shape[0]):
             total = bias[run]
@@ -127,12 +111,16 @@ def _scored(logits: Array, classes: int, labels: Array, dlogits: Array, told: Ar
     told[0], told[1] = loss, right
 
 
+list_nonzero = Compiled(
+    _listed, ("int64", "uint8[:, :]", "uint32[:]", "uint32[:, :]", "uint8[:]", "int64[:]"), apart=True
+)
+
+
 @functools.cache
 def multiply(lanes: int) -> Compiled:
     """`_multiplied` in runs of so many lanes."""
     rows, row = f"float32x{lanes}[:, :]", f"float32x{lanes}[:]"
-    by_place, by_row = ("uint32[:]", "uint32[:, :]"), ("uint8[:, :]", "int64[:]", "uint16[:]")
-    taken = ("uint8[:]", "uint8[:, :]", *by_place, "float32[:]", *by_row, rows, row, rows)
+    taken = ("float32[:]", "uint8[:, :]", "int64[:]", "uint16[:]", rows, row, rows)
     return Compiled(_multiplied, taken, apart=True)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from streamtrain.block import Array
-from streamtrain.learn.kernel import accumulate, multiply
+from streamtrain.learn.kernel import accumulate, list_nonzero, multiply
 from streamtrain.learn.mlp import MLP
 from streamtrain.learn.products import Call, Dense
 from streamtrain.stream.store import Shards
@@ -77,6 +77,8 @@ class Sparse:
         self._places = np.empty(rows * features + 8, np.uint16)
         self._counts = np.zeros(features, np.uint32)
         self._shares = np.empty((features, rows + _SPREAD if back else 0), np.uint32)
+        places = self._places.view(np.uint8)[None]
+        self._list = list_nonzero.bound(features, places, self._counts, self._shares)
 
     def room(self, rows: int, units: int) -> Tensor:
         """For z or dz of the layer: (rows, units)."""
@@ -88,14 +90,14 @@ class Sparse:
 
     def read(self, pixels: Array) -> None:
         """Take a batch (rows, features) uint8."""
-        self._pixels[: len(pixels)] = pixels
+        rows = len(pixels)
+        self._pixels[:rows] = pixels
+        self._list(self._pixels[:rows].reshape(-1), self._starts[: rows + 1])
 
     def affine(self, weight: Tensor, bias: Tensor, *, out: Tensor) -> Call:
-        """What lists the pixels of the batch and fills out (rows, units) with x W^T + b."""
+        """What fills out (rows, units) with x W^T + b."""
         w, b, z = runs(weight.T), runs(bias[None])[0], runs(out)
-        pixels, starts, places = self._pixels[: len(z)], self._starts[: len(z) + 1], self._places
-        listed = (pixels.reshape(-1), places.view(np.uint8)[None], self._counts, self._shares)
-        return multiply(w.shape[2]).bound(*listed, self._x, pixels, starts, places, w, b, z)
+        return multiply(w.shape[2]).bound(self._x, self._pixels, self._starts, self._places, w, b, z)
 
     def accumulated(self, weight: Tensor, bias: Tensor, dz: Tensor, *, beta: float, alpha: float) -> list[Call]:
         """What moves weight to beta · weight + alpha · dz^T x, and bias as if its x were 1; dz: (rows, units)."""

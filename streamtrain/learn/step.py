@@ -7,8 +7,10 @@ dW = dz^T a / rows, which goes straight into W.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -21,6 +23,8 @@ from streamtrain.learn.mlp import ACTIVATIONS, MLP, Gradients
 from streamtrain.learn.products import Call, Dense, affine, moved, through
 from streamtrain.learn.sgd import SGD
 from streamtrain.learn.sparse import Sparse
+from streamtrain.stream.ahead import filled_ahead
+from streamtrain.stream.pipeline import Batch
 
 # dz ← dz · σ'(z) in place, of a = σ(z), as the functions of `ACTIVATIONS` say.
 _CHAIN: dict[str, Callable[[Tensor, Tensor], object]] = {
@@ -48,51 +52,84 @@ class Passes(NamedTuple):
     move: list[Call]
 
 
+class Slot:
+    """Room for a batch as a step takes it."""
+
+    def __init__(self, pixels: Dense | Sparse, rows: int) -> None:
+        self.pixels, self.labels, self.rows = pixels, np.zeros(rows, np.int64), 0
+
+    def read(self, pixels: Array, labels: Array) -> Slot:
+        """Take a batch: pixels (rows, features) raw, labels (rows,) int64; returns itself."""
+        self.rows = len(labels)
+        self.labels[: self.rows] = labels
+        self.pixels.read(pixels)
+        return self
+
+
 class Step:
     """Steps of a model on batches of up to `rows` rows, its parameters and velocity moved in place.
 
-    `score` a batch, then `learn` it, torch being left with one thread.
+    `score` a slot that has read a batch, then `learn` it, torch being left with one thread.
     velocity: as for `sgd_step`; not touched where there is no momentum
-    pixels: makes the products with them; the first layer's tensors become the `own` ones that it takes
+    pixels: of each slot, which make the products; the first layer's tensors become the `own` ones that these take
     threads: that share the other large products
     """
 
     def __init__(
-        self, model: MLP, rows: int, sgd: SGD, velocity: Gradients, *, pixels: Dense | Sparse, threads: int
+        self,
+        model: MLP,
+        rows: int,
+        sgd: SGD,
+        velocity: Gradients,
+        *,
+        pixels: Sequence[Dense | Sparse],
+        threads: int,
     ) -> None:
-        self.sgd = sgd
-        model.weights[0], model.biases[0] = pixels.own(model.weights[0], model.biases[0])
+        self.sgd, self.slots = sgd, [Slot(each, rows) for each in pixels]
+        model.weights[0], model.biases[0] = pixels[0].own(model.weights[0], model.biases[0])
         if velocity:
-            velocity[0] = pixels.own(*velocity[0])
-        self._model, self._velocity, self._pixels, self._threads = model, velocity, pixels, threads
+            velocity[0] = pixels[0].own(*velocity[0])
+        self._model, self._velocity, self._threads = model, velocity, threads
         first, *outs = *model.hidden, model.classes
         like = model.weights[0]
-        self._z = [pixels.room(rows, first), *(like.new_empty(rows, units) for units in outs)]
-        self._dz = [pixels.room(rows, first), *(like.new_empty(rows, units) for units in outs)]
-        self._labels, self._scored = np.zeros(rows, np.int64), np.zeros(2)
-        self._passes = functools.lru_cache(maxsize=2)(self._prepared)  # for whole batches, and for the short one
-        self._rows = 0
+        self._z = [pixels[0].room(rows, first), *(like.new_empty(rows, units) for units in outs)]
+        self._dz = [pixels[0].room(rows, first), *(like.new_empty(rows, units) for units in outs)]
+        self._told = np.zeros(2)
+        self._passes = functools.lru_cache(2 * len(pixels))(self._prepared)  # for whole batches, and the short one
+        self._now: Passes | None = None
 
-    def score(self, pixels: Array, labels: Array) -> tuple[float, int]:
-        """The sum of the rows' losses in nats and how many were right, before they are learned.
+    def reading(self, minibatches: Iterable[Batch]) -> Generator[Slot]:
+        """Yield a slot for each minibatch that has read it; where there are two, a thread reads the next one."""
+        batches = iter(minibatches)
 
-        pixels: (rows, features) raw; labels: (rows,) int64
-        """
-        self._rows = len(labels)
-        self._pixels.read(pixels)
-        self._labels[: len(labels)] = labels
-        forward, back, _ = self._passes(len(labels))
-        for call in (*forward, *back):
+        def read(slot: Slot) -> None:
+            slot.rows = 0
+            for batch in itertools.islice(batches, 1):
+                slot.read(*batch)
+
+        def task(_: None, slot: Slot) -> list[Call]:
+            return [partial(read, slot)]
+
+        if len(self.slots) == 1:
+            yield from (self.slots[0].read(*batch) for batch in batches)
+            return
+        with contextlib.closing(filled_ahead(itertools.repeat(None), self.slots, tasks=task, workers=1)) as filled:
+            yield from itertools.takewhile(lambda slot: slot.rows, (slot for _, slot in filled))
+
+    def score(self, slot: Slot) -> tuple[float, int]:
+        """The sum of the rows' losses in nats and how many were right, before they are learned."""
+        self._now = self._passes(slot, slot.rows)
+        for call in (*self._now.forward, *self._now.back):
             call()
-        loss, right = self._scored.tolist()
+        loss, right = self._told.tolist()
         return loss, int(right)
 
     def learn(self) -> None:
         """Move the parameters against the gradient of the mean loss of the batch that was scored."""
-        for call in self._passes(self._rows).move:
+        for call in self._now.move if self._now else ():
             call()
 
-    def _prepared(self, rows: int) -> Passes:
+    def _prepared(self, slot: Slot, rows: int) -> Passes:
         model, threads = self._model, self._threads
         z = [z[:rows] for z in self._z]  # of each layer, and then its activation
         dz = [dz[:rows] for dz in self._dz]
@@ -104,11 +141,11 @@ class Step:
                     through(dz[layer], weight, out=dz[layer - 1], threads=threads),
                     partial(_CHAIN[model.activation], dz[layer - 1], z[layer - 1]),
                 ]
-            below = partial(moved, a=z[layer - 1], threads=threads) if layer else self._pixels.accumulated
+            below = partial(moved, a=z[layer - 1], threads=threads) if layer else slot.pixels.accumulated
             move += self._moves((weight, bias), self._velocity[layer] if self._velocity else (), dz[layer], below)
-        first = self._pixels.affine(model.weights[0], model.biases[0], out=z[0])
+        first = slot.pixels.affine(model.weights[0], model.biases[0], out=z[0])
         logits, dlogits = (_whole(tensor) for tensor in (z[-1], dz[-1]))
-        scored = score(str(logits.dtype)).bound(logits, model.classes, self._labels[:rows], dlogits, self._scored)
+        scored = score(str(logits.dtype)).bound(logits, model.classes, slot.labels[:rows], dlogits, self._told)
         return Passes([first, *onward(model, z, threads=threads)], [scored, *back], move)
 
     def _moves(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -41,6 +40,11 @@ class Batch(NamedTuple):
     pixels: Array
     labels: Array
 
+    @property
+    def rows(self) -> int:
+        """How many it has."""
+        return len(self.labels)
+
 
 class Place(NamedTuple):
     """A window of an epoch, and whether it is the last of it."""
@@ -66,25 +70,19 @@ class Loaded(NamedTuple):
 class Epoch:
     """The minibatches of one epoch, to be looped over once; then what that was like.
 
-    number: of the epoch, from 1; waited_seconds: that the consumer waited for its minibatches so far
+    number: of the epoch, from 1
     disorder: of the whole epoch's labels in the order of training, up to the last window that was begun
     """
 
     def __init__(
         self, number: int, loaded: Iterator[Loaded], store: Shards, *, size: int, start: int, raw: bool
     ) -> None:
-        self.number, self.waited_seconds, self.disorder = number, 0.0, DisorderTally()
+        self.number, self.disorder = number, DisorderTally()
         tallied = _tallied(loaded, self.disorder) if store.schema.classes else loaded
         self._batches = gathered(tallied, size=size, start=start, schema=store.schema, raw=raw)
 
     def __iter__(self) -> Iterator[Batch]:
-        while True:
-            asked = time.perf_counter()
-            batch = next(self._batches, None)
-            self.waited_seconds += time.perf_counter() - asked
-            if batch is None:
-                return
-            yield batch
+        return self._batches
 
 
 def epochs(

@@ -336,11 +336,11 @@ def test_a_signal_while_evaluating_saves_the_whole_epoch(
     def struck(*args: Any) -> Evaluation:
         if signals:
             os.kill(os.getpid(), signals.pop())
-        return of(*args)
+        return added(*args)
 
-    of = Evaluation.of
+    added = Evaluation.__add__
     with monkeypatch.context() as patched:
-        patched.setattr(Evaluation, "of", struck)
+        patched.setattr(Evaluation, "__add__", struck)
         done = call_cli("train", shards, "--out", "run", "--epochs", "2")
     assert done.returncode == 143
     assert "--resume" in done.stderr

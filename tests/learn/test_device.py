@@ -19,6 +19,7 @@ from streamtrain.learn.mlp import MLP
 from streamtrain.learn.products import Dense, one_thread
 from streamtrain.learn.sgd import SGD, rest
 from streamtrain.learn.step import Step
+from streamtrain.stream.pipeline import Batch
 
 if TYPE_CHECKING:
     from conftest import RunCli
@@ -39,10 +40,13 @@ def test_its_steps_stay_with_those_of_the_processor(name: str, sgd: SGD) -> None
     pixels = (torch.rand(200, 49, generator=generator) * 16).to(torch.uint8).numpy()
     with one_thread() as threads:
         dense = Dense(200, 49, scale=(2.0, 14.0), threads=threads)
-        step = Step(here, 200, sgd, near, pixels=dense, threads=threads)
+        step = Step(here, 200, sgd, near, pixels=[dense], threads=threads)
         sent = DeviceStep(there, sgd, far, scale=(2.0, 14.0))
         for _ in range(50):
-            (loss, right), (other_loss, other_right) = step.score(pixels, y.numpy()), sent.score(pixels, y.numpy())
+            (loss, right), (other_loss, other_right) = (
+                step.score(step.slots[0].read(pixels, y.numpy())),
+                sent.score(Batch(pixels, y.numpy())),
+            )
             step.learn()
             sent.learn()
             assert other_loss == pytest.approx(loss, rel=1e-4)

@@ -22,21 +22,11 @@ def listed(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
     rows, features = pixels.shape
     starts, places = np.full(rows + 1, -1, np.int64), np.full(pixels.size + 8, 65_535, np.uint16)
     counts, shares = np.full(features, 77, np.uint32), np.empty((features, rows + 1), np.uint32)
-    nothing = [torch.zeros(n, 1, 8).numpy() for n in (features, 1, rows)]
-    multiply(8, pixels, starts, places, counts, shares, nothing[0], nothing[1][0], nothing[2])
+    kernel.list_nonzero(features, places.view(np.uint8)[None], counts, shares, pixels.reshape(-1), starts)
     return starts, places, counts, shares
 
 
 X = np.arange(256, dtype=np.float32) / np.float32(255)
-
-
-def multiply(
-    lanes: int, pixels: np.ndarray, starts: np.ndarray, places: np.ndarray, *rest: np.ndarray, python: bool = False
-) -> None:
-    """The call with the views that it wants."""
-    function = kernel._multiplied if python else kernel.multiply(lanes)
-    by_place, moved = rest[:2], rest[2:]
-    function(pixels.reshape(-1), places.view(np.uint8)[None], *by_place, X, pixels, starts, places, *moved)
 
 
 @given(
@@ -77,7 +67,7 @@ def test_products_with_listed_pixels_are_the_dense_ones(share: float) -> None:
     weight, bias = torch.randn(49, 3, 24, generator=random), torch.randn(3, 24, generator=random)
     dz, z = torch.randn(30, 3, 24, generator=random), torch.full((30, 3, 24), torch.nan)
     dense = torch.from_numpy(pixels).double() / 255
-    multiply(24, pixels, starts, places, *by_place, weight.numpy(), bias.numpy(), z.numpy())
+    kernel.multiply(24)(X, pixels, starts, places, weight.numpy(), bias.numpy(), z.numpy())
     torch.testing.assert_close(
         z.double(), torch.einsum("rf,fnl->rnl", dense, weight.double()) + bias, rtol=0, atol=1e-5
     )
@@ -92,7 +82,7 @@ def test_the_loops_say_the_same_in_python() -> None:
     pixels = sparse(4, 21, 0.3, 5)
     starts, places, *by_place = listed(pixels)
     again_starts, again_places, *again_by_place = (np.zeros_like(a) for a in (starts, places, *by_place))
-    kernel._listed(pixels.reshape(-1), 21, again_starts, again_places.view(np.uint8)[None], *again_by_place)
+    kernel._listed(21, again_places.view(np.uint8)[None], *again_by_place, pixels.reshape(-1), again_starts)
     assert np.array_equal(again_starts, starts)
     assert np.array_equal(again_places[: starts[-1]], places[: starts[-1]])
     assert np.array_equal(again_by_place[0], by_place[0])
@@ -102,8 +92,8 @@ def test_the_loops_say_the_same_in_python() -> None:
     weight, bias, dz, z = (torch.zeros(n, 1, 8).numpy() for n in (21, 1, 4, 4))
     weight[:], bias[:], dz[:] = (random.standard_normal(a.shape) for a in (weight, bias, dz))
     again = [a.copy() for a in (weight, bias, z)]
-    multiply(8, pixels, starts, places, *by_place, weight, bias[0], z)
-    multiply(8, pixels, starts, places, *by_place, again[0], again[1][0], again[2], python=True)
+    kernel.multiply(8)(X, pixels, starts, places, weight, bias[0], z)
+    kernel._multiplied(X, pixels, starts, places, again[0], again[1][0], again[2])
     np.testing.assert_allclose(z, again[2], rtol=0, atol=1e-6)
     kernel.accumulate(8)(X, *by_place, dz, 0.25, 0.5, weight, bias[0])
     kernel._accumulated(X, *by_place, dz, np.float32(0.25), np.float32(0.5), again[0], again[1][0])

@@ -55,9 +55,9 @@ def test_500_steps_stay_with_the_plain_ones(hidden: tuple[int, ...], activation:
     before = [weight.clone() for weight in fast.weights]
     right = [0, 0]
     with one_thread() as threads:
-        step = Step(fast, 200, sgd, velocities[1], pixels=dense(200, threads), threads=threads)
+        step = Step(fast, 200, sgd, velocities[1], pixels=[dense(200, threads)], threads=threads)
         for x, y in batches(500, 200):
-            loss, correct = step.score(x.numpy(), y.numpy())
+            loss, correct = step.score(step.slots[0].read(x.numpy(), y.numpy()))
             step.learn()
             expected, expected_correct = plainly(plain, x, y, sgd, velocities[0])
             assert loss == pytest.approx(expected, rel=1e-4)
@@ -78,11 +78,11 @@ def test_500_steps_with_the_zeros_left_out_stay_with_the_plain_ones(
     velocities = rest(plain), rest(fast)
     before = copy.deepcopy(fast.state_dict())
     with one_thread() as threads:
-        step = Step(fast, 200, sgd, velocities[1], pixels=Sparse(200, FEATURES, span=255.0), threads=threads)
+        step = Step(fast, 200, sgd, velocities[1], pixels=[Sparse(200, FEATURES, span=255.0)], threads=threads)
         for x, y in batches(500, 200):
             pixels = ((x - 0.7).clamp_min(0) * 800).to(torch.uint8)
             assert 0.1 < pixels.count_nonzero() / pixels.numel() < 0.3
-            loss, correct = step.score(pixels.numpy(), y.numpy())
+            loss, correct = step.score(step.slots[0].read(pixels.numpy(), y.numpy()))
             step.learn()
             expected, expected_correct = plainly(plain, pixels / 255, y, sgd, velocities[0])
             assert loss == pytest.approx(expected, rel=1e-4)
@@ -104,10 +104,10 @@ def test_one_step_in_float64_is_the_plain_one(activation: str, rows: int) -> Non
     velocities = rest(plain), rest(fast)
     with one_thread() as threads:
         pixels = dense(256, threads, torch.float64)
-        step = Step(fast, 256, sgd, velocities[1], pixels=pixels, threads=threads)
+        step = Step(fast, 256, sgd, velocities[1], pixels=[pixels], threads=threads)
         for _ in range(3):
             plainly(plain, x.double(), y, sgd, velocities[0])
-            step.score(x.double().numpy(), y.numpy())
+            step.score(step.slots[0].read(x.double().numpy(), y.numpy()))
             step.learn()
     torch.testing.assert_close(fast.state_dict(), plain.state_dict(), rtol=0, atol=1e-13)
     torch.testing.assert_close(velocities[1], velocities[0], rtol=0, atol=1e-13)
@@ -118,9 +118,9 @@ def test_no_number_of_threads_changes_a_bit(sgd: SGD) -> None:
     def trained(threads: int) -> dict[str, Tensor]:
         model = MLP(FEATURES, (200, 70), CLASSES)
         with one_thread():
-            step = Step(model, 600, sgd, rest(model), pixels=dense(600, threads), threads=threads)
+            step = Step(model, 600, sgd, rest(model), pixels=[dense(600, threads)], threads=threads)
             for x, y in batches(30, 600):
-                step.score(x.numpy(), y.numpy())
+                step.score(step.slots[0].read(x.numpy(), y.numpy()))
                 step.learn()
         return model.state_dict()
 
@@ -136,7 +136,7 @@ def test_scoring_leaves_the_weights_alone_and_a_loss_beyond_float_is_told() -> N
     before = copy.deepcopy(model.state_dict())
     x, y = batches(2, 50)[0]
     with one_thread() as threads:
-        step = Step(model, 50, SGD(1.0), rest(model), pixels=dense(50, threads), threads=threads)
-        loss, _ = step.score(x.numpy(), y.numpy())
+        step = Step(model, 50, SGD(1.0), rest(model), pixels=[dense(50, threads)], threads=threads)
+        loss, _ = step.score(step.slots[0].read(x.numpy(), y.numpy()))
     assert not torch.tensor(loss).isfinite()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
