@@ -47,13 +47,18 @@ class Need:
     def fixed(self, decoders: int) -> int:
         """Bytes whatever the window, with so many decoders and an evaluation, which decodes too.
 
-        With decoders at all, it decodes a row group while it scores the one before.
+        With decoders at all, it decodes a row group while it scores another.
         """
-        trained = self.batch_rows * (self.schema.row_bytes + 4 * self.schema.features + 12 * self.units)
+        trained = self.batch_rows * (self.schema.row_bytes + 12 * self.units) + self.read
         evaluated = min(EVALUATED_ROWS, self.group_rows) * 4 * (self.schema.features + 2 * self.units)
         scored = self.group_rows * self.schema.row_bytes if decoders else 0
         decoded = (decoders + 1) * self.decoding + scored
         return FIXED + max(trained, evaluated) + 4 * COPIES * self.parameters + decoded
+
+    @property
+    def read(self) -> int:
+        """Bytes of a batch as the step reads it: its pixels as float32, or listed by row and by place."""
+        return 6 * self.batch_rows * self.schema.features
 
     @property
     def batch_rows(self) -> int:
@@ -78,13 +83,16 @@ def plan(memory_bytes: int, need: Need, *, workers: int) -> Plan:
     Raises UsageError, with the smallest budget that works, where a row group and a batch do not fit.
     """
     most = min(DECODERS, memory_bytes // (DECODERS_SHARE * need.decoding))
-    for windows, rows in ((1, need.rows), (2, need.group_rows), (1, need.group_rows)):
-        for decoders in range(most, -1, -1):
-            room = memory_bytes - need.fixed(decoders)
-            if room >= windows * rows * need.row and (decoders > 0 or windows == 1):
-                window_rows = min(need.rows, room // (windows * need.row))
-                used = min(decoders, workers)
-                return Plan(window_rows, used, need.fixed(used) + windows * window_rows * need.row)
+    ways = [(1, need.rows, decoders) for decoders in range(most, -1, -1)]
+    ways += [(2, need.group_rows, decoders) for decoders in range(most, 0, -1)]
+    for windows, rows, decoders in (*ways, (1, need.group_rows, 0)):
+        held = rows == need.rows and decoders > 0  # and then the next batch is read while one is learned
+        room = memory_bytes - need.fixed(decoders) - need.read * held
+        if room >= windows * rows * need.row:
+            window_rows = min(need.rows, room // (windows * need.row))
+            used = min(decoders, workers if held else max(1, workers - 1))  # for a thread is the model's
+            taken = need.fixed(used) + need.read * held + windows * window_rows * need.row
+            return Plan(window_rows, used, taken)
     least = -(-(need.fixed(0) + need.group_rows * need.row) // 10**6)
     raise UsageError(
         f"--memory {memory_bytes / 1e6:g}MB is too small for one row group of {need.group_rows} rows and a "
