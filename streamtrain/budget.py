@@ -13,6 +13,7 @@ COPIES = 3  # of the parameters: themselves, their gradients, a checkpoint as it
 EVALUATED_ROWS = 512  # that an evaluation normalises at a time
 DECODERS = 4  # threads that decode at most: more than a model can keep up with
 DECODERS_SHARE = 4  # they may take a 4th of the budget
+AHEAD_SHARE = 16  # a batch that is read ahead may take a 16th
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,13 @@ class Plan:
     """Sizes that keep within a budget.
 
     window_rows: shuffled together; decoders: threads that load the next window while one is visited, 0 where there
-    is only room for one; predicted_peak_bytes: what all will take at most
+    is only room for one; ahead: whether one more may read the next batch while one is learned
+    predicted_peak_bytes: what all will take at most
     """
 
     window_rows: int
     decoders: int
+    ahead: bool
     predicted_peak_bytes: int
 
 
@@ -86,13 +89,15 @@ def plan(memory_bytes: int, need: Need, *, workers: int) -> Plan:
     ways = [(1, need.rows, decoders) for decoders in range(most, -1, -1)]
     ways += [(2, need.group_rows, decoders) for decoders in range(most, 0, -1)]
     for windows, rows, decoders in (*ways, (1, need.group_rows, 0)):
-        held = rows == need.rows and decoders > 0  # and then the next batch is read while one is learned
-        room = memory_bytes - need.fixed(decoders) - need.read * held
+        ahead = decoders > 0 and need.read <= memory_bytes // AHEAD_SHARE
+        beside = need.read * ahead
+        room = memory_bytes - need.fixed(decoders) - beside
         if room >= windows * rows * need.row:
             window_rows = min(need.rows, room // (windows * need.row))
+            held = window_rows == need.rows and windows == 1
             used = min(decoders, workers if held else max(1, workers - 1))  # for a thread is the model's
-            taken = need.fixed(used) + need.read * held + windows * window_rows * need.row
-            return Plan(window_rows, used, taken)
+            taken = need.fixed(used) + beside + windows * window_rows * need.row
+            return Plan(window_rows, used, ahead and (held or workers > 2), taken)
     least = -(-(need.fixed(0) + need.group_rows * need.row) // 10**6)
     raise UsageError(
         f"--memory {memory_bytes / 1e6:g}MB is too small for one row group of {need.group_rows} rows and a "

@@ -52,10 +52,10 @@ def _probe(model: MLP, train: Shards, plan: Plan, options: Mapping[str, Any]) ->
     from streamtrain.learn.fit import Progress, training
 
     names = ("batch_size", "lr", "momentum", "weight_decay", "seed")
-    sizes: dict[str, Any] = {"window_rows": plan.window_rows, "decoders": plan.decoders, "eval_train": False}
+    sizes: dict[str, Any] = {"window_rows": plan.window_rows, "decoders": plan.decoders, "ahead": plan.ahead}
     kept = {name: options[name] for name in names}
     rows, began, seconds = 0, math.inf, 0.0
-    for step in training(model, train, epochs=1 << 30, **kept, **sizes):
+    for step in training(model, train, epochs=1 << 30, eval_train=False, **kept, **sizes):
         if isinstance(step, Progress):
             rows += 0 if began == math.inf else min(options["batch_size"], step.cursor.rows)
             began = min(began, time.perf_counter())

@@ -147,14 +147,13 @@ def _train(
         model, run.velocity = model.to(computing), moved(run.velocity, computing)
     names = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "seed", "window_rows", "eval_train")
     options = {name: run.recipe[name] for name in names}
-    decoders = sizes(train, model, run.recipe).decoders
+    plan = sizes(train, model, run.recipe)
+    options |= {"decoders": plan.decoders, "ahead": plan.ahead}
     return_freed_memory(kept=run.recipe["memory"] // 8)
     stopped = _on_signals()
     saved_at, unsaved_steps = time.monotonic(), 0
     with Live(quiet=quiet) as live:
-        for step in training(
-            model, train, test=test, val=val, start=start, velocity=run.velocity, decoders=decoders, **options
-        ):
+        for step in training(model, train, test=test, val=val, start=start, velocity=run.velocity, **options):
             if isinstance(step, EpochReport):
                 live.clear()
                 line = run.record(step, model)

@@ -102,6 +102,7 @@ def training(
     seed: int = 0,
     window_rows: int | None = None,
     decoders: int = 1,
+    ahead: bool = False,
     eval_train: bool = True,
     start: Progress | None = None,
     velocity: Gradients | None = None,
@@ -110,6 +111,7 @@ def training(
 
     test, val: read with the meaning of the training data; window_rows: rows shuffled together, by default all
     decoders: threads that load the next window meanwhile; with 0 there is one window in memory, else two
+    ahead: one more may read the next batch while one is learned
     start: go on from there, `model` and `velocity` being as they were then; by default from epoch 1 and from rest
     velocity: moved in place, where there is momentum; see `sgd_step`
     Products are shared out among `torch.get_num_threads()` threads, whose number changes nothing but time.
@@ -126,8 +128,12 @@ def training(
             f"{train.folder} has {train.schema.features} pixels and {len(train.schema.classes)} classes, "
             f"the model reads {model.features} and gives {model.classes}"
         )
-    window_rows = window_rows or train.rows
-    order = {"batch_size": batch_size, "seed": seed, "window_rows": window_rows, "decoders": decoders}
+    order = {
+        "batch_size": batch_size,
+        "seed": seed,
+        "window_rows": window_rows or train.rows,
+        "decoders": decoders,
+    }
     test, val = (data and data.like(train.schema) for data in (test, val))
 
     def reports() -> Iterator[Progress | EpochReport]:
@@ -139,8 +145,7 @@ def training(
             ) as stream,
         ):
             moving = velocity or (rest(model) if momentum else [])
-            idle = decoders > 0 and window_rows >= train.rows  # the decoders, once the whole set is in memory
-            step = _step(model, train, batch_size, sgd, moving, threads=threads, ahead=idle)
+            step = _step(model, train, batch_size, sgd, moving, threads=threads, ahead=ahead)
             for epoch in stream:
                 before = progress.seconds
                 trained, waited = yield from _steps(step, train, epoch, progress)
@@ -186,7 +191,7 @@ def _checked(sgd: SGD) -> SGD:
 def _step(
     model: MLP, train: Shards, rows: int, sgd: SGD, velocity: Gradients, *, threads: int, ahead: bool
 ) -> Step | DeviceStep:
-    """What takes the steps on the model's device; ahead: one thread more may read the next batch meanwhile."""
+    """What takes the steps on the model's device."""
     if model.device.type != "cpu":
         return DeviceStep(model, sgd, velocity, scale=train.schema.scale)
     rows = min(rows, train.rows)
