@@ -10,7 +10,8 @@ from streamtrain.schema import Schema
 FIXED = 5 << 18  # bytes for what is small: file footers, the state of zstd, tallied labels, the rest of malloc
 ROW = 8 + 2 * (8 + 24)  # bytes beside its pixels: the label; in two orders its place, and the keys that are sorted
 COPIES = 3  # of the parameters: themselves, their gradients, a checkpoint as it is written
-EVALUATED_ROWS = 512  # that an evaluation normalises at a time
+SCORERS = 2  # threads that evaluate, where there is room to decode ahead at all
+SCORED_ROWS = 512  # that each of them scores at a time
 DECODERS = 4  # threads that decode at most: more than a model can keep up with
 DECODERS_SHARE = 4  # they may take a 4th of the budget
 AHEAD_SHARE = 16  # a batch that is read ahead may take a 16th
@@ -53,7 +54,8 @@ class Need:
         With decoders at all, it decodes a row group while it scores another.
         """
         trained = self.batch_rows * (self.schema.row_bytes + 12 * self.units) + self.read
-        evaluated = min(EVALUATED_ROWS, self.group_rows) * 4 * (self.schema.features + 2 * self.units)
+        scored_rows = min(SCORED_ROWS, self.group_rows) * (SCORERS if decoders else 1)
+        evaluated = scored_rows * 4 * (self.schema.features + 2 * self.units)
         scored = self.group_rows * self.schema.row_bytes if decoders else 0
         decoded = (decoders + 1) * self.decoding + scored
         return FIXED + max(trained, evaluated) + 4 * COPIES * self.parameters + decoded

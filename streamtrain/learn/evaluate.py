@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from streamtrain.block import Block
-from streamtrain.budget import EVALUATED_ROWS
+from streamtrain.budget import SCORED_ROWS, SCORERS
 from streamtrain.errors import DataError
 from streamtrain.learn.device import read
 from streamtrain.learn.mlp import MLP
@@ -25,9 +25,7 @@ from streamtrain.tally import Evaluation, evaluator
 
 Scorer = Callable[[Block], Evaluation]
 
-_SCORERS = 2  # threads, each with a row group
 _GROUPS = 4  # that one takes at a time, for to open a shard takes a tenth of their time
-_PART = EVALUATED_ROWS // _SCORERS  # rows
 _LEAST = 128  # rows of a product: for few the library takes other kernels, whose sums end in other bits
 
 
@@ -58,7 +56,7 @@ def evaluating(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation]
 def _evaluating(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation]:
     empty = total = Evaluation.empty(model.classes)
     here = model.device.type == "cpu"
-    count = min(threads, _SCORERS) if here else 1
+    count = min(threads, SCORERS) if here else 1
     free: SimpleQueue[Scorer] = SimpleQueue()
     for _ in range(count):
         free.put(_scorer(model, shards) if here else _sent(model, shards))
@@ -66,7 +64,10 @@ def _evaluating(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation
     def scored(groups: Sequence[int]) -> Evaluation:
         scorer = free.get()
         try:
-            return sum((scorer(part) for block in shards.blocks(groups) for part in _parts(block)), start=empty)
+            return sum(
+                (scorer(part) for block in shards.blocks(groups, lines=False) for part in _parts(block)),
+                start=empty,
+            )
         finally:
             free.put(scorer)
 
@@ -81,18 +82,18 @@ def _evaluating(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation
 
 
 def _parts(block: Block) -> Iterator[Block]:
-    """The block in parts as long as each other, of up to `_PART` rows."""
-    size = -(-len(block) // -(-len(block) // _PART))
+    """The block in parts as long as each other, of up to `SCORED_ROWS` rows."""
+    size = -(-len(block) // -(-len(block) // SCORED_ROWS))
     return (block.take(slice(at, at + size)) for at in range(0, len(block), size))
 
 
 def _scorer(model: MLP, shards: Shards) -> Scorer:
-    """What evaluates blocks of up to `_PART` rows, in buffers that are made once."""
-    pixels = products(shards, model, _PART, back=False, threads=1)
+    """What evaluates blocks of up to `SCORED_ROWS` rows, in buffers that are made once."""
+    pixels = products(shards, model, SCORED_ROWS, back=False, threads=1)
     weight, bias = pixels.own(model.weights[0], model.biases[0])
     first, *outs = *model.hidden, model.classes
-    room = [pixels.room(_PART, first), *(torch.zeros(_PART, units) for units in outs)]
-    logits, labels = torch.zeros(_PART, model.classes), np.zeros(_PART, np.int64)
+    room = [pixels.room(SCORED_ROWS, first), *(torch.zeros(SCORED_ROWS, units) for units in outs)]
+    logits, labels = torch.zeros(SCORED_ROWS, model.classes), np.zeros(SCORED_ROWS, np.int64)
 
     @functools.lru_cache(maxsize=8)  # the parts of a shard have few lengths
     def prepared(rows: int) -> tuple[list[Call], Callable[[], Evaluation]]:

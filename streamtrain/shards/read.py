@@ -74,26 +74,32 @@ class ShardFile:
         """Give the file back."""
         self._file.close()
 
-    def read_group(self, group: int) -> Block:
-        """The rows of a row group, counted from 0. Raises DataError where a byte of it is damaged."""
+    def read_group(self, group: int, *, lines: bool = True) -> Block:
+        """The rows of a row group, counted from 0; without `lines` these are zeros, and it takes a tenth less.
+
+        Raises DataError where a byte of what is read is damaged.
+        """
         rows = min(self.rows_per_group, self.shard.rows - group * self.rows_per_group)
         try:
-            table = self._file.read_row_group(group, use_threads=False).combine_chunks()
+            names = [name for name in self._file.schema_arrow.names if lines or name != "line"]
+            table = self._file.read_row_group(group, names, use_threads=False).combine_chunks()
             pixels = _fixed_binary(table.column("image").chunk(0), self.schema)
-            lines = _integers(table.column("line").chunk(0), np.int64)
+            numbers = (
+                _integers(table.column("line").chunk(0), np.int64) if lines else np.zeros(len(pixels), np.int64)
+            )
             if self.schema.classes:
                 labels = _integers(table.column("label").chunk(0), np.int32)
             else:
-                labels = np.full(len(lines), -1, dtype=np.int32)
+                labels = np.full(len(pixels), -1, dtype=np.int32)
         except (OSError, KeyError, IndexError, ValueError, pa.ArrowException) as error:
             raise DamageError(self.path, str(error)[:120]) from error
-        if len(lines) != rows:
-            raise DamageError(self.path, f"row group {group} has {len(lines)} rows, not {rows}")
+        if len(pixels) != rows:
+            raise DamageError(self.path, f"row group {group} has {len(pixels)} rows, not {rows}")
         if self.schema.classes and not 0 <= labels.min() <= labels.max() < len(self.schema.classes):
             raise DamageError(
                 self.path, f"row group {group} has a label outside its {len(self.schema.classes)} classes"
             )
-        return Block(pixels, labels, lines)
+        return Block(pixels, labels, numbers)
 
     def read_labels(self, group: int) -> Array:
         """The labels (rows,) of a row group, without its pixels. Raises DataError as `read_group`."""

@@ -77,7 +77,7 @@ class Shards:
     @functools.cached_property
     def density(self) -> float:
         """The share of pixels that are not zero, in the first row group."""
-        block = next(self.read([0]))
+        block = next(self.read([0], lines=False))
         return np.count_nonzero(block.pixels) / block.pixels.size
 
     def part(self, groups: Array) -> Shards:
@@ -173,7 +173,7 @@ class Shards:
 
     def _decode(self, run: list[int], slot: Slot, at: int) -> None:
         """Decode row groups of one shard into a slot, from its row `at` on."""
-        for block in self.read(run):
+        for block in self.read(run, lines=False):
             stop = at + len(block)
             slot.pixels[at:stop] = block.pixels.view(np.uint8).reshape(len(block), -1)
             slot.labels[at:stop] = block.labels
@@ -191,14 +191,14 @@ class Shards:
         labels = np.concatenate(found) if found else np.empty(0, np.int64)
         return labels if self.label_map is None else self.label_map[labels]
 
-    def read(self, groups: Sequence[int]) -> Iterator[Block]:
+    def read(self, groups: Sequence[int], *, lines: bool = True) -> Iterator[Block]:
         """Decode row groups one by one, each shard opened once for a run of its groups."""
         size = self.manifest.rows_per_group
         for shard, run in self._by_shard(groups):
             facts = self.manifest.shards[shard]
             with ShardFile(self.folder, facts, self.manifest.schema, rows_per_group=size) as file:
                 for _, group, _ in self.groups[run].tolist():
-                    yield self._meant(file.read_group(group))
+                    yield self._meant(file.read_group(group, lines=lines))
 
     def _meant(self, block: Block) -> Block:
         """A block as it was stored, with the class indices of `schema`."""
@@ -209,12 +209,15 @@ class Shards:
         for shard, run in itertools.groupby(groups, key=lambda group: int(self.groups[group, 0])):
             yield shard, list(run)
 
-    def blocks(self, groups: Sequence[int] | None = None) -> Iterator[Block]:
-        """Every row group, or those named, one by one; out of memory where the whole set is held there."""
+    def blocks(self, groups: Sequence[int] | None = None, *, lines: bool = True) -> Iterator[Block]:
+        """Every row group, or those named, one by one; out of memory where the whole set is held there.
+
+        lines: whether the numbers of their lines are wanted; else these are zeros, as they are out of memory
+        """
         if groups is None:
             groups = range(len(self.groups))
         if self._held is None:
-            yield from self.read(groups)
+            yield from self.read(groups, lines=lines)
             return
         stops = self.group_rows.cumsum()
         for group in groups:
