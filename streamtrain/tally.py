@@ -255,10 +255,10 @@ def evaluator(logits: Array, labels: Array) -> Callable[[], Evaluation]:
     if labels.shape != (rows,):
         raise ValueError(f"{rows} rows of logits, labels of shape {labels.shape}")
     sums, confusion, calibration = np.empty(2), np.empty((classes,) * 2, np.int64), np.empty((CALIBRATION_BINS, 3))
-    evaluate = _evaluate.bound(logits, labels, sums, confusion, calibration)
+    fill = evaluate.bound(logits, labels, sums, confusion, calibration)
 
     def evaluation() -> Evaluation:
-        if (right := evaluate()) < rows:
+        if (right := fill()) < rows:
             raise ValueError(f"labels lie in 0..{classes - 1}, not {labels[right]}")
         return Evaluation(float(sums[0]), confusion.copy(), int(sums[1]), calibration.copy())
 
@@ -294,6 +294,6 @@ def _evaluated(logits: Array, labels: Array, sums: Array, confusion: Array, cali
     return rows
 
 
-_evaluate = Compiled(
+evaluate = Compiled(
     _evaluated, ("float32[:, :]", "int64[:]", "float64[:]", "int64[:, :]", "float64[:, :]"), "int64", apart=True
 )

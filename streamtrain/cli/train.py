@@ -141,6 +141,7 @@ def _train(
     from streamtrain.cli.tables import epoch_line, poor_order, status_line
     from streamtrain.learn.device import moved
     from streamtrain.learn.fit import EpochReport, training
+    from streamtrain.learn.sparse import machine_code
 
     train, test, val = sets
     if computing.type != "cpu":
@@ -150,6 +151,8 @@ def _train(
     plan = sizes(train, model, run.recipe)
     options |= {"decoders": plan.decoders, "ahead": plan.ahead}
     return_freed_memory(kept=run.recipe["memory"] // 8)
+    if not (quiet or all(function.kept for function in machine_code(train, model))):
+        say("compiling the step for this processor, which takes seconds, once")
     stopped = _on_signals()
     saved_at, unsaved_steps = time.monotonic(), 0
     with Live(quiet=quiet) as live:

@@ -17,7 +17,9 @@ import os
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,6 +72,7 @@ class Compiled:
         dtypes = [np.dtype(kind.dtype) for kind in self._kinds]  # which compare faster than their names
         self._expected = self.arguments, self._kinds, dtypes
         self._code: Callable[..., Any] | None = None
+        self._lock = threading.Lock()
 
     @property
     def kept(self) -> bool:
@@ -110,13 +113,21 @@ class Compiled:
 
     def _loaded(self) -> Callable[..., Any]:
         """The machine code as a function of flat arguments; the first thread to ask loads or builds it."""
-        with _LOCK:
+        with self._lock:
             if not self._code:
                 types: list[Any] = []
                 for dtype, dimensions, _ in self._kinds:
                     types += [ctypes.c_void_p, *[ctypes.c_int64] * dimensions] if dimensions else [_NUMBERS[dtype]]
-                self._code = ctypes.CFUNCTYPE(_NUMBERS[self.returns], *types)(_address(*_kept_or_built(self)))
+                made = _kept_or_built(self)
+                with _LOCK:
+                    self._code = ctypes.CFUNCTYPE(_NUMBERS[self.returns], *types)(_address(*made))
             return self._code
+
+
+def load(functions: Sequence[Compiled]) -> None:
+    """Have the machine code of all of them at hand; what has to be compiled is at the same time."""
+    with ThreadPoolExecutor(len(functions)) as pool:
+        deque(pool.map(Compiled._loaded, functions), maxlen=0)
 
 
 def _address(entry: str, unresolved: Sequence[str], code: bytes) -> int:

@@ -9,13 +9,14 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from streamtrain.compiled import load
 from streamtrain.errors import DataError, RunError, UsageError
 from streamtrain.learn.device import DeviceStep
 from streamtrain.learn.evaluate import evaluating
 from streamtrain.learn.mlp import MLP, Gradients
 from streamtrain.learn.products import one_thread
 from streamtrain.learn.sgd import SGD, rest
-from streamtrain.learn.sparse import Sparse, products
+from streamtrain.learn.sparse import Sparse, machine_code, products
 from streamtrain.learn.step import Step
 from streamtrain.stream.order import Cursor
 from streamtrain.stream.pipeline import Epoch
@@ -194,6 +195,7 @@ def _step(
     """What takes the steps on the model's device."""
     if model.device.type != "cpu":
         return DeviceStep(model, sgd, velocity, scale=train.schema.scale)
+    load(machine_code(train, model))
     rows = min(rows, train.rows)
     pixels = [products(train, model, rows, back=True, threads=threads)]
     if ahead and threads > 1 and isinstance(pixels[0], Sparse):  # dense ones take all threads themselves

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from streamtrain.block import Array
-from streamtrain.learn.kernel import accumulate, list_nonzero, multiply
+from streamtrain.compiled import Compiled
+from streamtrain.learn.kernel import accumulate, list_nonzero, multiply, score
 from streamtrain.learn.mlp import MLP
 from streamtrain.learn.products import Call, Dense
 from streamtrain.stream.store import Shards
+from streamtrain.tally import evaluate
 
 _MOST_FEATURES = 1 << 16  # that a uint16 can name
 _MOST_DENSITY = 0.25  # of pixels that are not zero: two threads multiply all of denser ones as fast
@@ -51,17 +53,24 @@ def products(data: Shards, model: MLP, rows: int, *, back: bool, threads: int) -
     back: whether gradients are asked for too
     The data alone and the sizes decide, so that the bits are the same on any machine and after any resume.
     """
-    schema, units = data.schema, len(model.biases[0])
-    low, span = schema.scale
-    if (
-        schema.stored_dtype != np.uint8
-        or low
-        or schema.features > _MOST_FEATURES
-        or units > _MOST_UNITS
-        or data.density > _MOST_DENSITY
-    ):
-        return Dense(rows, schema.features, scale=(low, span), threads=threads)
-    return Sparse(rows, schema.features, span=span, back=back)
+    low, span = data.schema.scale
+    if _mostly_zero(data, model):
+        return Sparse(rows, model.features, span=span, back=back)
+    return Dense(rows, model.features, scale=(low, span), threads=threads)
+
+
+def machine_code(data: Shards, model: MLP) -> list[Compiled]:
+    """What training and evaluation call of it, to be compiled where this processor has not seen it yet."""
+    lanes = runs(laid_out(1, len(model.biases[0]))).shape[2]
+    sparse = [list_nonzero, multiply(lanes), accumulate(lanes)] if _mostly_zero(data, model) else []
+    return [evaluate, score("float32"), *sparse]
+
+
+def _mostly_zero(data: Shards, model: MLP) -> bool:
+    """Whether so many pixels are zero that it is worth while to list the others."""
+    small = model.features <= _MOST_FEATURES and len(model.biases[0]) <= _MOST_UNITS
+    bytes_from_0 = data.schema.stored_dtype == np.uint8 and not data.schema.scale[0]
+    return small and bytes_from_0 and data.density <= _MOST_DENSITY
 
 
 class Sparse:
