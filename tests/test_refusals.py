@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"epochs": 0}, "epochs, batch size and lr are positive, not 0, 256 and 0.05"),
+        ({"epochs": 0}, "epochs and batch size are positive and seed is not below 0: 0, 256, 0"),
         ({"batch_size": 0}, "positive"),
         ({"lr": math.nan}, "positive"),
         ({"momentum": 1.0}, "momentum is 0 or more and below 1"),
