@@ -8,9 +8,11 @@ for every process. What is kept is loaded by LLVM, which is a part of Numba that
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
+import importlib
 import inspect
 import json
 import os
@@ -24,7 +26,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import llvmlite
-import llvmlite.binding as llvm
 import numpy as np
 
 from streamtrain.files import write_file
@@ -132,6 +133,7 @@ def load(functions: Sequence[Compiled]) -> None:
 
 def _address(entry: str, unresolved: Sequence[str], code: bytes) -> int:
     """Load machine code; the address of its entry."""
+    llvm = _llvm()
     for name in unresolved:  # what only the raising of exceptions calls, and these functions raise none
         if not llvm.address_of_symbol(name):
             # Those of Python by their address: Numba finds them here, and sets only its own when it is loaded.
@@ -144,7 +146,14 @@ def _address(entry: str, unresolved: Sequence[str], code: bytes) -> int:
     return int(engine.get_function_address(entry))
 
 
+@functools.cache
+def _llvm() -> Any:
+    """What loads machine code; imported when it is needed, which takes 38 MB and a tenth of a second."""
+    return importlib.import_module("llvmlite.binding")
+
+
 def _engine() -> Any:
+    llvm = _llvm()
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(opt=3)
@@ -174,16 +183,26 @@ def _kept_or_built(function: Compiled) -> tuple[str, list[str], bytes]:
 def _built(function: Compiled) -> tuple[str, list[str], bytes]:
     """The same, compiled."""
     if function.apart:
-        what = (function.py_func.__module__, function.py_func.__name__, function.arguments, function.returns)
-        child = f"import sys; sys.path[:] = {sys.path}; from streamtrain.compiled.build import main; main(*{what})"
-        bare = {**os.environ, "NUMBA_DISABLE_INTEL_SVML": "1"}  # a library that only Numba would find again
-        done = subprocess.run([sys.executable, "-c", child], capture_output=True, env=bare, check=False)
-        if not done.returncode:
-            head, _, code = done.stdout.partition(b"\n")
-            return *json.loads(head), code
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # no such process here, or its words are not ours: then in this
+            return _built_apart(function)
     from streamtrain.compiled.build import build
 
     return build(function)
+
+
+def _built_apart(function: Compiled) -> tuple[str, list[str], bytes]:
+    """The same, by another process; ValueError where that fails."""
+    what = (function.py_func.__module__, function.py_func.__name__, function.arguments, function.returns)
+    child = f"import sys; sys.path[:] = {sys.path}; from streamtrain.compiled.build import main; main(*{what})"
+    bare = {**os.environ, "NUMBA_DISABLE_INTEL_SVML": "1"}  # a library that only Numba would find again
+    done = subprocess.run([sys.executable or "", "-c", child], capture_output=True, env=bare, check=False)
+    if done.returncode:
+        raise ValueError(done.stderr.decode(errors="replace"))
+    head, _, code = done.stdout.partition(b"\n")
+    entry, unresolved = json.loads(head)
+    return entry, unresolved, code
 
 
 def _unpacked(path: Path) -> tuple[str, list[str], bytes] | None:
@@ -230,4 +249,5 @@ def _digest(data: bytes) -> str:
 
 @functools.cache
 def _processor() -> tuple[str, str]:
+    llvm = _llvm()
     return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()

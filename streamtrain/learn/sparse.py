@@ -102,6 +102,7 @@ class Sparse:
         rows = len(pixels)
         self._pixels[:rows] = pixels
         self._list(self._pixels[:rows].reshape(-1), self._starts[: rows + 1])
+        self._starts[rows + 1 :] = self._starts[rows]  # rows that are not there have no pixels
 
     def affine(self, weight: Tensor, bias: Tensor, *, out: Tensor) -> Call:
         """What fills out (rows, units) with x W^T + b."""

@@ -119,6 +119,17 @@ def test_code_that_is_compiled_apart_leaves_the_compiler_out_of_this_process(tmp
     assert told.stdout == "False 15 True False\n"
 
 
+@pytest.mark.parametrize("executable", ["/nowhere/python", "/bin/echo", "/bin/false", None])
+def test_where_no_other_process_compiles_this_one_does(
+    executable: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "_folders", lambda: [tmp_path])
+    monkeypatch.setattr(sys, "executable", executable)
+    values = np.array([1, 2, 3])
+    assert Compiled(_double, ("int64[:]", "int64"), "int64", apart=True)(values, 7) == 21
+    assert values.tolist() == [2, 4, 6]
+
+
 def test_an_array_of_another_type_or_layout_is_refused_and_not_misread() -> None:
     function, _ = doubled()
     with pytest.raises(TypeError, match=r"_double takes int64\[:\], not int32 \(3,\)"):
