@@ -9,7 +9,7 @@ from streamtrain.schema import Schema
 
 FIXED = 5 << 18  # bytes for what is small: file footers, the state of zstd, tallied labels, the rest of malloc
 ROW = 8 + 2 * (8 + 24)  # bytes beside its pixels: the label; in two orders its place, and the keys that are sorted
-COPIES = 3  # of the parameters: themselves, their gradients, a checkpoint as it is written
+COPIES = 3  # of the parameters: themselves, and a checkpoint's as tensors and as bytes
 SCORERS = 2  # threads that evaluate, where there is room to decode ahead at all
 SCORED_ROWS = 512  # that each of them scores at a time
 DECODERS = 4  # threads that decode at most: more than a model can keep up with
@@ -37,7 +37,7 @@ class Need:
     """What decides how much memory a pass needs, the window aside.
 
     rows: in all; group_rows, group_bytes: rows of the largest row group and its bytes on disk
-    parameters: weights and biases of the model; units: activations of a row, over all layers
+    parameters: numbers that a checkpoint holds; units: activations of a row, over all layers
     """
 
     schema: Schema

@@ -103,6 +103,7 @@ def untrained(train: Shards, options: Mapping[str, Any]) -> MLP:
 def sizes(train: Shards, model: MLP, recipe: Mapping[str, Any]) -> Plan:
     """The sizes that keep a recipe within its memory."""
     parameters = sum(tensor.numel() for tensor in model.state_dict().values())
+    parameters *= 2 if recipe["momentum"] else 1  # for then each has a velocity
     units = sum(model.hidden) + model.classes
     return train.plan(recipe["memory"], batch_size=recipe["batch_size"], parameters=parameters, units=units)
 
