@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from streamtrain.learn.fit import Progress
     from streamtrain.learn.mlp import MLP
     from streamtrain.learn.run import Run
+    from streamtrain.stream.store import Shards
 
 
 @click.command("train", cls=Command)
@@ -141,7 +142,6 @@ def _train(
     from streamtrain.cli.tables import epoch_line, poor_order, status_line
     from streamtrain.learn.device import moved
     from streamtrain.learn.fit import EpochReport, training
-    from streamtrain.learn.sparse import machine_code
 
     train, test, val = sets
     if computing.type != "cpu":
@@ -151,8 +151,8 @@ def _train(
     plan = sizes(train, model, run.recipe)
     options |= {"decoders": plan.decoders, "ahead": plan.ahead}
     return_freed_memory(kept=run.recipe["memory"] // 8)
-    if not (quiet or all(function.kept for function in machine_code(train, model))):
-        say("compiling the step for this processor, which takes seconds, once")
+    if not quiet:
+        _tell_of_compiling(model, train)
     stopped = _on_signals()
     saved_at, unsaved_steps = time.monotonic(), 0
     with Live(quiet=quiet) as live:
@@ -178,6 +178,13 @@ def _train(
             if live.due():
                 live.update(status_line(step, train.rows, run.recipe["epochs"]))
     return _finished(run, model, as_json=as_json, quiet=quiet)
+
+
+def _tell_of_compiling(model: MLP, train: Shards) -> None:
+    from streamtrain.learn.sparse import machine_code
+
+    if not all(function.kept for function in machine_code(train, model)):
+        say("compiling the step for this processor, which takes seconds, once")
 
 
 def _finished(run: Run, model: MLP, *, as_json: bool, quiet: bool) -> int:
