@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from streamtrain.learn.run import Run
     from streamtrain.stream.store import Shards
 
+# What of a recipe `training` takes.
+_TRAINING = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "seed", "window_rows", "eval_train")
+
 
 @click.command("train", cls=Command)
 @click.argument("data", required=False)
@@ -146,8 +149,7 @@ def _train(
     train, test, val = sets
     if computing.type != "cpu":
         model, run.velocity = model.to(computing), moved(run.velocity, computing)
-    names = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "seed", "window_rows", "eval_train")
-    options = {name: run.recipe[name] for name in names}
+    options = {name: run.recipe[name] for name in _TRAINING}
     plan = sizes(train, model, run.recipe)
     options |= {"decoders": plan.decoders, "ahead": plan.ahead}
     return_freed_memory(kept=run.recipe["memory"] // 8)

@@ -59,7 +59,7 @@ class Compiled:
     """A compiled function; called like the Python one, and lets go of the GIL.
 
     arguments: what it takes: "int64" or "float32"; "uint8[:, :]" for an array, which has to be C-contiguous;
-               "float32x16[:]" for one of runs of 16, which a register each holds: in Python with a dimension more
+               "float32x16[:]" for one of runs of 16, that registers hold as one value: in Python a dimension more
     returns:   "int64" or "void"
     apart:     compiled in a process of its own, which takes a second more but none of this one's memory
     py_func:   the Python function
@@ -132,12 +132,15 @@ def load(functions: Sequence[Compiled]) -> None:
 
 
 def _address(entry: str, unresolved: Sequence[str], code: bytes) -> int:
-    """Load machine code; the address of its entry."""
+    """Load machine code; the address of its entry. Raises RuntimeError where it calls what this process lacks."""
     llvm = _llvm()
     for name in unresolved:  # what only the raising of exceptions calls, and these functions raise none
         if not llvm.address_of_symbol(name):
             # Those of Python by their address: Numba finds them here, and sets only its own when it is loaded.
-            function = getattr(ctypes.pythonapi, name, ctypes.CDLL(None).abort)
+            nothing = ctypes.CDLL(None).abort if name.startswith(("numba_", "NRT_")) else None
+            function = getattr(ctypes.pythonapi, name, nothing)
+            if not function:
+                raise RuntimeError(f"compiled code calls {name}, which this process has not")
             llvm.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
     engine = _engine()
     _ENGINES.append(engine)  # which owns the memory that the code lies in
@@ -183,9 +186,8 @@ def _kept_or_built(function: Compiled) -> tuple[str, list[str], bytes]:
 def _built(function: Compiled) -> tuple[str, list[str], bytes]:
     """The same, compiled."""
     if function.apart:
-        with contextlib.suppress(
-            OSError, ValueError
-        ):  # no such process here, or its words are not ours: then in this
+        # Where there can be no such process, or its words are not ours, then in this one.
+        with contextlib.suppress(OSError, ValueError):
             return _built_apart(function)
     from streamtrain.compiled.build import build
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -124,56 +124,66 @@ def training(
             f"epochs and batch size are positive and seed is not below 0: {epochs}, {batch_size}, {seed}"
         )
     sgd = _checked(SGD(lr, momentum, weight_decay))
+    _check_fit(model, train)
+    order = {"batch_size": batch_size, "seed": seed, "window_rows": window_rows or train.rows}
+    evaluated = [data and data.like(train.schema) for data in (train if eval_train else None, test, val)]
+
+    def reports() -> Iterator[Progress | EpochReport]:
+        progress = start or Progress.at(1)
+        stream = stream_epochs(train, start=progress.cursor, last=epochs, decoders=decoders, raw=True, **order)
+        with one_thread() as threads, contextlib.closing(stream):
+            moving = velocity or (rest(model) if momentum else [])
+            step = _step(model, train, batch_size, sgd, moving, threads=threads, ahead=ahead)
+            shared = threads if decoders else 1  # without room for a decoder there is none for two row groups
+            for epoch in stream:
+                trained, waited = yield from _steps(step, train, epoch, progress)
+                began = time.perf_counter()
+                figures: list[float | None] = []
+                for data in evaluated:
+                    figures += yield from _figures(model, data, trained, shared)
+                seconds = trained.seconds, time.perf_counter() - began
+                share = waited / max(trained.seconds - progress.seconds, waited, 1e-9)
+                yield _report(epoch, batch_size, trained, figures, seconds=seconds, wait_share=share)
+                progress = Progress.at(epoch.number + 1)
+
+    return reports()
+
+
+def _report(
+    epoch: Epoch,
+    batch_size: int,
+    trained: Progress,
+    figures: Sequence[float | None],
+    *,
+    seconds: tuple[float, float],
+    wait_share: float,
+) -> EpochReport:
+    """What the epoch did; figures: loss and accuracy over the training, test and validation set."""
+    _, train_accuracy, test_loss, test_accuracy, val_loss, val_accuracy = figures
+    return EpochReport(
+        epoch=epoch.number,
+        train_loss=trained.loss,
+        progressive_accuracy=trained.accuracy,
+        train_accuracy=train_accuracy,
+        test_loss=test_loss,
+        test_accuracy=test_accuracy,
+        val_loss=val_loss,
+        val_accuracy=val_accuracy,
+        rows=trained.cursor.rows,
+        seconds=seconds[0],
+        eval_seconds=seconds[1],
+        label_disorder=epoch.disorder.value(),
+        effective_batch_size=epoch.disorder.effective_batch_size(batch_size),
+        wait_share=wait_share,
+    )
+
+
+def _check_fit(model: MLP, train: Shards) -> None:
     if (train.schema.features, len(train.schema.classes)) != (model.features, model.classes):
         raise DataError(
             f"{train.folder} has {train.schema.features} pixels and {len(train.schema.classes)} classes, "
             f"the model reads {model.features} and gives {model.classes}"
         )
-    order = {
-        "batch_size": batch_size,
-        "seed": seed,
-        "window_rows": window_rows or train.rows,
-        "decoders": decoders,
-    }
-    test, val = (data and data.like(train.schema) for data in (test, val))
-
-    def reports() -> Iterator[Progress | EpochReport]:
-        progress = start or Progress.at(1)
-        with (
-            one_thread() as threads,
-            contextlib.closing(
-                stream_epochs(train, start=progress.cursor, last=epochs, raw=True, **order)
-            ) as stream,
-        ):
-            moving = velocity or (rest(model) if momentum else [])
-            step = _step(model, train, batch_size, sgd, moving, threads=threads, ahead=ahead)
-            for epoch in stream:
-                before = progress.seconds
-                trained, waited = yield from _steps(step, train, epoch, progress)
-                began = time.perf_counter()
-                shared = threads if decoders else 1  # without room for a decoder there is none for two row groups
-                _, train_accuracy = yield from _figures(model, train if eval_train else None, trained, shared)
-                test_loss, test_accuracy = yield from _figures(model, test, trained, shared)
-                val_loss, val_accuracy = yield from _figures(model, val, trained, shared)
-                yield EpochReport(
-                    epoch=epoch.number,
-                    train_loss=trained.loss,
-                    progressive_accuracy=trained.accuracy,
-                    train_accuracy=train_accuracy,
-                    test_loss=test_loss,
-                    test_accuracy=test_accuracy,
-                    val_loss=val_loss,
-                    val_accuracy=val_accuracy,
-                    rows=trained.cursor.rows,
-                    seconds=trained.seconds,
-                    eval_seconds=time.perf_counter() - began,
-                    label_disorder=epoch.disorder.value(),
-                    effective_batch_size=epoch.disorder.effective_batch_size(batch_size),
-                    wait_share=waited / max(trained.seconds - before, waited, 1e-9),
-                )
-                progress = Progress.at(epoch.number + 1)
-
-    return reports()
 
 
 def _checked(sgd: SGD) -> SGD:

@@ -77,7 +77,7 @@ class Shards:
     @functools.cached_property
     def density(self) -> float:
         """The share of pixels that are not zero, in the first row group."""
-        block = next(self.read([0], lines=False))
+        block = next(self.blocks([0], lines=False))
         return np.count_nonzero(block.pixels) / block.pixels.size
 
     def part(self, groups: Array) -> Shards:
