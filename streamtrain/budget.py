@@ -12,6 +12,7 @@ ROW = 8 + 2 * (8 + 24)  # bytes beside its pixels: the label; in two orders its 
 COPIES = 3  # of the parameters: themselves, and a checkpoint's as tensors and as bytes
 SCORERS = 2  # threads that evaluate, where there is room to decode ahead at all
 SCORED_ROWS = 512  # that each of them scores at a time
+LISTED_ROWS = 2048  # the same, where it lists the pixels that are not zero
 DECODERS = 4  # threads that decode at most: more than a model can keep up with
 DECODERS_SHARE = 4  # they may take a 4th of the budget
 AHEAD_SHARE = 16  # a batch that is read ahead may take a 16th
@@ -54,8 +55,9 @@ class Need:
         With decoders at all, it decodes a row group while it scores another.
         """
         trained = self.batch_rows * (self.schema.row_bytes + 12 * self.units) + self.read
-        scored_rows = min(SCORED_ROWS, self.group_rows) * (SCORERS if decoders else 1)
-        evaluated = scored_rows * 4 * (self.schema.features + 2 * self.units)
+        dense = min(SCORED_ROWS, self.group_rows) * (self.schema.features + 2 * self.units)
+        sparse = min(LISTED_ROWS, self.group_rows) * 2 * self.units
+        evaluated = 4 * max(dense, sparse) * (SCORERS if decoders else 1)
         scored = self.group_rows * self.schema.row_bytes if decoders else 0
         decoded = (decoders + 1) * self.decoding + scored
         return FIXED + max(trained, evaluated) + 4 * COPIES * self.parameters + decoded

@@ -11,14 +11,15 @@ from queue import SimpleQueue
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from streamtrain.block import Block
-from streamtrain.budget import SCORED_ROWS, SCORERS
+from streamtrain.budget import SCORERS
 from streamtrain.errors import DataError
 from streamtrain.learn.device import read
 from streamtrain.learn.mlp import MLP
 from streamtrain.learn.products import Call, one_thread
-from streamtrain.learn.sparse import products
+from streamtrain.learn.sparse import forward_of, laid_out
 from streamtrain.learn.step import onward
 from streamtrain.stream.store import Shards
 from streamtrain.tally import Evaluation, evaluator
@@ -64,10 +65,7 @@ def _evaluating(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation
     def scored(groups: Sequence[int]) -> Evaluation:
         scorer = free.get()
         try:
-            return sum(
-                (scorer(part) for block in shards.blocks(groups, lines=False) for part in _parts(block)),
-                start=empty,
-            )
+            return sum(map(scorer, shards.blocks(groups, lines=False)), start=empty)
         finally:
             free.put(scorer)
 
@@ -81,43 +79,47 @@ def _evaluating(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation
         raise DataError(f"{shards.folder}: saw {total.rows} rows, the manifest has {shards.rows}")
 
 
-def _parts(block: Block) -> Iterator[Block]:
-    """The block in parts as long as each other, of up to `SCORED_ROWS` rows."""
-    size = -(-len(block) // -(-len(block) // SCORED_ROWS))
-    return (block.take(slice(at, at + size)) for at in range(0, len(block), size))
-
-
 def _scorer(model: MLP, shards: Shards) -> Scorer:
-    """What evaluates blocks of up to `SCORED_ROWS` rows, in buffers that are made once."""
-    pixels = products(shards, model, SCORED_ROWS, back=False, threads=1)
-    weight, bias = pixels.own(model.weights[0], model.biases[0])
-    first, *outs = *model.hidden, model.classes
-    room = [pixels.room(SCORED_ROWS, first), *(torch.zeros(SCORED_ROWS, units) for units in outs)]
-    logits, labels = torch.zeros(SCORED_ROWS, model.classes), np.zeros(SCORED_ROWS, np.int64)
+    """What evaluates blocks, in buffers that are made once."""
+    forward, most = forward_of(shards, model)
+    most = min(most, int(shards.group_rows.max()))
+    room = _room(model, max(most, _LEAST))
+    logits, labels = torch.zeros(most, model.classes), np.zeros(most, np.int64)
 
     @functools.lru_cache(maxsize=8)  # the parts of a shard have few lengths
     def prepared(rows: int) -> tuple[list[Call], Callable[[], Evaluation]]:
         z = [z[: max(rows, _LEAST)] for z in room]
-        calls = [pixels.affine(weight, bias, out=z[0]), *onward(model, z, threads=1)]
-        calls.append(partial(logits[:rows].copy_, z[-1][:rows]))
+        calls: list[Call] = [*onward(model, z, threads=1), partial(logits[:rows].copy_, z[-1][:rows])]
         return calls, evaluator(logits[:rows].numpy(), labels[:rows])
 
     def scored(part: Block) -> Evaluation:
         calls, evaluation = prepared(len(part))
-        pixels.read(part.pixels)
+        forward(part.pixels, room[0][: max(len(part), _LEAST)])
         labels[: len(part)] = part.labels
         for call in calls:
             call()
         return evaluation()
 
-    return scored
+    return lambda block: sum(map(scored, _parts(block, most)), start=Evaluation.empty(model.classes))
+
+
+def _room(model: MLP, rows: int) -> list[Tensor]:
+    """For z (rows, units) of each layer; all but the first lie by columns, which halves a product of few units."""
+    first, *outs = *model.hidden, model.classes
+    return [laid_out(rows, first), *(torch.zeros(units, rows).T for units in outs)]
+
+
+def _parts(block: Block, most: int) -> Iterator[Block]:
+    """The block in parts as long as each other, of up to so many rows."""
+    size = -(-len(block) // -(-len(block) // most))
+    return (block.take(slice(at, at + size)) for at in range(0, len(block), size))
 
 
 def _sent(model: MLP, shards: Shards) -> Scorer:
     """The same by the plain formulas on the model's device."""
 
-    def scored(part: Block) -> Evaluation:
-        logits, _ = model.forward(read(part.pixels, scale=shards.schema.scale, to=model.device))
-        return Evaluation.of(logits.cpu().numpy(), part.labels)
+    def scored(block: Block) -> Evaluation:
+        logits, _ = model.forward(read(block.pixels, scale=shards.schema.scale, to=model.device))
+        return Evaluation.of(logits.cpu().numpy(), block.labels)
 
     return scored

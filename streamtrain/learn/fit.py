@@ -207,9 +207,9 @@ def _step(
         return DeviceStep(model, sgd, velocity, scale=train.schema.scale)
     load(machine_code(train, model))
     rows = min(rows, train.rows)
-    pixels = [products(train, model, rows, back=True, threads=threads)]
+    pixels = [products(train, model, rows, threads=threads)]
     if ahead and threads > 1 and isinstance(pixels[0], Sparse):  # dense ones take all threads themselves
-        pixels.append(products(train, model, rows, back=True, threads=threads))
+        pixels.append(products(train, model, rows, threads=threads))
     return Step(model, rows, sgd, velocity, pixels=pixels, threads=threads)
 
 

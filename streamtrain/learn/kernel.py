@@ -27,32 +27,41 @@ def _listed(features: int, places: Array, counts: Array, shares: Array, pixels: 
     """List the pixels that are not zero, by their rows and by their places in these.
 
     places: (1, bytes) uint8, that are uint16: those of row r from starts[r] to starts[r + 1], with room for 8 more
-    shares: (features, rows or more) uint32, of each pixel at a place its row · 256 + its value; or (features, 0)
+    shares: (features, rows or more) uint32, of each pixel at a place its row · 256 + its value
     counts: (features,) uint32, how many these are
     pixels: (rows · features,) uint8; starts: (rows + 1,) int64
     """
     counts[:] = 0
-    whole = features - features % 16
-    listed = 0
+    starts[0] = 0
     for row in range(len(starts) - 1):
-        start, first = listed, row * features
-        for at in range(0, whole, 16):
-            base = np.uint64(at) * _EACH
-            marks = bytes_in(pixels, first + at, _ONE, _LAST)
-            for byte in (marks & _LAST, marks >> _EIGHT):
-                store(places, 0, 2 * listed, _PLACES[byte, 0] + base)
-                store(places, 0, 2 * listed + 8, _PLACES[byte, 1] + base)
-                base += _EIGHT_EACH
-                listed += _COUNTS[byte]
-        for place in range(whole, features):
-            store(places, 0, 2 * listed, np.uint16(place))
-            listed += pixels[first + place] > 0
-        for i in range(start, listed if shares.shape[1] else start):
-            place = int(places[0, 2 * i]) + 256 * int(places[0, 2 * i + 1])
+        first, start = row * features, starts[row]
+        starts[row + 1] = _listed_row(pixels, first, features, places, start)
+        for i in range(start, starts[row + 1]):
+            place = _named(places, i)
             shares[place, counts[place]] = 256 * row + int(pixels[first + place])
             counts[place] += 1
-        starts[row] = start
-    starts[len(starts) - 1] = listed
+
+
+def _listed_row(pixels: Array, first: int, features: int, places: Array, listed: int) -> int:
+    """List the pixels of the row that begins at pixels[first], behind so many; returns how many there are then."""
+    whole = features - features % 16
+    for at in range(0, whole, 16):
+        base = np.uint64(at) * _EACH
+        marks = bytes_in(pixels, first + at, _ONE, _LAST)
+        for byte in (marks & _LAST, marks >> _EIGHT):
+            store(places, 0, 2 * listed, _PLACES[byte, 0] + base)
+            store(places, 0, 2 * listed + 8, _PLACES[byte, 1] + base)
+            base += _EIGHT_EACH
+            listed += _COUNTS[byte]
+    for place in range(whole, features):
+        store(places, 0, 2 * listed, np.uint16(place))
+        listed += pixels[first + place] > 0
+    return listed
+
+
+def _named(places: Array, i: int) -> int:
+    """The i-th place of a list."""
+    return int(places[0, 2 * i]) + 256 * int(places[0, 2 * i + 1])
 
 
 def _multiplied(
@@ -64,6 +73,20 @@ def _multiplied(
             total = bias[run]
             for i in range(starts[row], starts[row + 1]):
                 total = total + x[pixels[row, places[i]]] * weight[places[i], run]
+            z[row, run] = total
+
+
+def _forwarded(x: Array, places: Array, weight: Array, bias: Array, pixels: Array, z: Array) -> None:
+    """z = x W^T + b as `_multiplied`, of pixels (rows · features,) uint8 that are listed a row at a time."""
+    features = len(weight)
+    for row in range(len(z)):
+        first = row * features
+        count = _listed_row(pixels, first, features, places, 0)
+        for run in range(z.shape[1]):
+            total = bias[run]
+            for i in range(count):
+                place = _named(places, i)
+                total = total + x[pixels[first + place]] * weight[place, run]
             z[row, run] = total
 
 
@@ -122,6 +145,13 @@ def multiply(lanes: int) -> Compiled:
     rows, row = f"float32x{lanes}[:, :]", f"float32x{lanes}[:]"
     taken = ("float32[:]", "uint8[:, :]", "int64[:]", "uint16[:]", rows, row, rows)
     return Compiled(_multiplied, taken, apart=True)
+
+
+@functools.cache
+def forward(lanes: int) -> Compiled:
+    """`_forwarded` in runs of so many lanes."""
+    rows, row = f"float32x{lanes}[:, :]", f"float32x{lanes}[:]"
+    return Compiled(_forwarded, ("float32[:]", "uint8[:, :]", rows, row, "uint8[:]", rows), apart=True)
 
 
 @functools.cache

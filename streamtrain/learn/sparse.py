@@ -10,13 +10,16 @@ last filled up with zeros.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from streamtrain.block import Array
+from streamtrain.budget import LISTED_ROWS, SCORED_ROWS
 from streamtrain.compiled import Compiled
-from streamtrain.learn.kernel import accumulate, list_nonzero, multiply, score
+from streamtrain.learn.kernel import accumulate, forward, list_nonzero, multiply, score
 from streamtrain.learn.mlp import MLP
 from streamtrain.learn.products import Call, Dense
 from streamtrain.stream.store import Shards
@@ -47,22 +50,42 @@ def runs(tensor: Tensor) -> Array:
     return tensor.as_strided((rows, count, width // count), (width, width // count, 1)).numpy()
 
 
-def products(data: Shards, model: MLP, rows: int, *, back: bool, threads: int) -> Dense | Sparse:
+def products(data: Shards, model: MLP, rows: int, *, threads: int) -> Dense | Sparse:
     """The first layer's products that suit the data, for batches of up to `rows` rows.
 
-    back: whether gradients are asked for too
     The data alone and the sizes decide, so that the bits are the same on any machine and after any resume.
     """
     low, span = data.schema.scale
     if _mostly_zero(data, model):
-        return Sparse(rows, model.features, span=span, back=back)
+        return Sparse(rows, model.features, span=span)
     return Dense(rows, model.features, scale=(low, span), threads=threads)
+
+
+def forward_of(data: Shards, model: MLP) -> tuple[Callable[[Array, Tensor], object], int]:
+    """What fills z, laid out, with x W^T + b of the first layer as it is now; and for how many rows at a time.
+
+    It takes pixels (rows, features) and z (rows or more, units).
+    """
+    weight, bias = model.weights[0], model.biases[0]
+    if not _mostly_zero(data, model):
+        dense = products(data, model, SCORED_ROWS, threads=1)
+
+        def filled(pixels: Array, z: Tensor) -> None:
+            dense.read(pixels)
+            dense.affine(weight, bias, out=z)()
+
+        return filled, SCORED_ROWS
+    x, places = _values(data.schema.scale[1]), np.empty((1, 2 * model.features + 16), np.uint8)
+    w, b = runs(laid_out(*weight.T.shape).copy_(weight.T)), runs(laid_out(1, len(bias)).copy_(bias))
+    multiplied = forward(w.shape[2]).bound(x, places, w, b[0])
+    return lambda pixels, z: multiplied(pixels.reshape(-1), runs(z[: len(pixels)])), LISTED_ROWS
 
 
 def machine_code(data: Shards, model: MLP) -> list[Compiled]:
     """What training and evaluation call of it, to be compiled where this processor has not seen it yet."""
     lanes = runs(laid_out(1, len(model.biases[0]))).shape[2]
-    sparse = [list_nonzero, multiply(lanes), accumulate(lanes)] if _mostly_zero(data, model) else []
+    kernels = list_nonzero, multiply(lanes), accumulate(lanes), forward(lanes)
+    sparse = kernels if _mostly_zero(data, model) else ()
     return [evaluate, score("float32"), *sparse]
 
 
@@ -73,19 +96,24 @@ def _mostly_zero(data: Shards, model: MLP) -> bool:
     return small and bytes_from_0 and data.density <= _MOST_DENSITY
 
 
+def _values(span: float) -> Array:
+    """(256,) float32: x of each value of a pixel."""
+    return np.arange(256, dtype=np.float32) / np.float32(span)
+
+
 class Sparse:
     """The first layer's products with pixels of up to `rows` rows, the zeros among them left out; see `Dense`.
 
-    span: the normalisation is x = pixels / span; back: whether `accumulated` is asked for
+    span: the normalisation is x = pixels / span
     """
 
-    def __init__(self, rows: int, features: int, *, span: float, back: bool = True) -> None:
-        self._x = np.arange(256, dtype=np.float32) / np.float32(span)  # of each value of a pixel
+    def __init__(self, rows: int, features: int, *, span: float) -> None:
+        self._x = _values(span)
         self._pixels = np.zeros((rows, features), np.uint8)
         self._starts = np.zeros(rows + 1, np.int64)
         self._places = np.empty(rows * features + 8, np.uint16)
         self._counts = np.zeros(features, np.uint32)
-        self._shares = np.empty((features, rows + _SPREAD if back else 0), np.uint32)
+        self._shares = np.empty((features, rows + _SPREAD), np.uint32)
         places = self._places.view(np.uint8)[None]
         self._list = list_nonzero.bound(features, places, self._counts, self._shares)
 

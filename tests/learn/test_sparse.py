@@ -50,7 +50,7 @@ def test_pixels_that_are_mostly_zero_are_multiplied_alone_and_others_all(tmp_pat
         shards = digits(tmp_path / f"{share}", full * (random.random(full.shape) < share))
         assert shards.density == pytest.approx(share, abs=0.02)
         for units, expected in ((256, kind), (257, Dense)):
-            assert type(products(shards, MLP(64, (units,), 3), 10, back=True, threads=1)) is expected
+            assert type(products(shards, MLP(64, (units,), 3), 10, threads=1)) is expected
 
 
 def test_an_evaluation_is_the_same_with_and_without_the_zeros(
