@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import operator
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from queue import SimpleQueue
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamtrain.block import Block
+from streamtrain.block import Array, Block
 from streamtrain.budget import SCORERS
 from streamtrain.errors import DataError
 from streamtrain.learn.device import read
@@ -21,12 +22,11 @@ from streamtrain.learn.mlp import MLP
 from streamtrain.learn.products import Call, one_thread
 from streamtrain.learn.sparse import forward_of, laid_out
 from streamtrain.learn.step import onward
+from streamtrain.stream.ahead import Task, filled_ahead
 from streamtrain.stream.store import Shards
 from streamtrain.tally import Evaluation, evaluator
 
-Scorer = Callable[[Block], Evaluation]
-
-_GROUPS = 4  # that one takes at a time, for to open a shard takes a tenth of their time
+_GROUPS = 4  # that a thread scores before it hands over
 _LEAST = 128  # rows of a product: for few the library takes other kernels, whose sums end in other bits
 
 
@@ -55,31 +55,53 @@ def evaluating(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation]
 
 
 def _evaluating(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation]:
-    empty = total = Evaluation.empty(model.classes)
+    total = Evaluation.empty(model.classes)
     here = model.device.type == "cpu"
     count = min(threads, SCORERS) if here else 1
-    free: SimpleQueue[Scorer] = SimpleQueue()
-    for _ in range(count):
-        free.put(_scorer(model, shards) if here else _sent(model, shards))
+    free: SimpleQueue[_Scorer] = SimpleQueue()
 
-    def scored(groups: Sequence[int]) -> Evaluation:
+    def score(groups: Sequence[int], told: list[Evaluation]) -> None:
+        torch.set_num_threads(1)  # of this thread
         scorer = free.get()
-        try:
-            return sum(map(scorer, shards.blocks(groups, lines=False)), start=empty)
-        finally:
-            free.put(scorer)
+        told[:] = [scorer(group) for group in groups]
+        free.put(scorer)
+
+    def tasks(groups: Sequence[int], told: list[Evaluation]) -> list[Task]:
+        return [partial(score, groups, told)]
 
     groups = range(len(shards.groups))
-    with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        # Added up in their order, so that no number of threads changes a bit.
-        for some in pool.map(scored, (groups[at : at + _GROUPS] for at in groups[::_GROUPS])):
-            total += some
+    jobs = (groups[at : at + _GROUPS] for at in groups[::_GROUPS])
+    told: list[list[Evaluation]] = [[] for _ in range(2 * count)]
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            scored = _scored(model, shards) if here else _sent(model, shards)
+            free.put(stack.enter_context(contextlib.closing(_Scorer(shards, scored))))
+        ahead = stack.enter_context(contextlib.closing(filled_ahead(jobs, told, tasks=tasks, workers=count)))
+        for _, of_groups in ahead:
+            total = sum(of_groups, start=total)  # in their order, so that no number of threads changes a bit
             yield total
     if total.rows != shards.rows:
         raise DataError(f"{shards.folder}: saw {total.rows} rows, the manifest has {shards.rows}")
 
 
-def _scorer(model: MLP, shards: Shards) -> Scorer:
+class _Scorer:
+    """Evaluates row groups one by one; a shard stays open from one to the next of its own."""
+
+    def __init__(self, shards: Shards, scored: Callable[[Block], Evaluation]) -> None:
+        self._asked: deque[int] = deque()
+        self._blocks = shards.blocks(iter(self._asked.popleft, None), lines=False)
+        self._scored = scored
+
+    def __call__(self, group: int) -> Evaluation:
+        self._asked.append(group)
+        return self._scored(next(self._blocks))
+
+    def close(self) -> None:
+        """Give the shard back."""
+        self._blocks.close()
+
+
+def _scored(model: MLP, shards: Shards) -> Callable[[Block], Evaluation]:
     """What evaluates blocks, in buffers that are made once."""
     forward, most = forward_of(shards, model)
     most = min(most, int(shards.group_rows.max()))
@@ -87,20 +109,20 @@ def _scorer(model: MLP, shards: Shards) -> Scorer:
     logits, labels = torch.zeros(most, model.classes), np.zeros(most, np.int64)
 
     @functools.lru_cache(maxsize=8)  # the parts of a shard have few lengths
-    def prepared(rows: int) -> tuple[list[Call], Callable[[], Evaluation]]:
+    def prepared(rows: int) -> tuple[Callable[[Array], object], list[Call], Callable[[], Evaluation]]:
         z = [z[: max(rows, _LEAST)] for z in room]
         calls: list[Call] = [*onward(model, z, threads=1), partial(logits[:rows].copy_, z[-1][:rows])]
-        return calls, evaluator(logits[:rows].numpy(), labels[:rows])
+        return forward(z[0]), calls, evaluator(logits[:rows].numpy(), labels[:rows])
 
     def scored(part: Block) -> Evaluation:
-        calls, evaluation = prepared(len(part))
-        forward(part.pixels, room[0][: max(len(part), _LEAST)])
+        first, calls, evaluation = prepared(len(part))
+        first(part.pixels)
         labels[: len(part)] = part.labels
         for call in calls:
             call()
         return evaluation()
 
-    return lambda block: sum(map(scored, _parts(block, most)), start=Evaluation.empty(model.classes))
+    return lambda block: functools.reduce(operator.add, map(scored, _parts(block, most)))
 
 
 def _room(model: MLP, rows: int) -> list[Tensor]:
@@ -109,13 +131,14 @@ def _room(model: MLP, rows: int) -> list[Tensor]:
     return [laid_out(rows, first), *(torch.zeros(units, rows).T for units in outs)]
 
 
-def _parts(block: Block, most: int) -> Iterator[Block]:
+def _parts(block: Block, most: int) -> Iterable[Block]:
     """The block in parts as long as each other, of up to so many rows."""
-    size = -(-len(block) // -(-len(block) // most))
-    return (block.take(slice(at, at + size)) for at in range(0, len(block), size))
+    count = -(-len(block) // most)
+    size = -(-len(block) // count)
+    return [block] if count == 1 else (block.take(slice(at, at + size)) for at in range(0, len(block), size))
 
 
-def _sent(model: MLP, shards: Shards) -> Scorer:
+def _sent(model: MLP, shards: Shards) -> Callable[[Block], Evaluation]:
     """The same by the plain formulas on the model's device."""
 
     def scored(block: Block) -> Evaluation:

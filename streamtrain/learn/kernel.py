@@ -76,10 +76,10 @@ def _multiplied(
             z[row, run] = total
 
 
-def _forwarded(x: Array, places: Array, weight: Array, bias: Array, pixels: Array, z: Array) -> None:
+def _forwarded(x: Array, places: Array, weight: Array, bias: Array, z: Array, pixels: Array) -> None:
     """z = x W^T + b as `_multiplied`, of pixels (rows · features,) uint8 that are listed a row at a time."""
     features = len(weight)
-    for row in range(len(z)):
+    for row in range(len(pixels) // features):
         first = row * features
         count = _listed_row(pixels, first, features, places, 0)
         for run in range(z.shape[1]):
@@ -151,7 +151,7 @@ def multiply(lanes: int) -> Compiled:
 def forward(lanes: int) -> Compiled:
     """`_forwarded` in runs of so many lanes."""
     rows, row = f"float32x{lanes}[:, :]", f"float32x{lanes}[:]"
-    return Compiled(_forwarded, ("float32[:]", "uint8[:, :]", rows, row, "uint8[:]", rows), apart=True)
+    return Compiled(_forwarded, ("float32[:]", "uint8[:, :]", rows, row, rows, "uint8[:]"), apart=True)
 
 
 @functools.cache

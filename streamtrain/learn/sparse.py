@@ -10,6 +10,7 @@ last filled up with zeros.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -34,20 +35,24 @@ _VECTOR, _REGISTERS = 8, 13  # numbers of a vector; vectors of a run, at most: t
 
 def laid_out(rows: int, units: int) -> Tensor:
     """Zeros (rows, units) float32, each row of which is laid out."""
+    return torch.zeros(rows, math.prod(_lanes(units)))[:, :units]
+
+
+def _lanes(units: int) -> tuple[int, int]:
+    """How many runs a row of so many is laid out in, and of how many numbers each."""
     vectors = -(-units // _VECTOR)
     count = -(-vectors // _REGISTERS)
-    return torch.zeros(rows, count * -(-vectors // count) * _VECTOR)[:, :units]
+    return count, -(-vectors // count) * _VECTOR
 
 
 def runs(tensor: Tensor) -> Array:
     """The runs (rows, runs, lanes) that a laid out tensor (rows, units) is a view of."""
     rows, units = tensor.shape
-    width = laid_out(1, units).stride(0)
+    count, lanes = _lanes(units)
     numbers = tensor.untyped_storage().nbytes() // 4 - tensor.storage_offset()
-    if (rows > 1 and tensor.stride(0) != width) or tensor.stride(1) != 1 or numbers < rows * width:
+    if (rows > 1 and tensor.stride(0) != count * lanes) or tensor.stride(1) != 1 or numbers < rows * count * lanes:
         raise ValueError(f"a tensor of strides {tensor.stride()} is not laid out in runs")
-    count = -(-width // (_VECTOR * _REGISTERS))
-    return tensor.as_strided((rows, count, width // count), (width, width // count, 1)).numpy()
+    return tensor.as_strided((rows, count, lanes), (count * lanes, lanes, 1)).numpy()
 
 
 def products(data: Shards, model: MLP, rows: int, *, threads: int) -> Dense | Sparse:
@@ -61,29 +66,33 @@ def products(data: Shards, model: MLP, rows: int, *, threads: int) -> Dense | Sp
     return Dense(rows, model.features, scale=(low, span), threads=threads)
 
 
-def forward_of(data: Shards, model: MLP) -> tuple[Callable[[Array, Tensor], object], int]:
-    """What fills z, laid out, with x W^T + b of the first layer as it is now; and for how many rows at a time.
+def forward_of(data: Shards, model: MLP) -> tuple[Callable[[Tensor], Callable[[Array], object]], int]:
+    """For z (rows or more, units), laid out, the call that fills it with x W^T + b of pixels (rows, features).
 
-    It takes pixels (rows, features) and z (rows or more, units).
+    W and b are the first layer's as they are now. Beside it, for how many rows at a time at most.
     """
     weight, bias = model.weights[0], model.biases[0]
-    if not _mostly_zero(data, model):
-        dense = products(data, model, SCORED_ROWS, threads=1)
+    if _mostly_zero(data, model):
+        x, places = _values(data.schema.scale[1]), np.empty((1, 2 * model.features + 16), np.uint8)
+        w, b = runs(laid_out(*weight.T.shape).copy_(weight.T)), runs(laid_out(1, len(bias)).copy_(bias))
 
-        def filled(pixels: Array, z: Tensor) -> None:
-            dense.read(pixels)
-            dense.affine(weight, bias, out=z)()
+        def listed(z: Tensor) -> Callable[[Array], object]:
+            multiplied = forward(w.shape[2]).bound(x, places, w, b[0], runs(z))
+            return lambda pixels: multiplied(pixels.reshape(-1))
 
-        return filled, SCORED_ROWS
-    x, places = _values(data.schema.scale[1]), np.empty((1, 2 * model.features + 16), np.uint8)
-    w, b = runs(laid_out(*weight.T.shape).copy_(weight.T)), runs(laid_out(1, len(bias)).copy_(bias))
-    multiplied = forward(w.shape[2]).bound(x, places, w, b[0])
-    return lambda pixels, z: multiplied(pixels.reshape(-1), runs(z[: len(pixels)])), LISTED_ROWS
+        return listed, LISTED_ROWS
+    dense = products(data, model, SCORED_ROWS, threads=1)
+
+    def whole(z: Tensor) -> Callable[[Array], object]:
+        multiplied = dense.affine(weight, bias, out=z)
+        return lambda pixels: (dense.read(pixels), multiplied())
+
+    return whole, SCORED_ROWS
 
 
 def machine_code(data: Shards, model: MLP) -> list[Compiled]:
     """What training and evaluation call of it, to be compiled where this processor has not seen it yet."""
-    lanes = runs(laid_out(1, len(model.biases[0]))).shape[2]
+    _, lanes = _lanes(len(model.biases[0]))
     kernels = list_nonzero, multiply(lanes), accumulate(lanes), forward(lanes)
     sparse = kernels if _mostly_zero(data, model) else ()
     return [evaluate, score("float32"), *sparse]

@@ -82,7 +82,7 @@ class ShardFile:
         """
         rows = min(self.rows_per_group, self.shard.rows - group * self.rows_per_group)
         try:
-            names = [name for name in self._file.schema_arrow.names if lines or name != "line"]
+            names = [*(["label"] if self.schema.classes else []), *(["line"] if lines else []), "image"]
             table = self._file.read_row_group(group, names, use_threads=False).combine_chunks()
             pixels = _fixed_binary(table.column("image").chunk(0), self.schema)
             numbers = (

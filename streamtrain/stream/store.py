@@ -9,7 +9,7 @@ import contextlib
 import functools
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -167,7 +167,8 @@ class Shards:
         groups: ascending indices
         """
         at = 0
-        for _, run in self._by_shard(groups.tolist()):
+        for _, of_shard in itertools.groupby(groups.tolist(), key=self._shard_of):
+            run = list(of_shard)
             yield functools.partial(self._decode, run, slot, at)
             at += int(self.group_rows[run].sum())
 
@@ -182,35 +183,33 @@ class Shards:
 
     def labels(self, groups: Array) -> Array:
         """The labels (rows,) of row groups, end to end, read without their pixels; groups: ascending indices."""
-        size, found = self.manifest.rows_per_group, []
-        for shard, run in self._by_shard(groups.tolist()):
-            with ShardFile(
-                self.folder, self.manifest.shards[shard], self.manifest.schema, rows_per_group=size
-            ) as file:
-                found += [file.read_labels(group) for group in self.groups[run, 1].tolist()]
+        found = []
+        for shard, run in itertools.groupby(groups.tolist(), key=self._shard_of):
+            with self._opened(shard) as file:
+                found += [file.read_labels(int(self.groups[group, 1])) for group in run]
         labels = np.concatenate(found) if found else np.empty(0, np.int64)
         return labels if self.label_map is None else self.label_map[labels]
 
-    def read(self, groups: Sequence[int], *, lines: bool = True) -> Iterator[Block]:
-        """Decode row groups one by one, each shard opened once for a run of its groups."""
-        size = self.manifest.rows_per_group
-        for shard, run in self._by_shard(groups):
-            facts = self.manifest.shards[shard]
-            with ShardFile(self.folder, facts, self.manifest.schema, rows_per_group=size) as file:
-                for _, group, _ in self.groups[run].tolist():
-                    yield self._meant(file.read_group(group, lines=lines))
+    def read(self, groups: Iterable[int], *, lines: bool = True) -> Generator[Block]:
+        """Decode row groups one by one as they are asked for, each shard opened once for a run of its groups."""
+        for shard, run in itertools.groupby(groups, key=self._shard_of):
+            with self._opened(shard) as file:
+                for group in run:
+                    yield self._meant(file.read_group(int(self.groups[group, 1]), lines=lines))
+
+    def _opened(self, shard: int) -> ShardFile:
+        facts, size = self.manifest.shards[shard], self.manifest.rows_per_group
+        return ShardFile(self.folder, facts, self.manifest.schema, rows_per_group=size)
 
     def _meant(self, block: Block) -> Block:
         """A block as it was stored, with the class indices of `schema`."""
         return block if self.label_map is None else replace(block, labels=self.label_map[block.labels])
 
-    def _by_shard(self, groups: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
-        """Consecutive groups of one shard together."""
-        for shard, run in itertools.groupby(groups, key=lambda group: int(self.groups[group, 0])):
-            yield shard, list(run)
+    def _shard_of(self, group: int) -> int:
+        return int(self.groups[group, 0])
 
-    def blocks(self, groups: Sequence[int] | None = None, *, lines: bool = True) -> Iterator[Block]:
-        """Every row group, or those named, one by one; out of memory where the whole set is held there.
+    def blocks(self, groups: Iterable[int] | None = None, *, lines: bool = True) -> Generator[Block]:
+        """Every row group, or those named, as they are asked for; out of memory where the whole set is held there.
 
         lines: whether the numbers of their lines are wanted; else these are zeros, as they are out of memory
         """

@@ -125,6 +125,6 @@ def test_a_row_that_is_missing_is_noticed(shards: Path, monkeypatch: pytest.Monk
     opened = st.open_shards(shards)
     blocks = list(opened.blocks())
     cut = blocks[0].take(np.arange(len(blocks[0]) - 1))
-    monkeypatch.setattr(opened, "blocks", lambda *_, **__: iter([cut, *blocks[1:]]))
+    monkeypatch.setattr(opened, "blocks", lambda *_, **__: (block for block in [cut, *blocks[1:]]))
     with pytest.raises(DataError, match="saw 599 rows, the manifest has 600"):
         st.evaluate(MLP(64), opened)

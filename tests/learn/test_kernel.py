@@ -69,7 +69,7 @@ def test_products_with_listed_pixels_are_the_dense_ones(share: float) -> None:
     dense = torch.from_numpy(pixels).double() / 255
     kernel.multiply(24)(X, pixels, starts, places, weight.numpy(), bias.numpy(), z.numpy())
     at_once, room = torch.full_like(z, torch.nan), np.full((1, 2 * 49 + 16), 255, np.uint8)
-    kernel.forward(24)(X, room, weight.numpy(), bias.numpy(), pixels.reshape(-1), at_once.numpy())
+    kernel.forward(24)(X, room, weight.numpy(), bias.numpy(), at_once.numpy(), pixels.reshape(-1))
     assert torch.equal(at_once, z)
     torch.testing.assert_close(
         z.double(), torch.einsum("rf,fnl->rnl", dense, weight.double()) + bias, rtol=0, atol=1e-5
@@ -99,7 +99,7 @@ def test_the_loops_say_the_same_in_python() -> None:
     kernel._multiplied(X, pixels, starts, places, again[0], again[1][0], again[2])
     np.testing.assert_allclose(z, again[2], rtol=0, atol=1e-6)
     again[2][:] = 7
-    kernel._forwarded(X, np.zeros((1, 2 * 21 + 16), np.uint8), again[0], again[1][0], pixels.reshape(-1), again[2])
+    kernel._forwarded(X, np.zeros((1, 2 * 21 + 16), np.uint8), again[0], again[1][0], again[2], pixels.reshape(-1))
     np.testing.assert_allclose(z, again[2], rtol=0, atol=1e-6)
     kernel.accumulate(8)(X, *by_place, dz, 0.25, 0.5, weight, bias[0])
     kernel._accumulated(X, *by_place, dz, np.float32(0.25), np.float32(0.5), again[0], again[1][0])
