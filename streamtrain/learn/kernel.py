@@ -12,81 +12,68 @@ import numpy as np
 
 from streamtrain.block import Array
 from streamtrain.compiled import Compiled
-from streamtrain.compiled.words import bytes_in, store
+from streamtrain.compiled.words import bytes_in, zeros_below
 
-_ONE, _EIGHT, _LAST = np.uint64(1), np.uint64(8), np.uint64(0xFF)
-_EACH = np.uint64(0x0001000100010001)  # of four uint16
-_EIGHT_EACH = _EIGHT * _EACH
-# Of each byte: its ones, from the lowest, as eight uint16 in two words; and how many it has.
-_ONES = [sorted(range(8), key=lambda i: not byte >> i & 1) for byte in range(256)]
-_PLACES = np.array(_ONES, np.uint16).view(np.uint64)
-_COUNTS = np.array([byte.bit_count() for byte in range(256)], np.uint8)
+_NONE, _ONE, _LAST = np.uint64(0), np.uint64(1), np.uint64(0xFF)
+_WORD = 64  # pixels that are marked together
 
 
-def _listed(features: int, places: Array, counts: Array, shares: Array, pixels: Array, starts: Array) -> None:
-    """List the pixels that are not zero, by their rows and by their places in these.
+def _marks(pixels: Array, at: int, count: int) -> np.uint64:
+    """Which pixels from pixels[at] on are not zero: a bit each, of 64 or, where `count` is less, 16, 32 or 48."""
+    marks = _NONE
+    for part in range(0, min(count, _WORD), 16):
+        marks |= bytes_in(pixels, at + part, _ONE, _LAST) << np.uint64(part)
+    return marks
 
-    places: (1, bytes) uint8, that are uint16: those of row r from starts[r] to starts[r + 1], with room for 8 more
-    shares: (features, rows or more) uint32, of each pixel at a place its row · 256 + its value
-    counts: (features,) uint32, how many these are
-    pixels: (rows · features,) uint8; starts: (rows + 1,) int64
+
+def _listed(counts: Array, shares: Array, pixels: Array) -> None:
+    """List the pixels that are not zero by their places in a row.
+
+    counts: (features,) uint32, how many there are at a place
+    shares: (features, rows or more) uint32, of each of these its row · 256 + its value
+    pixels: (rows · features,) uint8
     """
     counts[:] = 0
-    starts[0] = 0
-    for row in range(len(starts) - 1):
-        first, start = row * features, starts[row]
-        starts[row + 1] = _listed_row(pixels, first, features, places, start)
-        for i in range(start, starts[row + 1]):
-            place = _named(places, i)
-            shares[place, counts[place]] = 256 * row + int(pixels[first + place])
-            counts[place] += 1
-
-
-def _listed_row(pixels: Array, first: int, features: int, places: Array, listed: int) -> int:
-    """List the pixels of the row that begins at pixels[first], behind so many; returns how many there are then."""
+    features = len(counts)
     whole = features - features % 16
-    for at in range(0, whole, 16):
-        base = np.uint64(at) * _EACH
-        marks = bytes_in(pixels, first + at, _ONE, _LAST)
-        for byte in (marks & _LAST, marks >> _EIGHT):
-            store(places, 0, 2 * listed, _PLACES[byte, 0] + base)
-            store(places, 0, 2 * listed + 8, _PLACES[byte, 1] + base)
-            base += _EIGHT_EACH
-            listed += _COUNTS[byte]
-    for place in range(whole, features):
-        store(places, 0, 2 * listed, np.uint16(place))
-        listed += pixels[first + place] > 0
-    return listed
-
-
-def _named(places: Array, i: int) -> int:
-    """The i-th place of a list."""
-    return int(places[0, 2 * i]) + 256 * int(places[0, 2 * i + 1])
-
-
-def _multiplied(
-    x: Array, pixels: Array, starts: Array, places: Array, weight: Array, bias: Array, z: Array
-) -> None:
-    """z = x W^T + b of the listed pixels; x: (256,) float32, that each value of a pixel stands for."""
-    for run in range(z.shape[1]):
-        for row in range(z.shape[0]):
-            total = bias[run]
-            for i in range(starts[row], starts[row + 1]):
-                total = total + x[pixels[row, places[i]]] * weight[places[i], run]
-            z[row, run] = total
-
-
-def _forwarded(x: Array, places: Array, weight: Array, bias: Array, z: Array, pixels: Array) -> None:
-    """z = x W^T + b as `_multiplied`, of pixels (rows · features,) uint8 that are listed a row at a time."""
-    features = len(weight)
     for row in range(len(pixels) // features):
         first = row * features
-        count = _listed_row(pixels, first, features, places, 0)
+        for at in range(0, whole, _WORD):
+            marks = _marks(pixels, first + at, whole - at)
+            while marks:
+                place = at + int(zeros_below(marks))
+                marks &= marks - _ONE
+                _share(counts, shares, place, row, pixels[first + place])
+        for place in range(whole, features):
+            if pixels[first + place]:
+                _share(counts, shares, place, row, pixels[first + place])
+
+
+def _share(counts: Array, shares: Array, place: int, row: int, pixel: np.uint8) -> None:
+    shares[place, counts[place]] = 256 * row + int(pixel)
+    counts[place] += 1
+
+
+def _forwarded(x: Array, weight: Array, bias: Array, z: Array, pixels: Array) -> None:
+    """z = x W^T + b of pixels (rows · features,) uint8, those that are zero left out.
+
+    x: (256,) float32, that each value of a pixel stands for; weight, bias and z are of runs
+    """
+    features = len(weight)
+    whole = features - features % 16
+    for row in range(len(pixels) // features):
+        first = row * features
         for run in range(z.shape[1]):
             total = bias[run]
-            for i in range(count):
-                place = _named(places, i)
-                total = total + x[pixels[first + place]] * weight[place, run]
+            for at in range(0, whole, _WORD):
+                marks = _marks(pixels, first + at, whole - at)
+                while marks:
+                    place = at + int(zeros_below(marks))
+                    marks &= marks - _ONE
+                    total = total + x[pixels[first + place]] * weight[place, run]
+            for place in range(whole, features):
+                if pixels[first + place]:
+                    total = total + x[pixels[first + place]] * weight[place, run]
             z[row, run] = total
 
 
@@ -134,24 +121,14 @@ def _scored(logits: Array, classes: int, labels: Array, dlogits: Array, told: Ar
     told[0], told[1] = loss, right
 
 
-list_nonzero = Compiled(
-    _listed, ("int64", "uint8[:, :]", "uint32[:]", "uint32[:, :]", "uint8[:]", "int64[:]"), apart=True
-)
-
-
-@functools.cache
-def multiply(lanes: int) -> Compiled:
-    """`_multiplied` in runs of so many lanes."""
-    rows, row = f"float32x{lanes}[:, :]", f"float32x{lanes}[:]"
-    taken = ("float32[:]", "uint8[:, :]", "int64[:]", "uint16[:]", rows, row, rows)
-    return Compiled(_multiplied, taken, apart=True)
+list_nonzero = Compiled(_listed, ("uint32[:]", "uint32[:, :]", "uint8[:]"), apart=True)
 
 
 @functools.cache
 def forward(lanes: int) -> Compiled:
     """`_forwarded` in runs of so many lanes."""
     rows, row = f"float32x{lanes}[:, :]", f"float32x{lanes}[:]"
-    return Compiled(_forwarded, ("float32[:]", "uint8[:, :]", rows, row, rows, "uint8[:]"), apart=True)
+    return Compiled(_forwarded, ("float32[:]", rows, row, rows, "uint8[:]"), apart=True)
 
 
 @functools.cache

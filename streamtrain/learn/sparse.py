@@ -1,8 +1,9 @@
 """Products with pixels of which most are zero: only the others are multiplied, in one thread.
 
-Of a handwritten digit's pixels one in five is not. So those of a batch are listed, and x W^T adds up for each row
-the weights of its listed pixels, times their values, where the dense product would add five times as many. Back,
-dz^T x goes into the weights of the listed pixels alone. Both are left to one thread, which waits for nobody.
+Of a handwritten digit's pixels one in five is not. So x W^T adds up for each row the weights of these, times their
+values, where the dense product would add five times as many. Back, the pixels of a batch are listed by their places
+in a row, and dz^T x goes into the weights of the listed ones alone. Both are left to one thread, which waits for
+nobody.
 
 For that the weights of one pixel lie together, laid out in runs: whole vectors, as many as the registers hold, the
 last filled up with zeros.
@@ -20,7 +21,7 @@ from torch import Tensor
 from streamtrain.block import Array
 from streamtrain.budget import LISTED_ROWS, SCORED_ROWS
 from streamtrain.compiled import Compiled
-from streamtrain.learn.kernel import accumulate, forward, list_nonzero, multiply, score
+from streamtrain.learn.kernel import accumulate, forward, list_nonzero, score
 from streamtrain.learn.mlp import MLP
 from streamtrain.learn.products import Call, Dense
 from streamtrain.stream.store import Shards
@@ -73,11 +74,11 @@ def forward_of(data: Shards, model: MLP) -> tuple[Callable[[Tensor], Callable[[A
     """
     weight, bias = model.weights[0], model.biases[0]
     if _mostly_zero(data, model):
-        x, places = _values(data.schema.scale[1]), np.empty((1, 2 * model.features + 16), np.uint8)
+        x = _values(data.schema.scale[1])
         w, b = runs(laid_out(*weight.T.shape).copy_(weight.T)), runs(laid_out(1, len(bias)).copy_(bias))
 
         def listed(z: Tensor) -> Callable[[Array], object]:
-            multiplied = forward(w.shape[2]).bound(x, places, w, b[0], runs(z))
+            multiplied = forward(w.shape[2]).bound(x, w, b[0], runs(z))
             return lambda pixels: multiplied(pixels.reshape(-1))
 
         return listed, LISTED_ROWS
@@ -93,7 +94,7 @@ def forward_of(data: Shards, model: MLP) -> tuple[Callable[[Tensor], Callable[[A
 def machine_code(data: Shards, model: MLP) -> list[Compiled]:
     """What training and evaluation call of it, to be compiled where this processor has not seen it yet."""
     _, lanes = _lanes(len(model.biases[0]))
-    kernels = list_nonzero, multiply(lanes), accumulate(lanes), forward(lanes)
+    kernels = list_nonzero, forward(lanes), accumulate(lanes)
     sparse = kernels if _mostly_zero(data, model) else ()
     return [evaluate, score("float32"), *sparse]
 
@@ -119,12 +120,9 @@ class Sparse:
     def __init__(self, rows: int, features: int, *, span: float) -> None:
         self._x = _values(span)
         self._pixels = np.zeros((rows, features), np.uint8)
-        self._starts = np.zeros(rows + 1, np.int64)
-        self._places = np.empty(rows * features + 8, np.uint16)
         self._counts = np.zeros(features, np.uint32)
         self._shares = np.empty((features, rows + _SPREAD), np.uint32)
-        places = self._places.view(np.uint8)[None]
-        self._list = list_nonzero.bound(features, places, self._counts, self._shares)
+        self._list = list_nonzero.bound(self._counts, self._shares)
 
     def room(self, rows: int, units: int) -> Tensor:
         """For z or dz of the layer: (rows, units)."""
@@ -136,15 +134,14 @@ class Sparse:
 
     def read(self, pixels: Array) -> None:
         """Take a batch (rows, features) uint8."""
-        rows = len(pixels)
-        self._pixels[:rows] = pixels
-        self._list(self._pixels[:rows].reshape(-1), self._starts[: rows + 1])
-        self._starts[rows + 1 :] = self._starts[rows]  # rows that are not there have no pixels
+        mine = self._pixels[: len(pixels)]
+        mine[:] = pixels
+        self._list(mine.reshape(-1))
 
     def affine(self, weight: Tensor, bias: Tensor, *, out: Tensor) -> Call:
         """What fills out (rows, units) with x W^T + b."""
         w, b, z = runs(weight.T), runs(bias[None])[0], runs(out)
-        return multiply(w.shape[2]).bound(self._x, self._pixels, self._starts, self._places, w, b, z)
+        return forward(w.shape[2]).bound(self._x, w, b, z, self._pixels[: len(out)].reshape(-1))
 
     def accumulated(self, weight: Tensor, bias: Tensor, dz: Tensor, *, beta: float, alpha: float) -> list[Call]:
         """What moves weight to beta · weight + alpha · dz^T x, and bias as if its x were 1; dz: (rows, units)."""
