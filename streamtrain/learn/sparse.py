@@ -1,7 +1,7 @@
 """Products with pixels of which most are zero: only the others are multiplied, in one thread.
 
 Of a handwritten digit's pixels one in five is not. So x W^T adds up for each row the weights of these, times their
-values, where the dense product would add five times as many. Back, the pixels of a batch are listed by their places
+values, where the dense product would add five times as many. Back, the pixels of a batch are listed by their place
 in a row, and dz^T x goes into the weights of the listed ones alone. Both are left to one thread, which waits for
 nobody.
 
@@ -27,7 +27,6 @@ from streamtrain.learn.products import Call, Dense
 from streamtrain.stream.store import Shards
 from streamtrain.tally import evaluate
 
-_MOST_FEATURES = 1 << 16  # that a uint16 can name
 _MOST_DENSITY = 0.25  # of pixels that are not zero: two threads multiply all of denser ones as fast
 _MOST_UNITS = 256  # of the first layer: wider ones are worth the threads
 _SPREAD = 16  # numbers beside a power of two, at multiples of which the caches hold little
@@ -101,9 +100,8 @@ def machine_code(data: Shards, model: MLP) -> list[Compiled]:
 
 def _mostly_zero(data: Shards, model: MLP) -> bool:
     """Whether so many pixels are zero that it is worth while to list the others."""
-    small = model.features <= _MOST_FEATURES and len(model.biases[0]) <= _MOST_UNITS
     bytes_from_0 = data.schema.stored_dtype == np.uint8 and not data.schema.scale[0]
-    return small and bytes_from_0 and data.density <= _MOST_DENSITY
+    return bytes_from_0 and len(model.biases[0]) <= _MOST_UNITS and data.density <= _MOST_DENSITY
 
 
 def _values(span: float) -> Array:
