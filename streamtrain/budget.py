@@ -99,7 +99,7 @@ def plan(memory_bytes: int, need: Need, *, workers: int) -> Plan:
         if room >= windows * rows * need.row:
             window_rows = min(need.rows, room // (windows * need.row))
             held = window_rows == need.rows and windows == 1
-            used = min(decoders, workers if held else max(1, workers - 1))  # for a thread is the model's
+            used = min(decoders, workers)
             taken = need.fixed(used) + beside + windows * window_rows * need.row
             return Plan(window_rows, used, ahead and (held or workers > 2), taken)
     least = -(-(need.fixed(0) + need.group_rows * need.row) // 10**6)
