@@ -3,7 +3,7 @@
 The clock runs from the first request to the last batch of an epoch. Each side loads one before that, so libraries
 are imported, files, arrays and machine code made; ours opens the shards anew and decodes every row again, but for
 its second epoch, whose rows lie decoded in memory. Peers read the same Parquet files with a buffer of 10,000
-rows to shuffle in, and Lance its own copy of them by random takes. torch's DataLoader has normalised float32 arrays
+rows to shuffle in, and Lance its own copy of them by random takes. torch's DataLoader has normalised float32 rows
 in memory, four times the bytes. A peer that is not installed is left out, and said.
 """
 
