@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import shutil
@@ -28,6 +29,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def disk_is_full(error: OSError) -> bool:
+    """Whether that is what an error says, or that a quota is used up."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def write_file(path: Path, data: bytes | memoryview) -> None:
     """Publish a file whole."""
     with publishing(path) as file:
@@ -44,8 +50,10 @@ def publishing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-    except BaseException:
+    except BaseException as error:
         beside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a write does not say where
+            error.filename = str(path)
         raise
     sync_folder(path.parent)
 

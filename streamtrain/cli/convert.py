@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shlex
@@ -89,11 +88,13 @@ def command(sources: tuple[str, ...], dest: str, as_json: bool, quiet: bool, deb
 
 def _or_stopped(sources: Sequence[str | Path], dest: str | Path, **options: Any) -> Conversion | int:
     """Convert; or the exit code where SIGINT or SIGTERM came, after which what is finished stays."""
+    from streamtrain.files import disk_is_full
+
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         return _convert(sources, dest, **options)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not disk_is_full(error):
             raise
         raise RunError(
             f"{dest}: the disk is full. Free some, then go on: the same command with --resume"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +109,7 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, dry_
         raise RunError(f"{folder}: there is no such run. Begin one: streamtrain train DATA --out {folder}")
     computing = device(options["device"])
     busy = f"{folder} is being trained by another process. Wait for it, or choose another name"
-    with exclusive(folder.with_name(f".{folder.name}.lock"), busy=busy):
+    with _on_a_full_disk(folder), exclusive(folder.with_name(f".{folder.name}.lock"), busy=busy):
         started = resumed(ctx, quiet=quiet, **options) if options["resume"] else begun(quiet=quiet, **options)
         return _train(
             *started,
@@ -116,6 +118,20 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, dry_
             as_json=as_json,
             quiet=quiet,
         )
+
+
+@contextlib.contextmanager
+def _on_a_full_disk(run: Path) -> Iterator[None]:
+    """Say how to go on where the disk is full."""
+    from streamtrain.files import disk_is_full
+
+    try:
+        yield
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        again = f"streamtrain train --resume {shlex.quote(str(run))}" if run.is_dir() else "the same command"
+        raise RunError(f"{run}: the disk is full. Free some, then go on: {again}") from error
 
 
 def _dry_run(*, data: str | None, workers: int, as_json: bool, quiet: bool, **options: Any) -> int:
@@ -156,7 +172,7 @@ def _train(
     if not quiet:
         _tell_of_compiling(model, train)
     stopped = _on_signals()
-    saved_at, unsaved_steps = time.monotonic(), 0
+    saved_at, unsaved_steps, before = time.monotonic(), 0, start
     with Live(quiet=quiet) as live:
         for step in training(model, train, test=test, val=val, start=start, velocity=run.velocity, **options):
             if isinstance(step, EpochReport):
@@ -173,8 +189,10 @@ def _train(
                 live.clear()
                 say(f"Stopped and saved. Go on: streamtrain train --resume {shlex.quote(str(run.folder))}")
                 return 128 + stopped[0]
-            unsaved_steps += 1
-            if (unsaved_steps if interval[1] == "steps" else time.monotonic() - saved_at) >= interval[0]:
+            unsaved_steps += step is not before  # which it is while the epoch is evaluated
+            before = step
+            passed = unsaved_steps if interval[1] == "steps" else time.monotonic() - saved_at
+            if unsaved_steps and passed >= interval[0]:
                 run.save(model, step)
                 saved_at, unsaved_steps = time.monotonic(), 0
             if live.due():

@@ -63,25 +63,36 @@ def _evaluating(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation
     def score(groups: Sequence[int], told: list[Evaluation]) -> None:
         torch.set_num_threads(1)  # of this thread
         scorer = free.get()
-        told[:] = [scorer(group) for group in groups]
-        free.put(scorer)
+        try:
+            told[:] = map(scorer, groups)
+        finally:
+            free.put(scorer)
 
     def tasks(groups: Sequence[int], told: list[Evaluation]) -> list[Task]:
         return [partial(score, groups, told)]
 
-    groups = range(len(shards.groups))
-    jobs = (groups[at : at + _GROUPS] for at in groups[::_GROUPS])
     told: list[list[Evaluation]] = [[] for _ in range(2 * count)]
     with contextlib.ExitStack() as stack:
         for _ in range(count):
             scored = _scored(model, shards) if here else _sent(model, shards)
             free.put(stack.enter_context(contextlib.closing(_Scorer(shards, scored))))
-        ahead = stack.enter_context(contextlib.closing(filled_ahead(jobs, told, tasks=tasks, workers=count)))
+        ahead = stack.enter_context(
+            contextlib.closing(filled_ahead(_jobs(len(shards.groups)), told, tasks=tasks, workers=count))
+        )
         for _, of_groups in ahead:
             total = sum(of_groups, start=total)  # in their order, so that no number of threads changes a bit
             yield total
     if total.rows != shards.rows:
         raise DataError(f"{shards.folder}: saw {total.rows} rows, the manifest has {shards.rows}")
+
+
+def _jobs(groups: int) -> Iterator[range]:
+    """The row groups in runs, short ones at the end, lest one thread has many left while the other has none."""
+    at = 0
+    while left := groups - at:
+        size = max(1, min(_GROUPS, left // (2 * SCORERS)))
+        yield range(at, at + size)
+        at += size
 
 
 class _Scorer:

@@ -15,6 +15,7 @@ from sklearn import metrics
 import streamtrain as st
 from streamtrain.errors import DataError
 from streamtrain.learn.mlp import MLP
+from streamtrain.shards.read import DamageError, ShardFile
 from streamtrain.tally import CALIBRATION_BINS, Evaluation
 
 CLASSES = 5
@@ -97,9 +98,11 @@ def test_of_no_rows_there_is_no_mean() -> None:
 
 
 @pytest.mark.parametrize("kept", [600, 590, 130, 3])
+@pytest.mark.parametrize("group_rows", [1000, 37])
 def test_rows_in_another_order_and_on_any_number_of_threads_evaluate_the_same(
-    digits_csv: Path, tmp_path: Path, kept: int
+    digits_csv: Path, tmp_path: Path, kept: int, group_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("streamtrain.shards.write.GROUP_BYTES", 64 * group_rows)
     header, *lines = digits_csv.read_text().splitlines(keepends=True)
     model = MLP(64, (20,), 10, seed=3)
     for weight in model.weights:
@@ -119,6 +122,23 @@ def test_rows_in_another_order_and_on_any_number_of_threads_evaluate_the_same(
     assert totals[0].rows == kept
     for other in totals[1:]:
         same(other, totals[0])
+
+
+def test_damage_to_every_row_group_is_told_and_not_waited_for(
+    digits_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamtrain.shards.write.GROUP_BYTES", 64 * 20)
+    st.convert(digits_csv, tmp_path / "d")
+    shards = st.open_shards(tmp_path / "d")
+    assert len(shards.groups) == 30
+    assert shards.density < 1  # which reads one
+
+    def damaged(file: ShardFile, group: int, **_: object) -> None:
+        raise DamageError(file.path, f"row group {group} is gone")
+
+    monkeypatch.setattr(ShardFile, "read_group", damaged)
+    with pytest.raises(DamageError, match="row group 0 is gone"):
+        st.evaluate(MLP(64), shards)
 
 
 def test_a_row_that_is_missing_is_noticed(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
