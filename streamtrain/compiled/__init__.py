@@ -32,6 +32,7 @@ from streamtrain.files import write_file
 
 _NUMBERS = {"int64": ctypes.c_int64, "float32": ctypes.c_float, "void": None}
 _ALIGNED = 32  # bytes, at a multiple of which runs of numbers begin
+_NOTHING = ctypes.c_char * 0
 _LOCK = threading.Lock()
 _ENGINES: list[Any] = []
 
@@ -105,7 +106,7 @@ class Compiled:
             if not dimensions:
                 flat.append(value)
                 continue
-            shape, start = value.shape, value.__array_interface__["data"][0]
+            shape, start = value.shape, _start(value)
             fits = value.dtype == dtype and len(shape) == dimensions + bool(lanes) and value.flags.c_contiguous
             if not fits or (lanes and (shape[-1] != lanes or start % _ALIGNED)):
                 raise TypeError(f"{self.py_func.__name__} takes {written}, not {value.dtype} {shape}")
@@ -123,6 +124,14 @@ class Compiled:
                 with _LOCK:
                     self._code = ctypes.CFUNCTYPE(_NUMBERS[self.returns], *types)(_address(*made))
             return self._code
+
+
+def _start(array: Any) -> int:
+    """Where an array's memory begins; its `__array_interface__` takes five times as long to say it."""
+    if array.flags.writeable and array.flags.c_contiguous:
+        return ctypes.addressof(_NOTHING.from_buffer(array))
+    start: int = array.__array_interface__["data"][0]
+    return start
 
 
 def load(functions: Sequence[Compiled]) -> None:
