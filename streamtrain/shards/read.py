@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from streamtrain.block import Array, Block
 from streamtrain.errors import DataError
+from streamtrain.process import much_was_freed
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Manifest, Shard, digest_of_file
 from streamtrain.shards.write import column_types
@@ -57,8 +58,9 @@ class ShardFile:
         self.close()
 
     def close(self) -> None:
-        """Give the file back."""
+        """Give the file back, and its memory."""
         self._file.close()
+        much_was_freed()
 
     def read_group(self, group: int, *, lines: bool = True) -> Block:
         """The rows of a row group, counted from 0; without `lines` these are zeros, and it takes a tenth less.
@@ -100,7 +102,7 @@ def _identity(facts: os.stat_result) -> tuple[int, ...]:
     return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def _footer(
     path: Path, shard: Shard, schema: Schema, rows_per_group: int, identity: tuple[int, ...]
 ) -> pq.FileMetaData:
