@@ -29,12 +29,16 @@ def listed(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 X = np.arange(256, dtype=np.float32) / np.float32(255)
 
 
-@given(
+# rows, features, share of pixels that are not zero, seed
+of_any_pixels = given(
     some.integers(1, 9),
     some.integers(1, 200),
     some.sampled_from([0.0, 0.02, 0.2, 0.9, 1.0]),
     some.integers(0, 1 << 32),
 )
+
+
+@of_any_pixels
 @settings(max_examples=300, deadline=None)
 def test_every_pixel_that_is_not_zero_is_listed_once_in_its_place(
     rows: int, features: int, share: float, seed: int
@@ -48,12 +52,7 @@ def test_every_pixel_that_is_not_zero_is_listed_once_in_its_place(
         assert set(shares[place, count:].tolist()) == {77}
 
 
-@given(
-    some.integers(1, 9),
-    some.integers(1, 200),
-    some.sampled_from([0.0, 0.02, 0.2, 0.9, 1.0]),
-    some.integers(0, 1 << 32),
-)
+@of_any_pixels
 @settings(max_examples=100, deadline=None)
 def test_products_without_the_zeros_are_the_dense_ones(rows: int, features: int, share: float, seed: int) -> None:
     pixels = sparse(rows, features, share, seed)
