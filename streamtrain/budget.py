@@ -12,7 +12,7 @@ ROW = 8 + 2 * (8 + 24)  # bytes beside its pixels: the label; in two orders its 
 COPIES = 3  # of the parameters: themselves, and a checkpoint's as tensors and as bytes
 SCORERS = 2  # threads that evaluate, where there is room to decode ahead at all
 SCORED_ROWS = 512  # that each of them scores at a time
-LISTED_ROWS = 2048  # the same, where it lists the pixels that are not zero
+SPARSE_ROWS = 2048  # the same, where it multiplies the pixels that are not zero alone
 DECODERS = 4  # threads that decode at most: more than a model can keep up with
 DECODERS_SHARE = 4  # they may take a 4th of the budget
 AHEAD_SHARE = 16  # a batch that is read ahead may take a 16th
@@ -56,7 +56,7 @@ class Need:
         """
         trained = self.batch_rows * (self.schema.row_bytes + 12 * self.units) + self.read
         dense = min(SCORED_ROWS, self.group_rows) * (self.schema.features + 2 * self.units)
-        sparse = min(LISTED_ROWS, self.group_rows) * 2 * self.units
+        sparse = min(SPARSE_ROWS, self.group_rows) * 2 * self.units
         evaluated = 4 * max(dense, sparse) * (SCORERS if decoders else 1)
         scored = self.group_rows * self.schema.row_bytes if decoders else 0
         decoded = (decoders + 1) * self.decoding + scored
@@ -99,7 +99,8 @@ def plan(memory_bytes: int, need: Need, *, workers: int) -> Plan:
         if room >= windows * rows * need.row:
             window_rows = min(need.rows, room // (windows * need.row))
             held = window_rows == need.rows and windows == 1
-            used = min(decoders, workers)
+            taken_up = bool(need.parameters) and not held  # a thread, by the model
+            used = min(decoders, max(1, workers - taken_up))
             taken = need.fixed(used) + beside + windows * window_rows * need.row
             return Plan(window_rows, used, ahead and (held or workers > 2), taken)
     least = -(-(need.fixed(0) + need.group_rows * need.row) // 10**6)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import itertools
 import os
 import resource
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-_TRIMMED = 2  # every so many times that much was freed
-_freed: Iterator[int] | None = None
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 
 
@@ -39,21 +36,9 @@ def return_freed_memory(*, kept: int = 0) -> None:
     kept: bytes at the top that each may keep as well. With 4 MB of them a row group is decoded in memory that was
     used before, in two thirds of the time.
     """
-    global _freed  # as the C library's settings are, which are the process's too
-    _freed = _freed or itertools.count(1)
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     trim = min(max(kept, 128 << 10), 8 << 20)
     _tell_malloc({_M_MMAP_THRESHOLD: 4 << 20, _M_TRIM_THRESHOLD: trim, _M_ARENA_MAX: 2})
-
-
-def much_was_freed() -> None:
-    """After `return_freed_memory`, give back what lies free below the tops of the heaps too, every second time.
-
-    Small pieces that stay keep the heap above free ones: decoding two million rows it grew by 100 MB and more.
-    """
-    if _freed and next(_freed) % _TRIMMED == 0 and sys.platform == "linux":
-        with contextlib.suppress(AttributeError):  # another C library
-            ctypes.CDLL(None).malloc_trim(0)
 
 
 def keep_freed_memory() -> None:

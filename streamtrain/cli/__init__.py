@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from streamtrain import __version__
-from streamtrain.errors import StreamtrainError, UsageError
+from streamtrain.errors import RunError, StreamtrainError, UsageError
 from streamtrain.process import sleep_when_waiting
 
 COMMANDS = {
@@ -116,6 +118,19 @@ def group() -> None:
 def say(text: str) -> None:
     """A line for a person, on stderr."""
     click.echo(text, err=True)
+
+
+@contextlib.contextmanager
+def on_a_full_disk(output: str | Path, again: Callable[[], str]) -> Iterator[None]:
+    """Inside a `with`, a full disk is told with the command that goes on; again: asked for it then."""
+    from streamtrain.files import disk_is_full
+
+    try:
+        yield
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        raise RunError(f"{output}: the disk is full. Free some, then go on: {again()}") from error
 
 
 def main() -> None:

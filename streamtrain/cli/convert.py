@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamtrain.cli import Command, say
+from streamtrain.cli import Command, on_a_full_disk, say
 from streamtrain.cli.live import Live, standing
 from streamtrain.cli.options import size
-from streamtrain.errors import RunError, UsageError
+from streamtrain.errors import UsageError
 from streamtrain.process import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -88,17 +88,10 @@ def command(sources: tuple[str, ...], dest: str, as_json: bool, quiet: bool, deb
 
 def _or_stopped(sources: Sequence[str | Path], dest: str | Path, **options: Any) -> Conversion | int:
     """Convert; or the exit code where SIGINT or SIGTERM came, after which what is finished stays."""
-    from streamtrain.files import disk_is_full
-
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        return _convert(sources, dest, **options)
-    except OSError as error:
-        if not disk_is_full(error):
-            raise
-        raise RunError(
-            f"{dest}: the disk is full. Free some, then go on: the same command with --resume"
-        ) from error
+        with on_a_full_disk(dest, lambda: "the same command with --resume"):
+            return _convert(sources, dest, **options)
     except KeyboardInterrupt:
         code = 130
     except SystemExit:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamtrain.cli import Command, say
+from streamtrain.cli import Command, on_a_full_disk, say
 from streamtrain.cli.live import Live
 from streamtrain.cli.options import every, layers, size
 from streamtrain.cli.start import Sets, begun, open_sets, resumed, sizes, untrained
@@ -25,7 +23,7 @@ from streamtrain.process import return_freed_memory
 if TYPE_CHECKING:
     import torch
 
-    from streamtrain.learn.fit import Progress
+    from streamtrain.learn.fit import EpochReport, Progress
     from streamtrain.learn.mlp import MLP
     from streamtrain.learn.run import Run
     from streamtrain.stream.store import Shards
@@ -109,7 +107,10 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, dry_
         raise RunError(f"{folder}: there is no such run. Begin one: streamtrain train DATA --out {folder}")
     computing = device(options["device"])
     busy = f"{folder} is being trained by another process. Wait for it, or choose another name"
-    with _on_a_full_disk(folder), exclusive(folder.with_name(f".{folder.name}.lock"), busy=busy):
+    with (
+        on_a_full_disk(folder, lambda: _again(folder)),
+        exclusive(folder.with_name(f".{folder.name}.lock"), busy=busy),
+    ):
         started = resumed(ctx, quiet=quiet, **options) if options["resume"] else begun(quiet=quiet, **options)
         return _train(
             *started,
@@ -120,18 +121,8 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, dry_
         )
 
 
-@contextlib.contextmanager
-def _on_a_full_disk(run: Path) -> Iterator[None]:
-    """Say how to go on where the disk is full."""
-    from streamtrain.files import disk_is_full
-
-    try:
-        yield
-    except OSError as error:
-        if not disk_is_full(error):
-            raise
-        again = f"streamtrain train --resume {shlex.quote(str(run))}" if run.is_dir() else "the same command"
-        raise RunError(f"{run}: the disk is full. Free some, then go on: {again}") from error
+def _again(run: Path) -> str:
+    return f"streamtrain train --resume {shlex.quote(str(run))}" if run.is_dir() else "the same command"
 
 
 def _dry_run(*, data: str | None, workers: int, as_json: bool, quiet: bool, **options: Any) -> int:
@@ -158,7 +149,7 @@ def _train(
     quiet: bool,
 ) -> int:
     """Train to the end, or until a signal, after which all is saved."""
-    from streamtrain.cli.tables import epoch_line, poor_order, status_line
+    from streamtrain.cli.tables import poor_order, status_line
     from streamtrain.learn.device import moved
     from streamtrain.learn.fit import EpochReport, training
 
@@ -177,9 +168,7 @@ def _train(
         for step in training(model, train, test=test, val=val, start=start, velocity=run.velocity, **options):
             if isinstance(step, EpochReport):
                 live.clear()
-                line = run.record(step, model)
-                click.echo(json.dumps(line) if as_json else epoch_line(step, run.recipe["epochs"]))
-                sys.stdout.flush()
+                _record(run, step, model, as_json=as_json)
                 if (step.label_disorder or 0) > 2 and step.epoch == (start.cursor.epoch if start else 1):
                     say(poor_order(step, train))
                 saved_at, unsaved_steps = time.monotonic(), 0
@@ -187,7 +176,7 @@ def _train(
             if stopped:
                 run.save(model, step)
                 live.clear()
-                say(f"Stopped and saved. Go on: streamtrain train --resume {shlex.quote(str(run.folder))}")
+                say(f"Stopped and saved. Go on: {_again(run.folder)}")
                 return 128 + stopped[0]
             unsaved_steps += step is not before  # which it is while the epoch is evaluated
             before = step
@@ -198,6 +187,15 @@ def _train(
             if live.due():
                 live.update(status_line(step, train.rows, run.recipe["epochs"]))
     return _finished(run, model, as_json=as_json, quiet=quiet)
+
+
+def _record(run: Run, report: EpochReport, model: MLP, *, as_json: bool) -> None:
+    """Keep an epoch, and say what it did."""
+    from streamtrain.cli.tables import epoch_line
+
+    line = run.record(report, model)
+    click.echo(json.dumps(line) if as_json else epoch_line(report, run.recipe["epochs"]))
+    sys.stdout.flush()
 
 
 def _tell_of_compiling(model: MLP, train: Shards) -> None:

@@ -41,7 +41,9 @@ def sniff_labels(path: Path, verdict: Verdict, wanted: Wanted) -> Verdict:
             f"{path}: most lines do not hold one label alone. Cut the column of labels out: cut -d, -f1"
         )
     values = [" ".join(row) for row in rows]
-    header = _is_header(values, verdict.dialect.header, wanted)
+    header = bool(lines[0].strip()) and _is_header(
+        values, verdict.dialect.header, wanted
+    )  # an empty one is a label
     cells = [[value] for value in values[header:]]
     labelling = read_labels(Sample(str(path), cells, numbers(cells), ()), range(1), (), wanted)
     dialect = replace(

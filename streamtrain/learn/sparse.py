@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from streamtrain.block import Array
-from streamtrain.budget import LISTED_ROWS, SCORED_ROWS
+from streamtrain.budget import SCORED_ROWS, SPARSE_ROWS
 from streamtrain.compiled import Compiled
 from streamtrain.learn.kernel import accumulate, forward, list_nonzero, score
 from streamtrain.learn.mlp import MLP
@@ -73,14 +73,13 @@ def forward_of(data: Shards, model: MLP) -> tuple[Callable[[Tensor], Callable[[A
     """
     weight, bias = model.weights[0], model.biases[0]
     if _mostly_zero(data, model):
-        x = _values(data.schema.scale[1])
-        w, b = runs(laid_out(*weight.T.shape).copy_(weight.T)), runs(laid_out(1, len(bias)).copy_(bias))
+        x, own = _values(data.schema.scale[1]), _own(weight, bias)
 
-        def listed(z: Tensor) -> Callable[[Array], object]:
-            multiplied = forward(w.shape[2]).bound(x, w, b[0], runs(z))
+        def set_ones(z: Tensor) -> Callable[[Array], object]:
+            multiplied = _multiplied(x, *own, z)
             return lambda pixels: multiplied(pixels.reshape(-1))
 
-        return listed, LISTED_ROWS
+        return set_ones, SPARSE_ROWS
     dense = products(data, model, SCORED_ROWS, threads=1)
 
     def whole(z: Tensor) -> Callable[[Array], object]:
@@ -99,7 +98,7 @@ def machine_code(data: Shards, model: MLP) -> list[Compiled]:
 
 
 def _mostly_zero(data: Shards, model: MLP) -> bool:
-    """Whether so many pixels are zero that it is worth while to list the others."""
+    """Whether so many pixels are zero that it is worth while to multiply the others alone."""
     bytes_from_0 = data.schema.stored_dtype == np.uint8 and not data.schema.scale[0]
     return bytes_from_0 and len(model.biases[0]) <= _MOST_UNITS and data.density <= _MOST_DENSITY
 
@@ -107,6 +106,17 @@ def _mostly_zero(data: Shards, model: MLP) -> bool:
 def _values(span: float) -> Array:
     """(256,) float32: x of each value of a pixel."""
     return np.arange(256, dtype=np.float32) / np.float32(span)
+
+
+def _own(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Copies of weight (units, features) and bias (units,) that are laid out."""
+    return laid_out(*weight.T.shape).copy_(weight.T).T, laid_out(1, len(bias)).copy_(bias)[0]
+
+
+def _multiplied(x: Array, weight: Tensor, bias: Tensor, out: Tensor, *pixels: Array) -> Callable[..., object]:
+    """What fills out (rows, units) with x W^T + b of the pixels (rows · features,), or of those it is called with."""
+    w, b, z = runs(weight.T), runs(bias[None])[0], runs(out)
+    return forward(w.shape[2]).bound(x, w, b, z, *pixels)
 
 
 class Sparse:
@@ -128,7 +138,7 @@ class Sparse:
 
     def own(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Copies of weight (units, features) and bias (units,) that are laid out."""
-        return laid_out(*weight.T.shape).copy_(weight.T).T, laid_out(1, len(bias)).copy_(bias)[0]
+        return _own(weight, bias)
 
     def read(self, pixels: Array) -> None:
         """Take a batch (rows, features) uint8."""
@@ -138,8 +148,7 @@ class Sparse:
 
     def affine(self, weight: Tensor, bias: Tensor, *, out: Tensor) -> Call:
         """What fills out (rows, units) with x W^T + b."""
-        w, b, z = runs(weight.T), runs(bias[None])[0], runs(out)
-        return forward(w.shape[2]).bound(self._x, w, b, z, self._pixels[: len(out)].reshape(-1))
+        return _multiplied(self._x, weight, bias, out, self._pixels[: len(out)].reshape(-1))
 
     def accumulated(self, weight: Tensor, bias: Tensor, dz: Tensor, *, beta: float, alpha: float) -> list[Call]:
         """What moves weight to beta · weight + alpha · dz^T x, and bias as if its x were 1; dz: (rows, units)."""

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 
 from streamtrain.block import Array, Block
 from streamtrain.errors import DataError
-from streamtrain.process import much_was_freed
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Manifest, Shard, digest_of_file
 from streamtrain.shards.write import column_types
@@ -41,15 +40,30 @@ class ShardFile:
             facts = self.path.stat()
             if facts.st_size != shard.bytes:
                 raise DamageError(self.path, f"it has {facts.st_size} bytes, the manifest says {shard.bytes}")
-            footer = _footer(self.path, shard, schema, rows_per_group, _identity(facts))
+            check_digest(self.path, shard.digest, _identity(facts))
             # No buffer that threads of Arrow's fill first: reading from a disk it costs a tenth of the time.
-            self._file = pq.ParquetFile(
-                self.path, metadata=footer, page_checksum_verification=True, pre_buffer=False
-            )
+            self._file = pq.ParquetFile(self.path, page_checksum_verification=True, pre_buffer=False)
         except FileNotFoundError as error:
             raise DataError(f"{self.path} is missing. Convert the source again") from error
         except (OSError, UnicodeDecodeError, pa.ArrowException) as error:  # Unicode: the name of a column
             raise DamageError(self.path, str(error)[:120]) from error
+        try:
+            self._check_layout()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _check_layout(self) -> None:
+        """Raise DataError where the footer describes other columns or row groups than the manifest."""
+        metadata, size = self._file.metadata, self.rows_per_group
+        if metadata.num_rows != self.shard.rows:
+            raise DamageError(self.path, f"it has {metadata.num_rows} rows, the manifest says {self.shard.rows}")
+        columns = column_types(self.schema, labelled=bool(self.schema.classes))
+        if not self._file.schema_arrow.equals(columns):
+            raise DamageError(self.path, f"its columns are {', '.join(map(str, self._file.schema_arrow))}"[:120])
+        groups = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
+        if groups != [min(size, metadata.num_rows - start) for start in range(0, metadata.num_rows, size)]:
+            raise DamageError(self.path, f"its row groups are not of {size} rows each")
 
     def __enter__(self) -> ShardFile:
         return self
@@ -58,9 +72,8 @@ class ShardFile:
         self.close()
 
     def close(self) -> None:
-        """Give the file back, and its memory."""
+        """Give the file back."""
         self._file.close()
-        much_was_freed()
 
     def read_group(self, group: int, *, lines: bool = True) -> Block:
         """The rows of a row group, counted from 0; without `lines` these are zeros, and it takes a tenth less.
@@ -102,41 +115,15 @@ def _identity(facts: os.stat_result) -> tuple[int, ...]:
     return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
 
 
-@functools.lru_cache(maxsize=16)
-def _footer(
-    path: Path, shard: Shard, schema: Schema, rows_per_group: int, identity: tuple[int, ...]
-) -> pq.FileMetaData:
-    """The footer of a file with the right digest; an epoch asks for it often.
-
-    Raises DataError where it describes other columns or row groups than the manifest.
-    """
-    _check_digest(path, shard.digest, identity)
-    footer = pq.read_metadata(path)
-    if footer.num_rows != shard.rows:
-        raise DamageError(path, f"it has {footer.num_rows} rows, the manifest says {shard.rows}")
-    columns = footer.schema.to_arrow_schema()
-    if not columns.equals(column_types(schema, labelled=bool(schema.classes))):
-        raise DamageError(path, f"its columns are {', '.join(map(str, columns))}"[:120])
-    groups = [footer.row_group(g).num_rows for g in range(footer.num_row_groups)]
-    if groups != [min(rows_per_group, shard.rows - start) for start in range(0, shard.rows, rows_per_group)]:
-        raise DamageError(path, f"its row groups are not of {rows_per_group} rows each")
-    return footer
-
-
 @functools.lru_cache(maxsize=1 << 16)
-def _check_digest(path: Path, digest: str, identity: tuple[int, ...]) -> None:
+def check_digest(path: Path, digest: str, identity: tuple[int, ...]) -> None:
     """Raise DamageError where a file has another digest.
 
-    Once a process while it is the same file. (A failure is not remembered; `check_again` forgets the rest.)
+    Once a process while it is the same file: an epoch opens a shard often. (A failure is not remembered;
+    `check_digest.cache_clear()` forgets the rest.)
     """
     if digest_of_file(path) != digest:
         raise DamageError(path, "its bytes are not those that were written (digest)")
-
-
-def check_again() -> None:
-    """From now on, check the files anew that were read before."""
-    _check_digest.cache_clear()
-    _footer.cache_clear()
 
 
 def _integers(column: pa.Array, kind: type) -> Array:

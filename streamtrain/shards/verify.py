@@ -13,7 +13,7 @@ import numpy as np
 from streamtrain.block import Array, Block
 from streamtrain.errors import DataError
 from streamtrain.shards.manifest import FILE_NAME, REJECTED, Manifest, Shard, parts_of
-from streamtrain.shards.read import DamageError, ShardFile, check_again
+from streamtrain.shards.read import DamageError, ShardFile, check_digest
 from streamtrain.shards.write import rows_per_group
 from streamtrain.tally import DisorderTally, PixelTally, class_sums
 
@@ -51,7 +51,7 @@ def verifying(data: str | Path) -> Iterator[Verified]:
 
 
 def _verifying(folder: Path, parts: list[Path]) -> Iterator[Verified]:
-    check_again()  # what was read before may be damaged now
+    check_digest.cache_clear()  # what was read before may be damaged now
     problems: list[Problem] = []
     manifests: dict[Path, Manifest] = {}
     for part in parts:

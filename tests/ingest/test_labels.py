@@ -99,7 +99,7 @@ def test_lines_that_are_no_rows_take_no_label_and_bad_rows_take_theirs(
                 rejected.append((line, "label" if kind == "r" else "fields"))
             labels.append(label)
     labels = ["what", *labels] if data.draw(st.booleans()) and _mostly_numbers(labels) else labels
-    if not (kept and _mostly_numbers(labels)) or labels[0] in ("x", "") or not labels[-1]:
+    if not (kept and _mostly_numbers(labels)) or labels[0] == "x" or not labels[-1]:
         return
     source = write(folder / "d.csv", lines, end)
     file = write(folder / "l.txt", [*labels, "", " "], end)
@@ -117,6 +117,16 @@ def test_lines_that_are_no_rows_take_no_label_and_bad_rows_take_theirs(
             said = b["what"].split(f"{file}:")[1]
             place = int(said.split(" ")[0])
             assert labels[place - 1].strip(' "') == b["value"]
+
+
+def test_an_empty_first_line_is_a_label_at_fault_and_no_header_stands_behind_it(
+    data: Path, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "l.txt", ["", "x", *(str(i % 4) for i in range(38))])
+    convert(data, tmp_path / "out", labels=file, on_bad_row="reject")
+    assert told(tmp_path / "out") == [(i + 2, str(i % 4), i + 3) for i in range(38)]
+    ledger = (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()
+    assert [(bad["line"], bad["value"]) for bad in map(json.loads, ledger)] == [(1, ""), (2, "x")]
 
 
 def _mostly_rows(kinds: list[str]) -> bool:
