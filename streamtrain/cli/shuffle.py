@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from streamtrain.cli import Command
+from streamtrain.cli import Command, on_a_full_disk
 from streamtrain.cli.live import Live, standing
 from streamtrain.cli.options import size
 
@@ -35,7 +35,7 @@ def command(
     from streamtrain.shards.shuffle import shuffling
 
     started = time.monotonic()
-    with Live(quiet=quiet) as live:
+    with on_a_full_disk(dest, lambda: "the same command"), Live(quiet=quiet) as live:
         for step in shuffling(data, dest, seed=seed, memory_bytes=memory, overwrite=overwrite):
             if live.due():
                 share = step.done / (2 * step.rows)

@@ -41,9 +41,8 @@ def sniff_labels(path: Path, verdict: Verdict, wanted: Wanted) -> Verdict:
             f"{path}: most lines do not hold one label alone. Cut the column of labels out: cut -d, -f1"
         )
     values = [" ".join(row) for row in rows]
-    header = bool(lines[0].strip()) and _is_header(
-        values, verdict.dialect.header, wanted
-    )  # an empty one is a label
+    empty = not lines[0].strip()  # which is a label at fault, for a header is line 1 or none
+    header = not empty and _is_header(values, verdict.dialect.header, wanted)
     cells = [[value] for value in values[header:]]
     labelling = read_labels(Sample(str(path), cells, numbers(cells), ()), range(1), (), wanted)
     dialect = replace(

@@ -114,7 +114,7 @@ def _own(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _multiplied(x: Array, weight: Tensor, bias: Tensor, out: Tensor, *pixels: Array) -> Callable[..., object]:
-    """What fills out (rows, units) with x W^T + b of the pixels (rows · features,), or of those it is called with."""
+    """What fills out (rows, units) with x W^T + b of pixels (rows · features,): these, or its argument."""
     w, b, z = runs(weight.T), runs(bias[None])[0], runs(out)
     return forward(w.shape[2]).bound(x, w, b, z, *pixels)
 
