@@ -8,7 +8,7 @@ from streamtrain.block import Array
 from streamtrain.compiled import Compiled
 from streamtrain.compiled.words import prefetch
 
-_AHEAD = 2  # rows
+_AHEAD = 3  # rows
 _LINE = 64  # bytes that come from memory together
 
 
@@ -18,14 +18,17 @@ def _gather_scaled(pixels: Array, order: Array, low: np.float32, span: np.float3
     pixels: (any, features) uint8; order: (any,) int64, each a row of them, which is not checked
     """
     rows, features = out.shape
-    last = len(order) - 1
-    for i in range(at, at + rows):
-        coming = order[min(i + _AHEAD, last)]  # at random, so the processor cannot guess it: half the time
-        for j in range(0, features, _LINE):
-            prefetch(pixels, coming, j)
-        row = order[i]
-        for j in range(features):
-            out[i - at, j] = (np.float32(pixels[row, j]) - low) / span
+    last, whole = len(order) - 1, features - features % _LINE
+    for i in range(rows):
+        row = order[at + i]
+        coming = order[min(at + i + _AHEAD, last)]  # at random, so the processor cannot guess it: half the time
+        for line in range(0, whole, _LINE):  # one asked for while one is divided: all at once take a fifth longer
+            prefetch(pixels, coming, line)
+            for j in range(line, line + _LINE):
+                out[i, j] = (np.float32(pixels[row, j]) - low) / span
+        prefetch(pixels, coming, features - 1)
+        for j in range(whole, features):
+            out[i, j] = (np.float32(pixels[row, j]) - low) / span
 
 
 gather_scaled = Compiled(

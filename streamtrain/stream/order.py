@@ -42,16 +42,20 @@ def permutation(length: int, *key: int) -> Array:
     It sorts raw PCG64 output, whose stream NumPy keeps stable across versions, unlike that of
     `Generator.permutation`. Two of n 64-bit keys are equal with a chance below n² / 2^65; then they stay in turn.
     """
-    keys = PCG64(SeedSequence(key)).random_raw(length)
+
+    def keys() -> Array:
+        return PCG64(SeedSequence(key)).random_raw(length)
+
     # The places go where the lowest bits of the keys were. To sort that takes half the time of an argsort, and
     # comes to the same where no two keys are equal in the bits above.
     low = np.uint64((1 << length.bit_length()) - 1)
-    placed = keys & ~low
+    placed = keys()
+    placed &= ~low
     placed |= np.arange(length, dtype=np.uint64)
     placed.sort()
     order: Array = (placed & low).view(np.int64)
     placed &= ~low
-    return order if (placed[1:] != placed[:-1]).all() else np.argsort(keys, kind="stable")
+    return order if (placed[1:] != placed[:-1]).all() else np.argsort(keys(), kind="stable")
 
 
 def windows(group_rows: Array, *, seed: int, epoch: int, window_rows: int) -> list[Window]:

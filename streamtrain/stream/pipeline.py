@@ -71,14 +71,15 @@ class Epoch:
     """The minibatches of one epoch, to be looped over once; then what that was like.
 
     number: of the epoch, from 1
-    disorder: of the whole epoch's labels in the order of training, up to the last window that was begun
+    disorder: of the whole epoch's labels in the order of training, up to the last window that was begun; only of
+              raw batches, those of a training
     """
 
     def __init__(
         self, number: int, loaded: Iterator[Loaded], store: Shards, *, size: int, start: int, raw: bool
     ) -> None:
         self.number, self.disorder = number, DisorderTally()
-        tallied = _tallied(loaded, self.disorder) if store.schema.classes else loaded
+        tallied = _tallied(loaded, self.disorder) if raw and store.schema.classes else loaded
         self._batches = gathered(tallied, size=size, start=start, schema=store.schema, raw=raw)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -109,7 +110,7 @@ def epochs(
             done = start.rows if number == start.epoch else 0
             mine = _one_epoch(loaded) if done < store.rows else iter(())
             epoch = Epoch(number, mine, store, size=min(batch_size, store.rows), start=done, raw=raw)
-            for labels in _passed_labels(store, start, seed=seed, window_rows=window_rows) if done else ():
+            for labels in _passed_labels(store, start, seed=seed, window_rows=window_rows) if done and raw else ():
                 epoch.disorder.update(labels)
             yield epoch
             deque(mine, maxlen=0)  # where the consumer left it early

@@ -43,7 +43,9 @@ def test_it_is_that_of_the_keys_whatever_bits_of_them_are_equal(
 ) -> None:
     keys = PCG64(length).random_raw(length) & np.uint64((1 << bits) - 1)
     for found in (keys, keys << np.uint64(64 - bits)) if bits else (keys,):
-        monkeypatch.setattr("streamtrain.stream.order.PCG64", lambda _, k=found: Mock(random_raw=lambda n: k[:n]))
+        monkeypatch.setattr(
+            "streamtrain.stream.order.PCG64", lambda _, k=found: Mock(random_raw=lambda n: k[:n].copy())
+        )
         assert permutation(length, 0).tolist() == np.argsort(found, kind="stable").tolist()
 
 

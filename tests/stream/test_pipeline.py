@@ -85,7 +85,7 @@ def test_an_order_can_be_entered_anywhere_without_what_came_before(
 @pytest.mark.parametrize("rows", [0, 64, 1984, ROWS])
 def test_the_disorder_of_a_resumed_epoch_is_that_of_the_whole_one(numbered: Path, rows: int) -> None:
     def disorder(start: Cursor) -> float | None:
-        options = {"batch_size": 64, "seed": 3, "window_rows": 900, "decoders": 1, "last": 1}
+        options = {"batch_size": 64, "seed": 3, "window_rows": 900, "decoders": 1, "last": 1, "raw": True}
         for epoch in epochs(st.open_shards(numbered), start=start, **options):
             assert sum(len(y) for _, y in epoch) == ROWS - start.rows
         return epoch.disorder.value()
