@@ -26,6 +26,8 @@ from streamtrain.shards.read import ShardFile, group_rows
 from streamtrain.stream.order import Cursor
 from streamtrain.stream.pipeline import Minibatch, epochs, tensors
 
+_GROUPS = 4  # of a shard that are one task: more, and a thread has nothing to do while another ends
+
 
 def open_shards(path: str | Path, *, workers: int = os.cpu_count() or 1) -> Shards:
     """Open a folder of shards for reading, decoded by up to `workers` threads.
@@ -168,9 +170,11 @@ class Shards:
         """
         at = 0
         for _, of_shard in itertools.groupby(groups.tolist(), key=self._shard_of):
-            run = list(of_shard)
-            yield functools.partial(self._decode, run, slot, at)
-            at += int(self.group_rows[run].sum())
+            left = list(of_shard)
+            while left:
+                run, left = left[:_GROUPS], left[_GROUPS:]
+                yield functools.partial(self._decode, run, slot, at)
+                at += int(self.group_rows[run].sum())
 
     def _decode(self, run: list[int], slot: Slot, at: int) -> None:
         """Decode row groups of one shard into a slot, from its row `at` on."""
