@@ -1,10 +1,10 @@
 """Shuffled, normalised float32 batches of 256 from zstd shards, beside what others load, a process each in turn.
 
-The clock runs from the first request to the last batch of an epoch. Each side loads one before that, so libraries
-are imported, files, arrays and machine code made; ours opens the shards anew and decodes every row again, but for
-its second epoch, whose rows lie decoded in memory. Peers read the same Parquet files with a buffer of 10,000
-rows to shuffle in, and Lance its own copy of them by random takes. torch's DataLoader has normalised float32 rows
-in memory, four times the bytes. A peer that is not installed is left out, and said.
+The clock runs from the first request to the last batch: of an epoch, or of the epochs of a training where the rows
+lie in memory. Each side loads as much once before that, so libraries are imported, files, arrays and machine code
+made; ours then opens the shards anew and decodes every row again. Peers read the same Parquet files with a buffer
+of 10,000 rows to shuffle in, and Lance its own copy of them by random takes. torch's DataLoader has normalised
+float32 rows in memory, four times the bytes. A peer that is not installed is left out, and said.
 """
 
 from __future__ import annotations
@@ -28,18 +28,17 @@ from _bench import machine, measured, table, versions, write_digits
 
 import streamtrain as st
 
-BATCH, BUFFER, SIDE = 256, 10_000, "--side"
+BATCH, BUFFER, EPOCHS, SIDE = 256, 10_000, 20, "--side"
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
 
 
-def streamtrain(folder: Path, memory_bytes: int) -> Callable[[], Batches]:
-    open_shards = st.open_shards  # imported here
-    return lambda: iter(open_shards(folder).minibatches(batch_size=BATCH, memory_bytes=memory_bytes))
+def streamtrain(folder: Path, memory_bytes: int, epochs: int = 1) -> Callable[[], Batches]:
+    def batches() -> Batches:
+        shards = st.open_shards(folder)
+        for epoch in range(1, epochs + 1):
+            yield from shards.minibatches(batch_size=BATCH, epoch=epoch, memory_bytes=memory_bytes)
 
-
-def second_epoch(folder: Path) -> Callable[[], Batches]:
-    shards, epoch = st.open_shards(folder), itertools.count(1)
-    return lambda: iter(shards.minibatches(batch_size=BATCH, epoch=next(epoch)))
+    return batches
 
 
 def arrays(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,7 +51,8 @@ def dataloader(folder: Path) -> Callable[[], Batches]:
     from torch.utils.data import DataLoader, TensorDataset
 
     data = TensorDataset(*arrays(folder))
-    return lambda: iter(DataLoader(data, batch_size=BATCH, shuffle=True))
+    loader = DataLoader(data, batch_size=BATCH, shuffle=True)
+    return lambda: itertools.chain.from_iterable(itertools.repeat(loader, EPOCHS))
 
 
 def dataloader_of_batches(folder: Path) -> Callable[[], Batches]:
@@ -60,7 +60,8 @@ def dataloader_of_batches(folder: Path) -> Callable[[], Batches]:
 
     data = TensorDataset(*arrays(folder))
     sampler = BatchSampler(RandomSampler(data), BATCH, drop_last=False)
-    return lambda: iter(DataLoader(data, sampler=sampler, batch_size=None))
+    loader = DataLoader(data, sampler=sampler, batch_size=None)
+    return lambda: itertools.chain.from_iterable(itertools.repeat(loader, EPOCHS))
 
 
 def decoded(images: list[bytes], labels: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,21 +104,22 @@ def lance(folder: Path) -> Callable[[], Batches]:
     return batches
 
 
-SIDES: dict[str, tuple[str | None, Callable[[Path], Callable[[], Batches]]]] = {
-    "streamtrain, --memory 32MB": (None, lambda folder: streamtrain(folder, 32_000_000)),
-    "streamtrain, --memory 256MB": (None, lambda folder: streamtrain(folder, 256_000_000)),
-    "the same, its second epoch": (None, second_epoch),
-    "torch DataLoader, TensorDataset in memory": (None, dataloader),
-    "torch DataLoader, indexed a batch at a time": (None, dataloader_of_batches),
-    "Hugging Face datasets, streaming": ("datasets", datasets),
-    "Ray Data": ("ray", ray),
-    "Lance, random takes": ("lance", lance),
+# A peer's package, the epochs that are measured, and what makes their batches.
+SIDES: dict[str, tuple[str | None, int, Callable[[Path], Callable[[], Batches]]]] = {
+    "streamtrain, --memory 32MB, an epoch": (None, 1, lambda folder: streamtrain(folder, 32_000_000)),
+    "streamtrain, --memory 256MB, its first epoch": (None, 1, lambda folder: streamtrain(folder, 256_000_000)),
+    f"the same, {EPOCHS} epochs": (None, EPOCHS, lambda folder: streamtrain(folder, 256_000_000, EPOCHS)),
+    "torch DataLoader, TensorDataset in memory": (None, EPOCHS, dataloader),
+    "torch DataLoader, indexed a batch at a time": (None, EPOCHS, dataloader_of_batches),
+    "Hugging Face datasets, streaming": ("datasets", 1, datasets),
+    "Ray Data": ("ray", 1, ray),
+    "Lance, random takes": ("lance", 1, lance),
 }
 
 
 def measure(side: str, folder: Path) -> None:
-    """Print the rows a second of an epoch after another as JSON."""
-    make = SIDES[side][1](folder)
+    """Print the rows a second, the second time, as JSON."""
+    make = SIDES[side][2](folder)
     for _ in make():
         pass
     started, rows = time.perf_counter(), 0
@@ -138,7 +140,7 @@ def main() -> None:
         return
     missing = {
         name: "not installed"
-        for name, (module, _) in SIDES.items()
+        for name, (module, _, _) in SIDES.items()
         if module and not importlib.util.find_spec(module)
     }
     speeds: dict[str, list[float]] = {name: [] for name in SIDES if name not in missing}
@@ -157,12 +159,12 @@ def main() -> None:
                     missing[name] = f"it fails here: {str(error).strip().splitlines()[-1]}"
                     del speeds[name]
                     continue
-                if (said["rows"], said["dtype"]) != (arguments.rows, "torch.float32"):
+                if (said["rows"], said["dtype"]) != (arguments.rows * SIDES[name][1], "torch.float32"):
                     sys.exit(f"{name} gave {said}")
                 found.append(said["rows_per_second"])
     medians = {name: statistics.median(found) for name, found in speeds.items()}
     packages = {"datasets": "datasets", "ray": "ray", "lance": "pylance"}
-    there = [packages[module] for name, (module, _) in SIDES.items() if module and name not in missing]
+    there = [packages[module] for name, (module, _, _) in SIDES.items() if module and name not in missing]
     print(f"{machine()}\n{versions(['streamtrain', 'torch', 'pyarrow', *there])}")
     print(f"{arguments.rows:,} rows of {source}, {arguments.repeats} repeats, medians\n")
     print(table(("", "rows a second"), [(name, f"{value:,.0f}") for name, value in medians.items()]))
