@@ -43,15 +43,15 @@ def write_file(path: Path, data: bytes | memoryview) -> None:
 @contextlib.contextmanager
 def publishing(path: Path) -> Iterator[BinaryIO]:
     """A file for a `with`, published whole at its end: written beside its place, synced, then renamed onto it."""
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    written = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        with beside.open("wb") as file:
+        with written.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        written.replace(path)
     except BaseException as error:
-        beside.unlink(missing_ok=True)
+        written.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:  # a write does not say where
             error.filename = str(path)
         raise
@@ -62,13 +62,14 @@ def publish_folder(staging: Path, destination: Path) -> None:
     """Move a finished folder to its place, an earlier one there being replaced in one step.
 
     Where the system can exchange two names (Linux renameat2), there is no moment without a folder at
-    `destination`; elsewhere the earlier one is first moved aside.
+    `destination`; elsewhere the earlier one is first moved aside. A link stays one: what it leads to is replaced.
     """
+    destination = destination.resolve()
     sync_folder(staging)
     if destination.exists():
         old = staging
         if not _exchange(staging, destination):
-            old = destination.with_name(f".{destination.name}.{uuid.uuid4().hex[:8]}.old")
+            old = beside(destination, f"{uuid.uuid4().hex[:8]}.old")
             destination.rename(old)
             staging.rename(destination)
         sync_folder(destination.parent)
@@ -98,6 +99,8 @@ def refuse_existing(destination: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{destination} exists already. Choose another name, or replace it: --overwrite")
     if destination.exists() and not destination.is_dir():
         raise UsageError(f"{destination} is a file; a folder would go there. Choose another name")
+    if destination.exists() and Path.cwd().is_relative_to(destination.resolve()):
+        raise UsageError(f"{destination} holds the current folder, which cannot be replaced. Choose another name")
 
 
 def refuse_existing_file(path: Path, *, overwrite: bool) -> None:
@@ -136,9 +139,21 @@ def _is_at(file: IO[str], path: Path) -> bool:
         return False
 
 
+def beside(folder: Path, what: str) -> Path:
+    """The hidden name .NAME.what beside a folder, the same one by whatever path or link the folder is named."""
+    real = folder.resolve()
+    return real.parent / f".{real.name}.{what}"
+
+
 def staging_of(destination: Path) -> Path:
     """The folder beside `destination` that a command fills before it is published there."""
-    return destination.with_name(f".{destination.name}.unfinished")
+    return beside(destination, "unfinished")
+
+
+def filling(destination: Path) -> contextlib.AbstractContextManager[None]:
+    """The lock of whoever fills a folder, for a `with`; UsageError where another process has it."""
+    busy = f"{destination} is being written by another process. Wait for it, or choose another name"
+    return exclusive(beside(destination, "lock"), busy=busy)
 
 
 @contextlib.contextmanager
@@ -149,9 +164,7 @@ def published(destination: Path, *, overwrite: bool) -> Iterator[Path]:
     `destination` that may not be replaced, or where another process is filling it.
     """
     refuse_existing(destination, overwrite=overwrite)
-    lock = destination.with_name(f".{destination.name}.lock")
-    busy = f"{destination} is being written by another process. Wait for it, or choose another name"
-    with exclusive(lock, busy=busy):
+    with filling(destination):
         staging = staging_of(destination)
         shutil.rmtree(staging, ignore_errors=True)
         try:

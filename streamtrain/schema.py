@@ -34,6 +34,8 @@ class Schema:
             raise ValueError(f"pixels are stored as one of {', '.join(DTYPES)}, not {self.dtype!r}")
         if not self.image_shape or min(self.image_shape) < 1:
             raise ValueError(f"an image shape has positive sides, not {self.image_shape}")
+        if not all(map(math.isfinite, self.pixel_range)):
+            raise ValueError(f"a pixel range is two numbers, not {self.pixel_range}")
 
     @property
     def features(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import math
 from pathlib import Path
@@ -14,10 +16,11 @@ import streamtrain as st
 from streamtrain.block import Block
 from streamtrain.cli import demo, dry_run
 from streamtrain.errors import DataError, RunError, UsageError
-from streamtrain.learn.fit import Progress
+from streamtrain.learn.fit import EpochReport, Progress
 from streamtrain.learn.run import Run
 from streamtrain.report.page import view
 from streamtrain.shards.manifest import FILE_NAME, Manifest, _text, digest_of_json
+from streamtrain.stream.order import Cursor
 
 if TYPE_CHECKING:
     from conftest import RunCli
@@ -57,13 +60,17 @@ def test_rows_of_another_width_are_neither_evaluated_nor_predicted(shards: Path,
         list(st.predict(st.load(run.folder), [block]))
     with pytest.raises(UsageError, match="at least 1 row"):
         st.open_shards(shards).minibatches(batch_size=0)
+    for wrong in ({"epoch": 0}, {"epoch": -1}, {"seed": -1}):
+        with pytest.raises(UsageError, match="epochs count from 1"):
+            st.open_shards(shards).minibatches(**wrong)
 
 
 def test_a_resume_takes_away_what_a_kill_left_half_written(shards: Path, tmp_path: Path) -> None:
     Run.create(tmp_path / "run", st.MLP(64), st.open_shards(shards), {})
     for name in (".last.safetensors.x1.tmp", ".last.safetensors.link"):
         (tmp_path / "run" / name).write_bytes(b"half")
-    (tmp_path / "run" / "metrics.jsonl").write_text('{"epoch": 1}\n{"epo')
+    line = json.dumps({field.name: 1 for field in dataclasses.fields(EpochReport)})
+    (tmp_path / "run" / "metrics.jsonl").write_text(f'{line}\n{{"epo')
     _, _, progress, warning = Run.resume(tmp_path / "run")
     assert (progress, warning) == (Progress.at(1), None)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
@@ -199,6 +206,17 @@ def test_a_forecast_of_data_too_small_to_judge_says_so() -> None:
     facts = {"rows": 9, "window_rows": 9, "predicted_peak_mb": 1.25, "label_disorder": None, "steps_per_epoch": 1}
     told = dry_run._table(facts | {"rows_per_second": math.nan}).splitlines()
     assert told[1:4] == ["window          the whole set", "predicted peak  1.2 MB", "label disorder  unknown"]
+
+
+def test_a_forecast_counts_the_rows_of_each_step(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = [(1, 256), (1, 257), (2, 256), (2, 257), (3, 256)]
+    steps = [Progress(Cursor(*place)) for place in places]
+    monkeypatch.setattr("streamtrain.learn.fit.training", lambda *_, **__: iter(steps))
+    monkeypatch.setattr(dry_run.time, "perf_counter", itertools.count(step=0.125).__next__)  # twice a step
+    data = st.open_shards(shards)
+    options = {"batch_size": 256, "lr": 1, "momentum": 1, "weight_decay": 1, "seed": 1}
+    pace = dry_run._probe(st.MLP(64), data, data.plan(9_000_000, batch_size=1), options)
+    assert pace == (1 + 256 + 1 + 256) / 1.125
 
 
 def test_a_forecast_of_one_step_knows_no_pace(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:

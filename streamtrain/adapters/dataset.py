@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -23,7 +25,8 @@ class ShardDataset(IterableDataset[tuple[Tensor, Tensor]]):
 
     Batches come whole, so say `DataLoader(dataset, batch_size=None, num_workers=2)`. Each worker has row groups of
     its own, dealt out anew every epoch, and its share of `memory_bytes`; together they give every row once. The
-    order is decided by the arguments, the epoch and the number of workers. Call `set_epoch` before each epoch.
+    order is decided by the arguments, the epoch and the number of workers. Call `set_epoch` before each epoch; a
+    loop without it gives the rows of the epoch before again, in the same order.
     """
 
     def __init__(
@@ -31,13 +34,24 @@ class ShardDataset(IterableDataset[tuple[Tensor, Tensor]]):
     ) -> None:
         if batch_size < 1:
             raise UsageError(f"a batch has at least 1 row, not {batch_size}")
+        if seed < 0:
+            raise UsageError(f"a seed is not below 0: {seed}")
         self.path, self.batch_size, self.seed, self.memory_bytes = Path(path), batch_size, seed, memory_bytes
         self.manifest_digest = open_shards(path).manifest.digest
+        self._epoch = torch.ones((), dtype=torch.int64)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # torch's; so workers that stay see it change
         self.set_epoch(1)
 
     def set_epoch(self, epoch: int) -> None:
-        """Give the batches of this epoch, from 1, from its first on."""
-        self._epoch, self._batches, self._of_worker = epoch, 0, False
+        """Give the batches of this epoch, from 1, from its first on. Raises UsageError where it is none."""
+        self._go_on_at(epoch, 0)
+
+    def _go_on_at(self, epoch: Any, batches: Any, *, of_worker: bool = False) -> None:
+        """The place where the next loop begins, after so many batches of all workers, or of this one alone."""
+        if not all(isinstance(n, int | np.integer) and n >= least for n, least in ((epoch, 1), (batches, 0))):
+            raise UsageError(f"an epoch counts from 1, its batches from 0: {epoch!r}, {batches!r}")
+        self._epoch.fill_(epoch)
+        self._batches, self._of_worker, self._begun = batches, of_worker, False
 
     def state_dict(self, batches: int | None = None) -> dict[str, Any]:
         """Where the epoch stands; after `load_state_dict` a loop with as many workers goes on from there.
@@ -47,15 +61,17 @@ class ShardDataset(IterableDataset[tuple[Tensor, Tensor]]):
         """
         taken = self._batches if batches is None else batches
         recipe = {"batch_size": self.batch_size, "seed": self.seed, "memory_bytes": self.memory_bytes}
-        return {**recipe, "manifest_digest": self.manifest_digest, "epoch": self._epoch, "batches": taken}
+        return {**recipe, "manifest_digest": self.manifest_digest, "epoch": int(self._epoch), "batches": taken}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state; raises UsageError where it is of other data or of another order."""
+        """Let the next loop go on from a state, and `set_epoch` come before the one after.
+
+        Raises UsageError where it is no state, or of other data or of another order.
+        """
         for name, own in self.state_dict().items():
             if name not in ("epoch", "batches") and state.get(name) != own:
                 raise UsageError(f"the state is of {name} {state.get(name)}, this data set has {own}")
-        self._epoch, self._batches = state["epoch"], state["batches"]
-        self._of_worker = get_worker_info() is not None
+        self._go_on_at(state.get("epoch", 0), state.get("batches", 0), of_worker=get_worker_info() is not None)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         info = get_worker_info()
@@ -63,34 +79,38 @@ class ShardDataset(IterableDataset[tuple[Tensor, Tensor]]):
         store = open_shards(self.path)
         if store.manifest.digest != self.manifest_digest:
             raise UsageError(f"{self.path} changed since this data set was opened")
-        parts = self._parts(store, workers)
+        if self._begun:
+            self._batches, self._of_worker = 0, False
+        self._begun = True
+        epoch = int(self._epoch)
+        parts = self._parts(store, workers, epoch)
         if not self._of_worker:
             given, turn = _dealt(self._batches, [-(-part.rows // self.batch_size) for part in parts])
             worker = (worker + turn) % workers  # a loader asks its first worker first
             self._batches, self._of_worker = given[worker], workers > 1
-        return self._rest(parts[worker], memory_bytes=self.memory_bytes // workers)
+        return self._rest(parts[worker], epoch, memory_bytes=self.memory_bytes // workers)
 
-    def _parts(self, store: Shards, workers: int) -> list[Shards]:
+    def _parts(self, store: Shards, workers: int, epoch: int) -> list[Shards]:
         """The rows of each worker: row groups dealt out at random."""
         if workers == 1:
             return [store]
-        dealt = permutation(len(store.groups), self.seed, self._epoch, _DEALING)
+        dealt = permutation(len(store.groups), self.seed, epoch, _DEALING)
         return [store.part(dealt[worker::workers]) for worker in range(workers)]
 
-    def _rest(self, part: Shards, *, memory_bytes: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _rest(self, part: Shards, epoch: int, *, memory_bytes: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one worker that are still to come."""
         if not part.rows:
             return
         plan = part.plan(memory_bytes, batch_size=self.batch_size)
-        start = Cursor(self._epoch, min(part.rows, self._batches * self.batch_size))
+        start = Cursor(epoch, min(part.rows, self._batches * self.batch_size))
         sizes: dict[str, Any] = {
             "batch_size": self.batch_size,
             "window_rows": plan.window_rows,
             "decoders": plan.decoders,
         }
         with contextlib.closing(epochs(part, seed=self.seed, start=start, last=start.epoch, **sizes)) as stream:
-            for epoch in stream:
-                for x, y in tensors(epoch):
+            for batches in stream:
+                for x, y in tensors(batches):
                     self._batches += 1
                     yield x, y
 

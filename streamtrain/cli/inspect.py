@@ -175,7 +175,7 @@ def _gallery(shards: Shards, *, width: int) -> str:
 
 def _show_run(path: str, *, as_json: bool) -> None:
     from streamtrain.learn.checkpoint import load
-    from streamtrain.report.history import history
+    from streamtrain.learn.run import history
     from streamtrain.report.terminal import counted, sparkline
 
     checkpoint, epochs = load(path), history(Path(path))

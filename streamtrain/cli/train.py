@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +75,9 @@ _TRAINING = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "seed", "
     show_default=True,
     help="After every layer but the last.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights and order.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Of weights and order."
+)
 @click.option(
     "--memory", type=size, metavar="SIZE", default="256MB", show_default=True, help="What data may take in memory."
 )
@@ -95,7 +100,7 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, dry_
     Example: streamtrain train shards/train --test shards/test --out runs/first
     """
     return_freed_memory()
-    from streamtrain.files import exclusive
+    from streamtrain.files import beside, exclusive
     from streamtrain.learn.device import device
 
     if dry_run:
@@ -109,11 +114,17 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, dry_
     busy = f"{folder} is being trained by another process. Wait for it, or choose another name"
     with (
         on_a_full_disk(folder, lambda: _again(folder)),
-        exclusive(folder.with_name(f".{folder.name}.lock"), busy=busy),
+        exclusive(beside(folder, "lock"), busy=busy),
     ):
         started = resumed(ctx, quiet=quiet, **options) if options["resume"] else begun(quiet=quiet, **options)
+        run, model, start, sets = started
+        if sets is None:
+            return _finished(run, model, as_json=as_json, quiet=quiet)
         return _train(
-            *started,
+            run,
+            model,
+            start,
+            sets,
             interval=options["checkpoint_every"],
             computing=computing,
             as_json=as_json,
@@ -133,8 +144,9 @@ def _dry_run(*, data: str | None, workers: int, as_json: bool, quiet: bool, **op
     if not data:
         raise UsageError("train --dry-run needs DATA: streamtrain train shards/train --dry-run")
     train, _, _ = open_sets({"data": data, **options}, quiet=quiet, workers=workers)
+    plan = sizes(train, options)
     model = untrained(train, options).to(device(options["device"]))
-    return dry_run(model, train, sizes(train, model, options), options, as_json=as_json)
+    return dry_run(model, train, plan, options, as_json=as_json)
 
 
 def _train(
@@ -157,14 +169,13 @@ def _train(
     if computing.type != "cpu":
         model, run.velocity = model.to(computing), moved(run.velocity, computing)
     options = {name: run.recipe[name] for name in _TRAINING}
-    plan = sizes(train, model, run.recipe)
+    plan = sizes(train, run.recipe)
     options |= {"decoders": plan.decoders, "ahead": plan.ahead}
     return_freed_memory(kept=run.recipe["memory"] // 8)
     if not quiet:
         _tell_of_compiling(model, train)
-    stopped = _on_signals()
     saved_at, unsaved_steps, before = time.monotonic(), 0, start
-    with Live(quiet=quiet) as live:
+    with Live(quiet=quiet) as live, _minding_signals() as stopped:
         for step in training(model, train, test=test, val=val, start=start, velocity=run.velocity, **options):
             if isinstance(step, EpochReport):
                 live.clear()
@@ -232,16 +243,37 @@ def _show_curve(losses: list[float]) -> None:
         say(f"train loss {losses[0]:.4f} {sparkline(losses, rich=rich)} {losses[-1]:.4f}")
 
 
-def _on_signals() -> list[int]:
-    """A list that gets the number of the first SIGINT or SIGTERM; a second one acts at once."""
+@contextlib.contextmanager
+def _minding_signals() -> Iterator[list[int]]:
+    """For a `with`, a list that gets the first SIGINT or SIGTERM; a second one ends the process at once.
+
+    Python hears of a signal between two of its instructions, and of two as of one where a product of matrices
+    takes that long. So a thread counts them.
+    """
     caught: list[int] = []
 
     def note(number: int, _frame: object) -> None:
+        if not caught:
+            say("Saving; once more to stop at once.")
         caught.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        say("Saving; once more to stop at once.")
 
-    signal.signal(signal.SIGINT, note)
-    signal.signal(signal.SIGTERM, note)
-    return caught
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+
+    def count() -> None:
+        second = os.read(heard, 1) and os.read(heard, 1)
+        if second:
+            os.write(2, b"\nInterrupted.\n")
+            os._exit(128 + second[0])
+        os.close(heard)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    woken = signal.set_wakeup_fd(told)
+    threading.Thread(target=count, daemon=True).start()
+    try:
+        yield caught
+    finally:
+        signal.set_wakeup_fd(woken)
+        os.close(told)  # which ends the thread
+        for number, handler in before.items():
+            signal.signal(number, handler)

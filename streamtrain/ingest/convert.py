@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from streamtrain.errors import DataError, UsageError
-from streamtrain.files import exclusive, publish_folder, refuse_existing, staging_of
+from streamtrain.files import beside, filling, publish_folder, refuse_existing, staging_of
 from streamtrain.ingest.dialect import Dialect
 from streamtrain.ingest.journal import Journal, begin, recipe
 from streamtrain.ingest.labels import LabelsFile, sniff_labels
@@ -164,10 +164,9 @@ def _converting(
     workers: int,
 ) -> Iterator[Progress | Shuffling | Conversion]:
     started = time.monotonic()
-    lock = dest.with_name(f".{dest.name}.lock")
-    with exclusive(lock, busy=f"{dest} is being written by another process. Wait for it, or choose another name"):
+    with filling(dest):
         staging = finished = staging_of(dest)
-        mixed = dest.with_name(f".{dest.name}.shuffled")
+        mixed = beside(dest, "shuffled")
         shutil.rmtree(mixed, ignore_errors=True)  # of a killed process
         journal = begin(staging, recipe([*paths, *([labels_path] if labels_path else [])], options), resume=resume)
         try:

@@ -123,7 +123,7 @@ def training(
         raise UsageError(
             f"epochs and batch size are positive and seed is not below 0: {epochs}, {batch_size}, {seed}"
         )
-    sgd = _checked(SGD(lr, momentum, weight_decay))
+    sgd = SGD(lr, momentum, weight_decay).checked()
     _check_fit(model, train)
     order = {"batch_size": batch_size, "seed": seed, "window_rows": window_rows or train.rows}
     evaluated = [data and data.like(train.schema) for data in (train if eval_train else None, test, val)]
@@ -184,19 +184,6 @@ def _check_fit(model: MLP, train: Shards) -> None:
             f"{train.folder} has {train.schema.features} pixels and {len(train.schema.classes)} classes, "
             f"the model reads {model.features} and gives {model.classes}"
         )
-
-
-def _checked(sgd: SGD) -> SGD:
-    """The settings; raises UsageError where the descent would not descend."""
-    lr, momentum, weight_decay = sgd
-    if not (lr > 0 and math.isfinite(lr)):
-        raise UsageError(f"lr is positive, not {lr:g}")
-    if not 0 <= momentum < 1 or not 0 <= lr * weight_decay < 1:
-        raise UsageError(
-            f"momentum is 0 or more and below 1, and so is lr · weight decay, not {momentum:g} and "
-            f"{lr:g} · {weight_decay:g}"
-        )
-    return sgd
 
 
 def _step(

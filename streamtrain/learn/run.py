@@ -10,12 +10,12 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from streamtrain.errors import RunError
-from streamtrain.files import publish_folder, refuse_existing, write_file
+from streamtrain.files import publish_folder, refuse_existing, staging_of, write_file
 from streamtrain.learn.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, load_checkpoint
 from streamtrain.learn.fit import EpochReport, Progress
 from streamtrain.learn.mlp import MLP, Gradients
@@ -25,6 +25,7 @@ from streamtrain.schema import Schema
 from streamtrain.stream.store import Shards
 
 RECIPE, METRICS = "recipe.json", "metrics.jsonl"
+_NAMES = {field.name for field in fields(EpochReport)}  # of a line of the metrics, at least
 
 
 @dataclass
@@ -50,13 +51,13 @@ class Run:
         Raises UsageError where something stands there that may not be replaced.
         """
         refuse_existing(folder, overwrite=overwrite)
-        staging = folder.with_name(f".{folder.name}.unfinished")
+        staging = staging_of(folder)
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         velocity = rest(model) if recipe.get("momentum") else []
         run = cls(folder, recipe, train.schema, train.manifest.digest, velocity)
         try:
-            write_file(staging / RECIPE, json.dumps(dict(recipe), indent=1).encode() + b"\n")
+            write_file(staging / RECIPE, run._told_recipe())
             run._checkpoint(model, Progress.at(1)).save(staging / LAST)
             publish_folder(staging, folder)
         except BaseException:
@@ -69,7 +70,7 @@ class Run:
         """A run as its last checkpoint left it, the model, the place to go on from, and a warning or None.
 
         Where the last checkpoint is damaged the one before it serves. Later lines of the metrics are dropped, and
-        so is what a kill left half-written.
+        so is what a kill left half-written; a folder in order is only read.
         Raises RunError where neither can be used.
         """
         warning = None
@@ -85,19 +86,19 @@ class Run:
         for beside in (*folder.glob(".*.tmp"), *folder.glob(".*.link")):
             beside.unlink(missing_ok=True)
         kept = [line for line in run.metrics() if line["epoch"] < last.progress.cursor.epoch]
-        write_file(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        _settle(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        _settle(folder / RECIPE, run._told_recipe())
         return run, last.model, last.progress, warning
 
-    def set_epochs(self, epochs: int) -> None:
-        """Train for so many epochs in all; a finished run goes on when they are raised."""
+    def set_epochs(self, epochs: int, model: MLP, progress: Progress) -> None:
+        """Train for so many epochs in all, from a checkpoint on; a finished run goes on when they are raised."""
         self.recipe = {**self.recipe, "epochs": epochs}
-        write_file(self.folder / RECIPE, json.dumps(self.recipe, indent=1).encode() + b"\n")
+        self.save(model, progress)  # which a resume goes by
+        write_file(self.folder / RECIPE, self._told_recipe())
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; a last one that a kill cut short is left out."""
-        path = self.folder / METRICS
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        """What it left of each epoch so far; see `history`."""
+        return history(self.folder)
 
     def save(self, model: MLP, progress: Progress) -> None:
         """Keep the model as the last checkpoint, and the last one as the previous."""
@@ -119,8 +120,39 @@ class Run:
         self.save(model, done)
         return line
 
+    def _told_recipe(self) -> bytes:
+        return json.dumps(dict(self.recipe), indent=1).encode() + b"\n"
+
     def _checkpoint(self, model: MLP, progress: Progress) -> Checkpoint:
         return Checkpoint(model, self.schema, self.recipe, progress, self.manifest_digest, self.velocity)
+
+
+def history(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl, none before its first epoch; a last one that was cut short is left out.
+
+    Raises RunError for a line that no training writes.
+    """
+    path = run / METRICS
+    text = path.read_bytes().decode(errors="replace") if path.exists() else ""
+    whole = text.split("\n")[:-1]
+    return [_told(line, f"{path}, line {number}") for number, line in enumerate(whole, 1)]
+
+
+def _told(line: str, where: str) -> dict[str, Any]:
+    """What a line of the metrics says."""
+    try:
+        told = json.loads(line)
+    except ValueError:
+        told = None
+    if not (isinstance(told, dict) and isinstance(told.get("epoch"), int) and told.keys() >= _NAMES):
+        raise RunError(f"{where}, is none of an epoch: {line[:40]!r}. Take it out, then go on")
+    return told
+
+
+def _settle(path: Path, data: bytes) -> None:
+    """Publish a file, unless that is what it holds."""
+    if (path.read_bytes() if path.exists() else b"") != data:
+        write_file(path, data)
 
 
 def _judged(line: Mapping[str, Any]) -> float | None:

@@ -6,7 +6,10 @@ from typing import NamedTuple
 
 import torch
 
+from streamtrain.errors import UsageError
 from streamtrain.learn.mlp import MLP, Gradients
+
+_LARGEST = torch.finfo(torch.float32).max
 
 
 class SGD(NamedTuple):
@@ -15,6 +18,18 @@ class SGD(NamedTuple):
     lr: float
     momentum: float = 0.0
     weight_decay: float = 0.0
+
+    def checked(self) -> SGD:
+        """The settings; raises UsageError where the descent would not descend, or a float32 cannot hold one."""
+        lr, momentum, weight_decay = self
+        if not 0 < lr <= _LARGEST:
+            raise UsageError(f"lr is positive and a float32, not {lr:g}")
+        if not (0 <= momentum < 1 and 0 <= lr * weight_decay < 1 and weight_decay <= _LARGEST):
+            raise UsageError(
+                f"momentum is 0 or more and below 1, and so is lr · weight decay, not {momentum:g} and "
+                f"{lr:g} · {weight_decay:g}"
+            )
+        return self
 
 
 def sgd_step(

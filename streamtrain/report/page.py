@@ -17,10 +17,10 @@ from streamtrain import __version__
 from streamtrain.block import Array
 from streamtrain.errors import StreamtrainError, UsageError
 from streamtrain.learn.checkpoint import LAST, Checkpoint, load, load_checkpoint, weights_sha256
+from streamtrain.learn.run import history
 from streamtrain.report import png
 from streamtrain.report.charts import Chart, curves
 from streamtrain.report.facts import Facts, Row, origin
-from streamtrain.report.history import history
 from streamtrain.report.study import Mistake, Study, keep_within, studying
 from streamtrain.shards.manifest import Manifest
 from streamtrain.stream.store import Shards

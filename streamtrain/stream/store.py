@@ -121,9 +121,12 @@ class Shards:
         """The shuffled, normalised minibatches of an epoch; loop over them as often as you like.
 
         Each is yours: it stays as it is. The first ever of uint8 pixels waits two seconds for a compiler.
+        Raises UsageError for sizes out of range.
         """
         if batch_size < 1:
             raise UsageError(f"a batch has at least 1 row, not {batch_size}")
+        if epoch < 1 or seed < 0:
+            raise UsageError(f"epochs count from 1 and a seed is not below 0: {epoch}, {seed}")
         plan = self.plan(memory_bytes, batch_size=batch_size)
         return Minibatches(self, batch_size, seed, epoch, plan.window_rows, plan.decoders)
 

@@ -69,6 +69,30 @@ def test_every_row_comes_once_an_epoch_and_the_rest_of_it_after_a_resume(numbere
         assert taken + loaded(resumed, workers) == whole
 
 
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_a_loop_that_was_left_or_ended_is_followed_by_one_over_every_row(numbered: Path, workers: int) -> None:
+    data = ShardDataset(numbered, batch_size=64, seed=5)
+    whole = loaded(data, workers)
+    loaded(data, workers, take=3)
+    assert loaded(data, workers) == loaded(data, workers) == whole
+    data.set_epoch(2)
+    assert loaded(data, workers) != whole
+
+
+def test_workers_that_stay_are_told_of_the_next_epoch(numbered: Path) -> None:
+    data = ShardDataset(numbered, batch_size=64, seed=5)
+    loader = DataLoader(data, batch_size=None, num_workers=2, persistent_workers=True)
+    found = []
+    for epoch in (1, 2, 2, 3):
+        data.set_epoch(epoch)
+        found.append([(np.rint(x.numpy() * 255).astype(int)[:, :2] @ [256, 1]).tolist() for x, _ in loader])
+        assert sorted(itertools.chain(*found[-1])) == list(range(ROWS))
+    assert found[0] != found[1] == found[2] != found[3]
+    for epoch, batches in zip((1, 2, 2, 3), found, strict=True):
+        data.set_epoch(epoch)
+        assert loaded(data, 2) == batches
+
+
 def test_without_workers_it_gives_the_minibatches_of_the_library(numbered: Path) -> None:
     data = ShardDataset(numbered, batch_size=64, seed=5)
     batches = st.open_shards(numbered).minibatches(batch_size=64, seed=5)
@@ -130,7 +154,18 @@ def test_what_cannot_be_loaded_is_refused_by_name(numbered: Path, tmp_path: Path
         next(iter(data))
 
 
+@pytest.mark.parametrize("wrong", [{"batches": -5}, {"batches": "a"}, {"epoch": None}, {"epoch": 0}], ids=str)
+def test_a_place_that_is_none_is_refused(numbered: Path, wrong: dict[str, Any]) -> None:
+    data = ShardDataset(numbered)
+    with pytest.raises(UsageError, match="an epoch counts from 1, its batches from 0"):
+        data.load_state_dict(data.state_dict() | wrong)
+    with pytest.raises(UsageError, match="counts from 1"):
+        data.set_epoch(0)
+    with pytest.raises(UsageError, match="seed"):
+        ShardDataset(numbered, seed=-1)
+
+
 def test_the_share_of_a_worker_without_rows_is_empty(numbered: Path) -> None:
     data = ShardDataset(numbered)
     nothing = st.open_shards(numbered).part(np.array([], dtype=np.int64))
-    assert list(data._rest(nothing, memory_bytes=1)) == []
+    assert list(data._rest(nothing, 1, memory_bytes=1)) == []

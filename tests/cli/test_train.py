@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -228,6 +230,12 @@ def test_no_control_character_reaches_a_pipe(run_cli: RunCli, shards: Path) -> N
         ("--weight-decay", "-0.1", "--weight-decay"),
         ("--activation", "softplus", "--activation"),
         ("--memory", "inf", "is not a size"),
+        ("--lr", "nan", "lr is positive"),
+        ("--lr", "1e39", "lr is positive and a float32"),
+        ("--momentum", "nan", "momentum is 0 or more"),
+        ("--weight-decay", "inf", "weight decay"),
+        ("--seed", str(2**64), "--seed"),
+        ("--hidden", "1000000000000", "--memory 256MB is too small"),
     ],
 )
 def test_a_setting_out_of_range_is_refused_before_a_run_is_made(
@@ -302,6 +310,7 @@ def test_a_run_is_replaced_only_when_asked_and_a_missing_one_is_no_run(
     call_cli("train", shards, "--out", "run", "--epochs", "1", "-q")
     kept = (tmp_path / "run" / "last.safetensors").read_bytes()
     assert call_cli("train", shards, "--out", "run", "--epochs", "1", "--seed", "3").returncode == 2
+    assert call_cli("train", shards, "--out", "run", "--lr", "nan", "--overwrite").returncode == 2
     assert (tmp_path / "run" / "last.safetensors").read_bytes() == kept
     done = call_cli("train", shards, "--out", "run", "--epochs", "1", "--seed", "3", "--overwrite")
     assert done.returncode == 0
@@ -312,20 +321,118 @@ def test_a_run_is_replaced_only_when_asked_and_a_missing_one_is_no_run(
 
 
 def test_a_second_signal_stops_at_once_and_the_run_goes_on_from_its_last_checkpoint(
-    call_cli: RunCli, shards: Path, monkeypatch: pytest.MonkeyPatch
+    call_cli: RunCli, shards: Path, tmp_path: Path
 ) -> None:
-    def twice(self: Run, *_: object) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(5)
-        raise AssertionError("the second signal did nothing")
+    busy = """
+import hashlib
+from streamtrain.__main__ import main
+from streamtrain.learn.run import Run
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Run, "save", twice)  # in the middle of a checkpoint
-        done = call_cli("train", shards, "--out", "run", "--epochs", "2", "--batch-size", "32")
-    assert done.returncode == 130
-    assert "once more to stop at once" in done.stderr
+def long(*_):  # in one call that Python cannot interrupt, as a large product of matrices is
+    print("saving", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+
+Run.save = long
+main()
+"""
+    options = (str(shards), "--out", "run", "--epochs", "2", "--checkpoint-every", "1steps")
+    command = [sys.executable, "-c", busy, "train", *options]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "saving\n"
+        for _ in range(2):
+            time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == 130
     assert call_cli("train", "--resume", "run").returncode == 0
+
+
+def test_epochs_that_were_raised_are_after_a_kill_too(call_cli: RunCli, shards: Path, tmp_path: Path) -> None:
+    call_cli("train", shards, "--out", "run", "--epochs", "1", "-q")
+    command = [sys.executable, "-m", "streamtrain", "train", "--resume", "run", "--epochs", "100000", "-q"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        while json.loads((tmp_path / "run" / "recipe.json").read_text())["epochs"] == 1:
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.kill()
+    assert Run.resume(tmp_path / "run")[0].recipe["epochs"] == 100_000
+    (tmp_path / "run" / "recipe.json").write_text("{}")  # as if the kill had come before it was written
+    Run.resume(tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["epochs"] == 100_000
+
+
+def test_a_finished_run_needs_no_data_and_is_only_read(call_cli: RunCli, shards: Path, tmp_path: Path) -> None:
+    shutil.copytree(shards, tmp_path / "data")
+    first = call_cli("train", "data", "--out", "run", "--epochs", "1", "--json")
+    (tmp_path / "data").rename(tmp_path / "moved")
+    before = {path: path.stat() for path in (tmp_path / "run").iterdir()}
+    again = call_cli("train", "--resume", "run", "--json")
+    assert (again.returncode, json_lines(again.stdout)) == (0, json_lines(first.stdout)[-1:])
+    assert {path: path.stat() for path in (tmp_path / "run").iterdir()} == before
+    assert call_cli("train", "--resume", "run", "--epochs", "2").returncode == 1
+    assert Run.resume(tmp_path / "run")[0].recipe["epochs"] == 1
+
+
+def test_a_run_has_one_lock_and_one_place_by_whatever_name(
+    call_cli: RunCli, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call_cli("train", shards, "--out", "run", "--epochs", "1", "-q")
+    (tmp_path / "link").symlink_to("run")
+    with exclusive(tmp_path / ".run.lock", busy="free"):
+        assert "another process" in call_cli("train", "--resume", "link").stderr
+    assert call_cli("train", shards, "--out", "link", "--epochs", "2", "--overwrite").returncode == 0
+    assert (tmp_path / "link").readlink() == Path("run")
+    monkeypatch.chdir(tmp_path / "run")
+    assert call_cli("train", "--resume", ".", "--epochs", "3").returncode == 0
+    assert st.load(tmp_path / "run").recipe["epochs"] == 3
+    for out in (".", ".."):
+        done = call_cli("train", shards, "--out", out, "--overwrite")
+        assert (done.returncode, "holds the current folder" in done.stderr) == (2, True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "run"]
+
+
+def test_data_may_be_named_again_by_another_path_to_it(call_cli: RunCli, shards: Path, tmp_path: Path) -> None:
+    shutil.copytree(shards, tmp_path / "data")
+    call_cli("train", "data", "--test", "data", "--out", "run", "--epochs", "1")
+    assert call_cli("train", "--resume", "run", "--test", "data", "--epochs", "2").returncode == 0
+    assert call_cli("train", "--resume", "run", "--test", str(tmp_path / "data"), "--epochs", "3").returncode == 0
+    done = call_cli("train", "--resume", "run", "--test", "other")
+    assert (done.returncode, "goes on with --test" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        *({"lr": "0.05"}, {"epochs": 2.5}, {"window_rows": -5}, {"data": 5}, {"memory": "x"}, {"hidden": [7]}),
+        *({"test": None, "seed": -1}, {"hidden": [[]]}, {"batch_size": 0}, {"epochs": 0}, {"test": 7}),
+    ],
+    ids=str,
+)
+def test_a_recipe_that_no_training_wrote_is_refused_in_a_line(
+    call_cli: RunCli, shards: Path, tmp_path: Path, forged: dict[str, Any]
+) -> None:
+    call_cli("train", shards, "--out", "run", "--epochs", "2", "-q")
+    last = tmp_path / "run" / "last.safetensors"
+    checkpoint = load_checkpoint(last)
+    for recipe in (
+        {**checkpoint.recipe, **forged},
+        {name: value for name, value in checkpoint.recipe.items() if name not in forged},
+    ):
+        dataclasses.replace(checkpoint, recipe=recipe).save(last)
+        done = call_cli("train", "--resume", "run", "--epochs", "9")
+        assert done.returncode == 1
+        assert done.stderr == "error: run: its recipe is none of streamtrain train. Begin a new run: --out\n"
+
+
+@pytest.mark.parametrize("line", ["garbage", "[1]", "{}", '{"epoch": 1}', "\udcff"], ids=ascii)
+def test_a_foreign_line_in_the_metrics_is_named(call_cli: RunCli, shards: Path, tmp_path: Path, line: str) -> None:
+    call_cli("train", shards, "--out", "run", "--epochs", "1", "-q")
+    with (tmp_path / "run" / "metrics.jsonl").open("ab") as file:
+        file.write(line.encode(errors="surrogateescape") + b"\n")
+    for words in (("train", "--resume", "run", "--epochs", "2"), ("inspect", "run")):
+        done = call_cli(*words)
+        assert done.returncode == 1
+        assert "metrics.jsonl, line 2, is none of an epoch" in done.stderr
 
 
 def test_a_signal_while_evaluating_saves_the_whole_epoch(

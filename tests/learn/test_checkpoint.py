@@ -155,6 +155,8 @@ FORGED: dict[str, dict[str, str]] = {
     "no object for a schema": {"schema": "[]"},
     "an endless side": {"schema": '{"image_shape": [1e400], ' + REST},
     "a side of 10^15": {"schema": '{"image_shape": [1000000000000000], ' + REST},
+    "a range of words": {"schema": '{"image_shape": [4], ' + REST.replace("[0, 1]", '["a", "b"]')},
+    "a range to NaN": {"schema": '{"image_shape": [4], ' + REST.replace("[0, 1]", "[0, NaN]")},
     "nesting": {"recipe": "[" * 100_000},
     "a recipe that is a number": {"recipe": "7"},
     "a cursor of one": {"progress": '{"cursor": [1], "loss_sum": 0, "correct": 0, "seconds": 0}'},
