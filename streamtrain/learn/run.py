@@ -71,7 +71,7 @@ class Run:
 
         Where the last checkpoint is damaged the one before it serves. Later lines of the metrics are dropped, and
         so is what a kill left half-written; a folder in order is only read.
-        Raises RunError where neither can be used.
+        Raises RunError where neither can be used, and where recipe.json was changed since.
         """
         warning = None
         try:
@@ -83,6 +83,7 @@ class Run:
             _link(folder / PREVIOUS, folder / LAST)
             warning = f"{error} Going on from {PREVIOUS}, epoch {last.progress.cursor.epoch}"
         run = cls(folder, last.recipe, last.schema, last.manifest_digest, last.velocity)
+        run._refuse_another_recipe()
         for beside in (*folder.glob(".*.tmp"), *folder.glob(".*.link")):
             beside.unlink(missing_ok=True)
         kept = [line for line in run.metrics() if line["epoch"] < last.progress.cursor.epoch]
@@ -119,6 +120,20 @@ class Run:
             os.fsync(file.fileno())
         self.save(model, done)
         return line
+
+    def _refuse_another_recipe(self) -> None:
+        """Raise RunError where recipe.json says otherwise; of epochs it may, where a kill lay between the two."""
+        path = self.folder / RECIPE
+        try:
+            told = dict(json.loads(path.read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return  # it is written anew
+        for name, value in self.recipe.items():
+            if name != "epochs" and told.get(name, value) != value:
+                raise RunError(
+                    f"{path}: {name} is {told[name]!r}, the weights were trained with {value!r}. Put that back, "
+                    "or begin a new run: --out"
+                )
 
     def _told_recipe(self) -> bytes:
         return json.dumps(dict(self.recipe), indent=1).encode() + b"\n"

@@ -419,9 +419,24 @@ def test_a_recipe_that_no_training_wrote_is_refused_in_a_line(
         {name: value for name, value in checkpoint.recipe.items() if name not in forged},
     ):
         dataclasses.replace(checkpoint, recipe=recipe).save(last)
+        (tmp_path / "run" / "recipe.json").unlink(missing_ok=True)
         done = call_cli("train", "--resume", "run", "--epochs", "9")
         assert done.returncode == 1
         assert done.stderr == "error: run: its recipe is none of streamtrain train. Begin a new run: --out\n"
+
+
+def test_a_recipe_that_was_edited_is_refused_by_name(call_cli: RunCli, shards: Path, tmp_path: Path) -> None:
+    call_cli("train", shards, "--out", "run", "--epochs", "1", "-q")
+    path = tmp_path / "run" / "recipe.json"
+    text = path.read_text()
+    for name, value in (("lr", 0.1), ("seed", 3), ("batch_size", 7)):
+        path.write_text(json.dumps(json.loads(text) | {name: value}))
+        done = call_cli("train", "--resume", "run", "--epochs", "2")
+        assert (done.returncode, f"{name} is {value}, the weights were" in done.stderr) == (1, True)
+    for damaged in ("", "[1]", "{}"):
+        path.write_text(damaged)
+        assert call_cli("train", "--resume", "run").returncode == 0
+        assert path.read_text() == text
 
 
 @pytest.mark.parametrize("line", ["garbage", "[1]", "{}", '{"epoch": 1}', "\udcff"], ids=ascii)
