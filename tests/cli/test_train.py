@@ -247,6 +247,13 @@ def test_a_setting_out_of_range_is_refused_before_a_run_is_made(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_net_that_no_machine_holds_is_refused_in_a_line(call_cli: RunCli, shards: Path, tmp_path: Path) -> None:
+    done = call_cli("train", shards, "--out", "run", "--hidden", "1000000000000", "--memory", "9000000GB")
+    assert done.returncode == 1
+    assert done.stderr == "error: so many --hidden units do not fit in memory. Name fewer\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_deep_net_with_momentum_learns_and_resumes_to_the_same_weights(
     call_cli: RunCli, shards: Path, tmp_path: Path
 ) -> None:
