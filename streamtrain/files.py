@@ -150,9 +150,9 @@ def staging_of(destination: Path) -> Path:
     return beside(destination, "unfinished")
 
 
-def filling(destination: Path) -> contextlib.AbstractContextManager[None]:
+def filling(destination: Path, *, being: str = "written") -> contextlib.AbstractContextManager[None]:
     """The lock of whoever fills a folder, for a `with`; UsageError where another process has it."""
-    busy = f"{destination} is being written by another process. Wait for it, or choose another name"
+    busy = f"{destination} is being {being} by another process. Wait for it, or choose another name"
     return exclusive(beside(destination, "lock"), busy=busy)
 
 

@@ -32,12 +32,10 @@ class ShardDataset(IterableDataset[tuple[Tensor, Tensor]]):
     def __init__(
         self, path: str | Path, *, batch_size: int = 256, seed: int = 0, memory_bytes: int = 256_000_000
     ) -> None:
-        if batch_size < 1:
-            raise UsageError(f"a batch has at least 1 row, not {batch_size}")
-        if seed < 0:
-            raise UsageError(f"a seed is not below 0: {seed}")
+        store = open_shards(path)
+        store.minibatches(batch_size=batch_size, seed=seed, memory_bytes=memory_bytes)  # refuses what cannot be
         self.path, self.batch_size, self.seed, self.memory_bytes = Path(path), batch_size, seed, memory_bytes
-        self.manifest_digest = open_shards(path).manifest.digest
+        self.manifest_digest = store.manifest.digest
         self._epoch = torch.ones((), dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # torch's; so workers that stay see it change
         self.set_epoch(1)

@@ -54,11 +54,12 @@ def _probe(model: MLP, train: Shards, plan: Plan, options: Mapping[str, Any]) ->
     names = ("batch_size", "lr", "momentum", "weight_decay", "seed")
     sizes: dict[str, Any] = {"window_rows": plan.window_rows, "decoders": plan.decoders, "ahead": plan.ahead}
     kept = {name: options[name] for name in names}
-    before, rows, began, seconds = 0, 0, math.inf, 0.0
+    first, rows, began, seconds = 0, 0, math.inf, 0.0
     for step in training(model, train, epochs=1 << 30, eval_train=False, **kept, **sizes):
         if isinstance(step, Progress):
-            of_step = step.cursor.rows - before if step.cursor.rows > before else step.cursor.rows
-            rows, before = rows + (0 if began == math.inf else of_step), step.cursor.rows
+            done = (step.cursor.epoch - 1) * train.rows + step.cursor.rows
+            first = first or done
+            rows = done - first
             began = min(began, time.perf_counter())
             seconds = time.perf_counter() - began
         if seconds >= PROBE_SECONDS:

@@ -100,7 +100,7 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, dry_
     Example: streamtrain train shards/train --test shards/test --out runs/first
     """
     return_freed_memory()
-    from streamtrain.files import beside, exclusive
+    from streamtrain.files import filling
     from streamtrain.learn.device import device
 
     if dry_run:
@@ -111,11 +111,7 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, dry_
     if options["resume"] and not folder.is_dir():
         raise RunError(f"{folder}: there is no such run. Begin one: streamtrain train DATA --out {folder}")
     computing = device(options["device"])
-    busy = f"{folder} is being trained by another process. Wait for it, or choose another name"
-    with (
-        on_a_full_disk(folder, lambda: _again(folder)),
-        exclusive(beside(folder, "lock"), busy=busy),
-    ):
+    with on_a_full_disk(folder, lambda: _again(folder)), filling(folder, being="trained"):
         started = resumed(ctx, quiet=quiet, **options) if options["resume"] else begun(quiet=quiet, **options)
         run, model, start, sets = started
         if sets is None:
