@@ -64,7 +64,7 @@ def publish_folder(staging: Path, destination: Path) -> None:
     Where the system can exchange two names (Linux renameat2), there is no moment without a folder at
     `destination`; elsewhere the earlier one is first moved aside. A link stays one: what it leads to is replaced.
     """
-    destination = destination.resolve()
+    destination = _real(destination)
     sync_folder(staging)
     if destination.exists():
         old = staging
@@ -95,11 +95,13 @@ def refuse_existing(destination: Path, *, overwrite: bool) -> None:
     """Raise UsageError where what stands at `destination` may not be replaced, or its name is no text."""
     if str(destination) != os.fsencode(destination).decode(errors="replace"):
         raise UsageError(f"{str(destination)!a} is no name in UTF-8, which shards and runs need. Choose another")
+    if _real(destination).is_symlink():
+        raise UsageError(f"{destination} is a link that leads back to itself. Choose another name")
     if destination.exists() and not overwrite:
         raise UsageError(f"{destination} exists already. Choose another name, or replace it: --overwrite")
     if destination.exists() and not destination.is_dir():
         raise UsageError(f"{destination} is a file; a folder would go there. Choose another name")
-    if destination.exists() and Path.cwd().is_relative_to(destination.resolve()):
+    if destination.exists() and Path.cwd().is_relative_to(_real(destination)):
         raise UsageError(f"{destination} holds the current folder, which cannot be replaced. Choose another name")
 
 
@@ -141,8 +143,13 @@ def _is_at(file: IO[str], path: Path) -> bool:
 
 def beside(folder: Path, what: str) -> Path:
     """The hidden name .NAME.what beside a folder, the same one by whatever path or link the folder is named."""
-    real = folder.resolve()
+    real = _real(folder)
     return real.parent / f".{real.name}.{what}"
+
+
+def _real(path: Path) -> Path:
+    """Where a path leads, links followed; of links in a circle one of them, where `Path.resolve` raises."""
+    return Path(os.path.realpath(path))
 
 
 def staging_of(destination: Path) -> Path:

@@ -395,7 +395,11 @@ def test_a_run_has_one_lock_and_one_place_by_whatever_name(
     for out in (".", ".."):
         done = call_cli("train", shards, "--out", out, "--overwrite")
         assert (done.returncode, "holds the current folder" in done.stderr) == (2, True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "run"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "circle").symlink_to("circle")
+    done = call_cli("train", shards, "--out", "circle", "--epochs", "1")
+    assert (done.returncode, "circle is a link that leads back to itself" in done.stderr) == (2, True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["circle", "link", "run"]
 
 
 def test_data_may_be_named_again_by_another_path_to_it(call_cli: RunCli, shards: Path, tmp_path: Path) -> None:
