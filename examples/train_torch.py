@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from streamtrain.adapters.dataset import ShardDataset
+from streamtrain.adapters.torch_dataset import ShardDataset
 
 
 def accuracy(model: nn.Module, data: ShardDataset) -> float:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from _bench import machine, table, versions
 
 import streamtrain as st
-from streamtrain.stream.store import Shards
+from streamtrain.stream.dataset import Shards
 
 
 class RealSet(NamedTuple):

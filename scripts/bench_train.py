@@ -24,7 +24,7 @@ from _bench import machine, measured, table, versions, write_digits
 from torch import Tensor
 
 import streamtrain as st
-from streamtrain.stream.store import Shards
+from streamtrain.stream.dataset import Shards
 
 BATCH, LR, HIDDEN, EPOCHS = 256, 0.05, 100, 3
 NOTEBOOK, SIDE = "the notebook's loop", "--notebook"

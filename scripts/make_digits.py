@@ -18,7 +18,7 @@ import numpy as np
 
 import streamtrain
 from streamtrain.block import Array
-from streamtrain.stream.ahead import Task, filled_ahead
+from streamtrain.stream.prefetch import Task, filled_ahead
 
 SIDE = 28
 CHUNK = 1024  # rows that a thread makes at a time

@@ -5,25 +5,24 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from streamtrain.ingest.convert import convert
-    from streamtrain.learn.checkpoint import load
-    from streamtrain.learn.evaluate import evaluate
-    from streamtrain.learn.fit import fit
-    from streamtrain.learn.mlp import MLP
-    from streamtrain.learn.predict import predict
-    from streamtrain.stream.store import open_shards
+from streamtrain._version import __version__ as __version__
+from streamtrain.convert import convert  # at once: the folder of that name would take its place
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from streamtrain.nn.mlp import MLP
+    from streamtrain.stream.dataset import open_shards
+    from streamtrain.train.checkpoint import load
+    from streamtrain.train.evaluate import evaluate
+    from streamtrain.train.fit import fit
+    from streamtrain.train.predict import predict
 
 _PUBLIC = {
-    "convert": "streamtrain.ingest.convert",
-    "open_shards": "streamtrain.stream.store",
-    "MLP": "streamtrain.learn.mlp",
-    "fit": "streamtrain.learn.fit",
-    "evaluate": "streamtrain.learn.evaluate",
-    "predict": "streamtrain.learn.predict",
-    "load": "streamtrain.learn.checkpoint",
+    "open_shards": "streamtrain.stream.dataset",
+    "MLP": "streamtrain.nn.mlp",
+    "fit": "streamtrain.train.fit",
+    "evaluate": "streamtrain.train.evaluate",
+    "predict": "streamtrain.train.predict",
+    "load": "streamtrain.train.checkpoint",
 }
 __all__ = ["MLP", "convert", "evaluate", "fit", "load", "open_shards", "predict"]
 

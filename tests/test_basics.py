@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamtrain import files, process
+from streamtrain import process
 from streamtrain.block import Block
 from streamtrain.errors import UsageError
+from streamtrain.metrics.metrics import DisorderTally
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Totals
-from streamtrain.tally import DisorderTally
+from streamtrain.storage import files
 
 
 def test_a_block_has_as_many_labels_and_lines_as_rows() -> None:

@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamtrain import files
+from streamtrain.convert import pipeline as module
+from streamtrain.convert.pipeline import convert
+from streamtrain.convert.write.parallel import in_order
 from streamtrain.errors import UsageError
-from streamtrain.ingest import convert as module
-from streamtrain.ingest.convert import convert
-from streamtrain.ingest.workers import in_order
 from streamtrain.shards import shuffle as shuffle_module
 from streamtrain.shards.shuffle import shuffle
 from streamtrain.shards.verify import verifying
+from streamtrain.storage import files
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning")
 

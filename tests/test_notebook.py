@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streamtrain.learn.products import one_thread
+from streamtrain.engine.dense import one_thread
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "examples" / "teaching.ipynb"
 

@@ -18,7 +18,7 @@ import streamtrain
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "streamtrain"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-PRESETS = sorted(PACKAGE.glob("ingest/presets/*.toml"))
+PRESETS = sorted(PACKAGE.glob("convert/dialect/presets/*.toml"))
 
 
 def run(*command: str | Path, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:

@@ -16,11 +16,11 @@ import streamtrain as st
 from streamtrain.block import Block
 from streamtrain.cli import demo, dry_run
 from streamtrain.errors import DataError, RunError, UsageError
-from streamtrain.learn.fit import EpochReport, Progress
-from streamtrain.learn.run import Run
 from streamtrain.report.page import view
 from streamtrain.shards.manifest import FILE_NAME, Manifest, _text, digest_of_json
 from streamtrain.stream.order import Cursor
+from streamtrain.train.fit import EpochReport, Progress
+from streamtrain.train.run import Run
 
 if TYPE_CHECKING:
     from conftest import RunCli
@@ -85,7 +85,7 @@ def test_a_run_whose_folder_cannot_be_made_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("streamtrain.learn.run.publish_folder", full)
+    monkeypatch.setattr("streamtrain.train.run.publish_folder", full)
     with pytest.raises(OSError, match="No space"):
         Run.create(tmp_path / "run", st.MLP(64), st.open_shards(shards), {})
     assert list(tmp_path.iterdir()) == []
@@ -212,7 +212,7 @@ def test_a_forecast_counts_the_rows_of_each_step(shards: Path, monkeypatch: pyte
     data = st.open_shards(shards)
     places = [(1, 256), (1, data.rows), (2, 256), (2, data.rows), (3, 256)]
     steps = [Progress(Cursor(*place)) for place in places]
-    monkeypatch.setattr("streamtrain.learn.fit.training", lambda *_, **__: iter(steps))
+    monkeypatch.setattr("streamtrain.train.fit.training", lambda *_, **__: iter(steps))
     monkeypatch.setattr(dry_run.time, "perf_counter", itertools.count(step=0.125).__next__)  # twice a step
     options = {"batch_size": 256, "lr": 1, "momentum": 1, "weight_decay": 1, "seed": 1}
     pace = dry_run._probe(st.MLP(64), data, data.plan(9_000_000, batch_size=1), options)
@@ -220,7 +220,7 @@ def test_a_forecast_counts_the_rows_of_each_step(shards: Path, monkeypatch: pyte
 
 
 def test_a_forecast_of_one_step_knows_no_pace(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamtrain.learn.fit.training", lambda *_, **__: iter(()))
+    monkeypatch.setattr("streamtrain.train.fit.training", lambda *_, **__: iter(()))
     data = st.open_shards(shards)
     options = dict.fromkeys(("batch_size", "lr", "momentum", "weight_decay", "seed"), 1)
     assert math.isnan(dry_run._probe(st.MLP(64), data, data.plan(9_000_000, batch_size=1), options))

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from streamtrain import __version__
+from streamtrain._version import __version__
 from streamtrain.errors import UsageError
-from streamtrain.learn.checkpoint import Checkpoint
+from streamtrain.train.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     import onnx

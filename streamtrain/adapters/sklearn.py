@@ -13,15 +13,15 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from streamtrain.block import Array
-from streamtrain.learn.evaluate import evaluate
-from streamtrain.learn.fit import fit
-from streamtrain.learn.functional import cross_entropy_gradient, iterate_minibatches, softmax
-from streamtrain.learn.mlp import MLP
-from streamtrain.learn.products import one_thread
-from streamtrain.learn.sgd import sgd_step
+from streamtrain.engine.dense import one_thread
+from streamtrain.nn.functional import cross_entropy_gradient, iterate_minibatches, softmax
+from streamtrain.nn.mlp import MLP
+from streamtrain.nn.sgd import sgd_step
 from streamtrain.schema import Schema
-from streamtrain.stream.pipeline import normalise
-from streamtrain.stream.store import Shards, open_shards
+from streamtrain.stream.batches import normalise
+from streamtrain.stream.dataset import Shards, open_shards
+from streamtrain.train.evaluate import evaluate
+from streamtrain.train.fit import fit
 
 _ROWS = 1024  # predicted at a time
 

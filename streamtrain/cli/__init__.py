@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from streamtrain import __version__
+from streamtrain._version import __version__
 from streamtrain.errors import RunError, StreamtrainError, UsageError
 from streamtrain.process import sleep_when_waiting
 
@@ -123,7 +123,7 @@ def say(text: str) -> None:
 @contextlib.contextmanager
 def on_a_full_disk(output: str | Path, again: Callable[[], str]) -> Iterator[None]:
     """Inside a `with`, a full disk is told with the command that goes on; again: asked for it then."""
-    from streamtrain.files import disk_is_full
+    from streamtrain.storage.files import disk_is_full
 
     try:
         yield

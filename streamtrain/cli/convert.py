@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamtrain.cli import Command, on_a_full_disk, say
-from streamtrain.cli.live import Live, standing
 from streamtrain.cli.options import size
+from streamtrain.cli.progress import Live, standing
 from streamtrain.errors import UsageError
 from streamtrain.process import keep_freed_memory
 
 if TYPE_CHECKING:
-    from streamtrain.ingest.convert import Conversion
+    from streamtrain.convert.pipeline import Conversion
 
 
 @click.command("convert", cls=Command)
@@ -54,7 +54,7 @@ def command(sources: tuple[str, ...], dest: str, as_json: bool, quiet: bool, deb
     """
     keep_freed_memory()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's, which nothing here uses, would spin for 0.1 s
-    from streamtrain.ingest.journal import interrupted
+    from streamtrain.convert.write.journal import interrupted
     from streamtrain.report.terminal import counted
 
     if interrupted(Path(dest)) and not options["resume"]:
@@ -104,8 +104,8 @@ def _or_stopped(sources: Sequence[str | Path], dest: str | Path, **options: Any)
 
 def _convert(sources: Sequence[str | Path], dest: str | Path, *, quiet: bool, **options: Any) -> Conversion:
     """Convert, showing progress, and say how the file was read and what a person should know of it."""
-    from streamtrain.ingest import kernel
-    from streamtrain.ingest.convert import Conversion, Progress, converting
+    from streamtrain.convert.pipeline import Conversion, Progress, converting
+    from streamtrain.native import parse as kernel
     from streamtrain.shards.shuffle import Shuffling
 
     if not (quiet or kernel.parse.kept):

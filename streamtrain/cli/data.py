@@ -11,7 +11,7 @@ from pathlib import Path
 from streamtrain.cli import say
 from streamtrain.errors import DataError
 from streamtrain.shards.manifest import Manifest, Source, digest_of_file
-from streamtrain.stream.store import Shards, open_shards
+from streamtrain.stream.dataset import Shards, open_shards
 
 
 def open_data(path: str, *, quiet: bool, workers: int) -> Shards:

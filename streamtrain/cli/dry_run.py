@@ -14,18 +14,18 @@ from streamtrain.cli import say
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from streamtrain.budget import Plan
-    from streamtrain.learn.mlp import MLP
-    from streamtrain.stream.store import Shards
+    from streamtrain.memory import Plan
+    from streamtrain.nn.mlp import MLP
+    from streamtrain.stream.dataset import Shards
 
 PROBE_SECONDS = 2.0
 
 
 def dry_run(model: MLP, train: Shards, plan: Plan, options: Mapping[str, Any], *, as_json: bool) -> int:
     """Print what a run with these options would be like; `model` is trained for two seconds, to be thrown away."""
+    from streamtrain.metrics.metrics import DisorderTally
+    from streamtrain.stream.batches import labels_in_order
     from streamtrain.stream.order import windows
-    from streamtrain.stream.pipeline import labels_in_order
-    from streamtrain.tally import DisorderTally
 
     batch_size, seed = options["batch_size"], options["seed"]
     disorder = DisorderTally()
@@ -49,7 +49,7 @@ def dry_run(model: MLP, train: Shards, plan: Plan, options: Mapping[str, Any], *
 
 def _probe(model: MLP, train: Shards, plan: Plan, options: Mapping[str, Any]) -> float:
     """Rows a second of two seconds of training, from the second step on."""
-    from streamtrain.learn.fit import Progress, training
+    from streamtrain.train.fit import Progress, training
 
     names = ("batch_size", "lr", "momentum", "weight_decay", "seed")
     sizes: dict[str, Any] = {"window_rows": plan.window_rows, "decoders": plan.decoders, "ahead": plan.ahead}

@@ -21,11 +21,11 @@ def command(run: str, data: str, workers: int, as_json: bool, quiet: bool, debug
     Example: streamtrain evaluate runs/first shards/test
     """
     from streamtrain.cli.data import open_data, turned, warn_of_side
-    from streamtrain.cli.live import Live, standing
+    from streamtrain.cli.progress import Live, standing
     from streamtrain.cli.tables import confusion_table, reliability_table, summary
-    from streamtrain.learn.checkpoint import load
-    from streamtrain.learn.evaluate import evaluating
-    from streamtrain.learn.products import one_thread
+    from streamtrain.engine.dense import one_thread
+    from streamtrain.train.checkpoint import load
+    from streamtrain.train.evaluate import evaluating
 
     checkpoint = load(run)
     names = checkpoint.schema.classes

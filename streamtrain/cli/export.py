@@ -23,8 +23,8 @@ def command(run: str, to: str, out: str | None, overwrite: bool, as_json: bool, 
     Example: streamtrain export runs/first --to onnx --out digits.onnx
     """
     from streamtrain.adapters.export import onnx_bytes, torch_bytes
-    from streamtrain.files import refuse_existing_file, write_file
-    from streamtrain.learn.checkpoint import load
+    from streamtrain.storage.files import refuse_existing_file, write_file
+    from streamtrain.train.checkpoint import load
 
     beside = Path(run) if Path(run).is_dir() else Path(run).parent
     path = Path(out) if out else beside / _NAMES[to]

@@ -18,8 +18,8 @@ from streamtrain.cli import Command, say
 from streamtrain.errors import UsageError
 
 if TYPE_CHECKING:
-    from streamtrain.report.facts import Facts
-    from streamtrain.stream.store import Shards
+    from streamtrain.report.summary import Facts
+    from streamtrain.stream.dataset import Shards
 
 _EXAMPLES = 10
 
@@ -38,7 +38,7 @@ def command(path: str, line: int | None, as_json: bool, quiet: bool, debug: bool
 
     Example: streamtrain inspect shards/train --line 4213
     """
-    from streamtrain.learn.run import RECIPE
+    from streamtrain.train.run import RECIPE
 
     if (Path(path) / RECIPE).exists():
         if line is not None:
@@ -56,13 +56,13 @@ def command(path: str, line: int | None, as_json: bool, quiet: bool, debug: bool
 @contextmanager
 def _opened(path: str, *, quiet: bool, workers: int, **wanted: Any) -> Iterator[tuple[Shards, tuple[str, ...]]]:
     """Shards, and the reasons for their schema; those of a CSV are made for the time of the `with`."""
-    from streamtrain.stream.store import open_shards
+    from streamtrain.stream.dataset import open_shards
 
     if Path(path).is_dir() or not Path(path).exists():
         yield open_shards(path, workers=workers), ()
         return
-    from streamtrain.cli.live import Live, standing
-    from streamtrain.ingest.convert import Conversion, Progress, converting
+    from streamtrain.cli.progress import Live, standing
+    from streamtrain.convert.pipeline import Conversion, Progress, converting
 
     with tempfile.TemporaryDirectory(prefix="streamtrain-") as folder, Live(quiet=quiet) as live:
         made = Path(folder, "shards")
@@ -81,7 +81,7 @@ def is_rich() -> bool:
 
 
 def _show_row(shards: Shards, line: int, *, as_json: bool) -> None:
-    from streamtrain.report.facts import origin, row_at
+    from streamtrain.report.summary import origin, row_at
     from streamtrain.report.terminal import picture
 
     row = row_at(shards, line)
@@ -98,7 +98,7 @@ def _show_row(shards: Shards, line: int, *, as_json: bool) -> None:
 
 
 def _show_data(path: str, shards: Shards, reasons: tuple[str, ...], *, as_json: bool) -> None:
-    from streamtrain.report.facts import Facts
+    from streamtrain.report.summary import Facts
     from streamtrain.report.terminal import counted
 
     facts, memory = Facts.of(shards.manifest), _memory(shards)
@@ -156,7 +156,7 @@ def _memory(shards: Shards) -> dict[str, Any]:
 
 def _gallery(shards: Shards, *, width: int) -> str:
     """A few digits, as many as fit next to each other in two bands."""
-    from streamtrain.report.facts import examples
+    from streamtrain.report.summary import examples
     from streamtrain.report.terminal import beside, picture
 
     columns = shards.schema.image_shape[1]
@@ -174,9 +174,9 @@ def _gallery(shards: Shards, *, width: int) -> str:
 
 
 def _show_run(path: str, *, as_json: bool) -> None:
-    from streamtrain.learn.checkpoint import load
-    from streamtrain.learn.run import history
     from streamtrain.report.terminal import counted, sparkline
+    from streamtrain.train.checkpoint import load
+    from streamtrain.train.run import history
 
     checkpoint, epochs = load(path), history(Path(path))
     layers = [checkpoint.model.features, *checkpoint.model.hidden, checkpoint.model.classes]

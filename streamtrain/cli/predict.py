@@ -17,8 +17,8 @@ import click
 from streamtrain.cli import Command, say
 
 if TYPE_CHECKING:
-    from streamtrain.ingest.rows import Rows
-    from streamtrain.learn.checkpoint import Checkpoint
+    from streamtrain.convert.rows import Rows
+    from streamtrain.train.checkpoint import Checkpoint
 
 COLUMNS = "row,label,confidence"
 _WARNINGS = 20  # bad rows that get a line of their own
@@ -69,10 +69,10 @@ def command(
     Example: streamtrain predict runs/first test.csv --columns ImageId,Label --start 1 --out submission.csv
     """
     from streamtrain.cli.data import warn_of_side
-    from streamtrain.cli.live import Live, standing
-    from streamtrain.files import refuse_existing_file
-    from streamtrain.ingest.rows import rows_of
-    from streamtrain.learn.checkpoint import load
+    from streamtrain.cli.progress import Live, standing
+    from streamtrain.convert.rows import rows_of
+    from streamtrain.storage.files import refuse_existing_file
+    from streamtrain.train.checkpoint import load
 
     if out:
         refuse_existing_file(Path(out), overwrite=overwrite)
@@ -105,7 +105,7 @@ def command(
 
 def _told(checkpoint: Checkpoint, rows: Rows, *, proba: bool) -> Iterator[_Row]:
     """What is said of each row of a chunk, the bad ones last."""
-    from streamtrain.learn.predict import predict
+    from streamtrain.train.predict import predict
 
     classes = checkpoint.schema.classes
     numbers = iter(rows.ordinals.tolist())
@@ -121,7 +121,7 @@ def _told(checkpoint: Checkpoint, rows: Rows, *, proba: bool) -> Iterator[_Row]:
 @contextlib.contextmanager
 def _output(path: str | None) -> Iterator[IO[str]]:
     """stdout, or a file that appears at `path` at the end."""
-    from streamtrain.files import publishing
+    from streamtrain.storage.files import publishing
 
     if path is None:
         yield sys.stdout

@@ -35,10 +35,10 @@ def command(
     Example: streamtrain report runs/first --test shards/test
     """
     from streamtrain.cli.data import open_data
-    from streamtrain.cli.live import Live, standing
-    from streamtrain.files import refuse_existing_file, write_file
-    from streamtrain.learn.checkpoint import load
+    from streamtrain.cli.progress import Live, standing
     from streamtrain.report.page import FILE_NAME, RunView, render, viewing
+    from streamtrain.storage.files import refuse_existing_file, write_file
+    from streamtrain.train.checkpoint import load
 
     path = Path(out) if out else Path(runs[0]) / FILE_NAME
     refuse_existing_file(path, overwrite=overwrite or not out)

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from streamtrain.cli import Command, on_a_full_disk
-from streamtrain.cli.live import Live, standing
 from streamtrain.cli.options import size
+from streamtrain.cli.progress import Live, standing
 
 
 @click.command("shuffle", cls=Command)

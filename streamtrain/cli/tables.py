@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from streamtrain.cli.live import eta
+from streamtrain.cli.progress import eta
+from streamtrain.metrics.metrics import Evaluation
 from streamtrain.report.terminal import counted
-from streamtrain.tally import Evaluation
 
 if TYPE_CHECKING:
-    from streamtrain.learn.fit import EpochReport, Progress
-    from streamtrain.stream.store import Shards
+    from streamtrain.stream.dataset import Shards
+    from streamtrain.train.fit import EpochReport, Progress
 
 
 def summary(evaluation: Evaluation) -> str:

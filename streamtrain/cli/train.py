@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamtrain.cli import Command, on_a_full_disk, say
-from streamtrain.cli.live import Live
 from streamtrain.cli.options import every, layers, size
-from streamtrain.cli.start import Sets, begun, open_sets, resumed, sizes, untrained
+from streamtrain.cli.progress import Live
+from streamtrain.cli.train_setup import Sets, begun, open_sets, resumed, sizes, untrained
 from streamtrain.errors import RunError, UsageError
 from streamtrain.process import return_freed_memory
 
 if TYPE_CHECKING:
     import torch
 
-    from streamtrain.learn.fit import EpochReport, Progress
-    from streamtrain.learn.mlp import MLP
-    from streamtrain.learn.run import Run
-    from streamtrain.stream.store import Shards
+    from streamtrain.nn.mlp import MLP
+    from streamtrain.stream.dataset import Shards
+    from streamtrain.train.fit import EpochReport, Progress
+    from streamtrain.train.run import Run
 
 # What of a recipe `training` takes.
 _TRAINING = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "seed", "window_rows", "eval_train")
@@ -100,8 +100,8 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, dry_
     Example: streamtrain train shards/train --test shards/test --out runs/first
     """
     return_freed_memory()
-    from streamtrain.files import filling
-    from streamtrain.learn.device import device
+    from streamtrain.engine.device import device
+    from streamtrain.storage.files import filling
 
     if dry_run:
         return _dry_run(as_json=as_json, quiet=quiet, **options)
@@ -135,7 +135,7 @@ def _again(run: Path) -> str:
 def _dry_run(*, data: str | None, workers: int, as_json: bool, quiet: bool, **options: Any) -> int:
     """Say what training would take."""
     from streamtrain.cli.dry_run import dry_run
-    from streamtrain.learn.device import device
+    from streamtrain.engine.device import device
 
     if not data:
         raise UsageError("train --dry-run needs DATA: streamtrain train shards/train --dry-run")
@@ -158,8 +158,8 @@ def _train(
 ) -> int:
     """Train to the end, or until a signal, after which all is saved."""
     from streamtrain.cli.tables import poor_order, status_line
-    from streamtrain.learn.device import moved
-    from streamtrain.learn.fit import EpochReport, training
+    from streamtrain.engine.device import moved
+    from streamtrain.train.fit import EpochReport, training
 
     train, test, val = sets
     if computing.type != "cpu":
@@ -206,7 +206,7 @@ def _record(run: Run, report: EpochReport, model: MLP, *, as_json: bool) -> None
 
 
 def _tell_of_compiling(model: MLP, train: Shards) -> None:
-    from streamtrain.learn.sparse import machine_code
+    from streamtrain.engine.sparse import machine_code
 
     if not all(function.kept for function in machine_code(train, model)):
         say("compiling the step for this processor, which takes seconds, once")
@@ -214,8 +214,8 @@ def _tell_of_compiling(model: MLP, train: Shards) -> None:
 
 def _finished(run: Run, model: MLP, *, as_json: bool, quiet: bool) -> int:
     """Say where the weights are."""
-    from streamtrain.learn.checkpoint import LAST, weights_sha256
     from streamtrain.report.terminal import counted
+    from streamtrain.train.checkpoint import LAST, weights_sha256
 
     if not (quiet or as_json):
         _show_curve([line["train_loss"] for line in run.metrics()])

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from streamtrain.cli import Command, say
-from streamtrain.cli.live import Live
+from streamtrain.cli.progress import Live
 
 
 @click.command("verify", cls=Command)

@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from streamtrain import __version__
+from streamtrain._version import __version__
 from streamtrain.block import Array
 from streamtrain.errors import StreamtrainError, UsageError
-from streamtrain.learn.checkpoint import LAST, Checkpoint, load, load_checkpoint, weights_sha256
-from streamtrain.learn.run import history
 from streamtrain.report import png
 from streamtrain.report.charts import Chart, curves
-from streamtrain.report.facts import Facts, Row, origin
-from streamtrain.report.study import Mistake, Study, keep_within, studying
+from streamtrain.report.error_analysis import Mistake, Study, keep_within, studying
+from streamtrain.report.summary import Facts, Row, origin
 from streamtrain.shards.manifest import Manifest
-from streamtrain.stream.store import Shards
+from streamtrain.stream.dataset import Shards
+from streamtrain.train.checkpoint import LAST, Checkpoint, load, load_checkpoint, weights_sha256
+from streamtrain.train.run import history
 
 FILE_NAME = "report.html"
 WORST = 24  # the most confident mistakes that are shown

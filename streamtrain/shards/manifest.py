@@ -12,8 +12,8 @@ from typing import Any
 import xxhash
 
 from streamtrain.errors import DataError
-from streamtrain.files import write_file
 from streamtrain.schema import Schema
+from streamtrain.storage.files import write_file
 
 FILE_NAME = "manifest.json"
 REJECTED = "rejected.jsonl"  # the rows that a conversion left out, beside the manifest or the parts

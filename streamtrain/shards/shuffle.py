@@ -16,12 +16,12 @@ import numpy as np
 
 from streamtrain.block import Array, Block, joined
 from streamtrain.errors import RunError, UsageError
-from streamtrain.files import published, refuse_existing
+from streamtrain.metrics.metrics import DisorderTally
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import REJECTED, Manifest, Shard, parts_of
-from streamtrain.shards.read import ShardFile
-from streamtrain.shards.write import GROUP_BYTES, rows_per_group, write_shard
-from streamtrain.tally import DisorderTally
+from streamtrain.shards.reader import ShardFile
+from streamtrain.shards.writer import GROUP_BYTES, rows_per_group, write_shard
+from streamtrain.storage.files import published, refuse_existing
 
 METHOD = "sorted by the outputs of PCG64(seed), one a row"
 GROUPS_PER_SHARD = 4

@@ -12,10 +12,10 @@ import numpy as np
 
 from streamtrain.block import Array, Block
 from streamtrain.errors import DataError
+from streamtrain.metrics.metrics import DisorderTally, PixelTally, class_sums
 from streamtrain.shards.manifest import FILE_NAME, REJECTED, Manifest, Shard, parts_of
-from streamtrain.shards.read import DamageError, ShardFile, check_digest
-from streamtrain.shards.write import rows_per_group
-from streamtrain.tally import DisorderTally, PixelTally, class_sums
+from streamtrain.shards.reader import DamageError, ShardFile, check_digest
+from streamtrain.shards.writer import rows_per_group
 
 
 @dataclass(frozen=True)

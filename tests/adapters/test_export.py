@@ -16,9 +16,9 @@ from torch import nn
 
 import streamtrain as st
 from streamtrain.adapters.export import onnx_bytes, torch_bytes
-from streamtrain.learn.checkpoint import Checkpoint
-from streamtrain.learn.fit import Progress
-from streamtrain.stream.store import Shards
+from streamtrain.stream.dataset import Shards
+from streamtrain.train.checkpoint import Checkpoint
+from streamtrain.train.fit import Progress
 
 if TYPE_CHECKING:
     from conftest import RunCli

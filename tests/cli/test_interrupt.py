@@ -15,8 +15,8 @@ import pytest
 
 import streamtrain as st
 from streamtrain import __main__ as program
-from streamtrain.ingest import convert as ingest
-from streamtrain.ingest.journal import interrupted
+from streamtrain.convert import pipeline as ingest
+from streamtrain.convert.write.journal import interrupted
 
 if TYPE_CHECKING:
     from conftest import RunCli

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import streamtrain as st
-from streamtrain.cli.live import Live
+from streamtrain.cli.progress import Live
 
 if TYPE_CHECKING:
     from conftest import RunCli
@@ -177,7 +177,7 @@ def test_shuffle_and_verify_tell_their_result_as_json(call_cli: RunCli, shards: 
 def test_a_checkpoint_every_few_steps_is_kept_while_training(
     call_cli: RunCli, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from streamtrain.learn.run import Run
+    from streamtrain.train.run import Run
 
     saved: list[tuple[int, int]] = []
     save = Run.save

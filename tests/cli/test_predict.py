@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from streamtrain.learn.fit import Progress
-    from streamtrain.learn.run import Run
+    from streamtrain.train.fit import Progress
+    from streamtrain.train.run import Run
 
     folder = tmp_path_factory.mktemp("runs") / "run"
     train = st.open_shards(shards)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from streamtrain.cli import live
-from streamtrain.cli.live import Live
+from streamtrain.cli import progress as live
+from streamtrain.cli.progress import Live
 from streamtrain.cli.tables import status_line
-from streamtrain.learn.fit import Progress
 from streamtrain.stream.order import Cursor
+from streamtrain.train.fit import Progress
 
 if TYPE_CHECKING:
     from conftest import RunCli

@@ -17,10 +17,10 @@ import pytest
 import safetensors.torch
 
 import streamtrain as st
-from streamtrain.files import exclusive
-from streamtrain.learn.checkpoint import load_checkpoint, weights_sha256
-from streamtrain.learn.run import Run
-from streamtrain.tally import Evaluation
+from streamtrain.metrics.metrics import Evaluation
+from streamtrain.storage.files import exclusive
+from streamtrain.train.checkpoint import load_checkpoint, weights_sha256
+from streamtrain.train.run import Run
 
 if TYPE_CHECKING:
     from conftest import RunCli
@@ -333,7 +333,7 @@ def test_a_second_signal_stops_at_once_and_the_run_goes_on_from_its_last_checkpo
     busy = """
 import hashlib
 from streamtrain.__main__ import main
-from streamtrain.learn.run import Run
+from streamtrain.train.run import Run
 
 def long(*_):  # in one call that Python cannot interrupt, as a large product of matrices is
     print("saving", flush=True)

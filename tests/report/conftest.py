@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import streamtrain as st
-from streamtrain.ingest.convert import convert
-from streamtrain.learn.run import Run
+from streamtrain.convert.pipeline import convert
+from streamtrain.train.run import Run
 
 
 def make_run(folder: Path, data: Path, test: Path, **options: float) -> Path:

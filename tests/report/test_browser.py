@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import streamtrain as st
-from streamtrain.learn.run import Run
 from streamtrain.report.page import render, view
+from streamtrain.train.run import Run
 
 webdriver = pytest.importorskip("selenium.webdriver")
 pytest.importorskip("jinja2")

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 import streamtrain as st
-from streamtrain.learn.run import Run
 from streamtrain.report.page import RunView, render, view
 from streamtrain.report.png import grey, signed
+from streamtrain.train.run import Run
 
 if TYPE_CHECKING:
     from conftest import RunCli

@@ -17,16 +17,16 @@ from click.testing import CliRunner
 
 from streamtrain.block import Block, joined
 from streamtrain.cli import group
+from streamtrain.convert.pipeline import convert
 from streamtrain.errors import DataError, RunError, UsageError
-from streamtrain.files import exclusive
-from streamtrain.ingest.convert import convert
 from streamtrain.schema import Schema
 from streamtrain.shards import shuffle as module
 from streamtrain.shards.manifest import Manifest, Source, Totals
-from streamtrain.shards.read import ShardFile
+from streamtrain.shards.reader import ShardFile
 from streamtrain.shards.shuffle import shuffle, shuffling
 from streamtrain.shards.verify import verifying
-from streamtrain.shards.write import rows_per_group, write_shard
+from streamtrain.shards.writer import rows_per_group, write_shard
+from streamtrain.storage.files import exclusive
 
 
 def rows_of(folder: Path) -> Block:

@@ -16,14 +16,14 @@ from click.testing import CliRunner
 
 from streamtrain.block import Block, joined
 from streamtrain.cli import group
+from streamtrain.convert.pipeline import convert
 from streamtrain.errors import DataError
-from streamtrain.ingest.convert import convert
-from streamtrain.shards import read
+from streamtrain.shards import reader as read
 from streamtrain.shards.manifest import Manifest, Shard, digest_of_file
-from streamtrain.shards.read import DamageError, ShardFile
+from streamtrain.shards.reader import DamageError, ShardFile
 from streamtrain.shards.shuffle import shuffle
 from streamtrain.shards.verify import Verified, verifying
-from streamtrain.shards.write import write_shard
+from streamtrain.shards.writer import write_shard
 
 
 def verified(folder: Path) -> Verified:

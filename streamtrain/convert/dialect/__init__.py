@@ -1,0 +1,1 @@
+"""What the columns mean: options, presets, detection with reasons."""

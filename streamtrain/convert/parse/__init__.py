@@ -1,0 +1,1 @@
+"""Chunks of lines → blocks of pixels and labels."""

@@ -1,0 +1,75 @@
+"""A CSV's rows in their order, numbered, without shards: what a prediction reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from streamtrain.block import Array, Block
+from streamtrain.convert.dialect.detect import SAMPLE_BYTES, sniff
+from streamtrain.convert.dialect.options import Wanted, declared
+from streamtrain.convert.parse.parse import parse_chunk
+from streamtrain.convert.parse.row_parser import BadRow
+from streamtrain.convert.text.chunks import Room, chunks
+from streamtrain.convert.text.sources import find_sources
+from streamtrain.convert.text.text_file import TextFile
+from streamtrain.errors import DataError, UsageError
+
+
+class Rows(NamedTuple):
+    """Data rows of a chunk: the good ones as a block, and the bad; each with its ordinal in the file, from 0.
+
+    share: of the file that was read, 0..1; 0 of standard input, whose size is not known
+    """
+
+    block: Block
+    ordinals: Array  # (rows,) int64
+    bad: list[tuple[int, BadRow]]
+    share: float
+
+
+def rows_of(
+    source: str | Path,
+    *,
+    features: int,
+    label: str | None = None,
+    header: bool | None = None,
+    preset: str | None = None,
+) -> Iterator[Rows]:
+    """Read a CSV whose rows have `features` pixels and perhaps a label, chunk by chunk.
+
+    label, header, preset: as for `converting`
+    Raises DataError at the call where the rows are of another width, or where the label cannot be told.
+    """
+    path, *more = find_sources([source])
+    if more:
+        raise UsageError(f"{source} names {len(more) + 1} files. Name one of them, such as {path}")
+    with TextFile(path) as file:
+        sample = file.read(SAMPLE_BYTES)
+        whole = not file.read(1)
+    wanted = declared(Wanted(label, header, features=features), preset)
+    dialect = sniff(sample, path=str(path), whole=whole, wanted=wanted).dialect
+    if len(dialect.pixel_columns) != features:
+        raise DataError(
+            f"{path}: a row has {len(dialect.pixel_columns)} pixels, the model reads {features}. "
+            "Is the label elsewhere? Say --label"
+        )
+
+    def rows() -> Iterator[Rows]:
+        before = 0
+        with TextFile(path) as file:
+            for chunk in chunks(file):
+                parsed = parse_chunk(chunk, dialect, Room())
+                lines = np.concatenate([parsed.block.lines, [row.line for row in parsed.bad]])
+                ordinals = np.empty(len(lines), dtype=np.int64)
+                ordinals[np.argsort(lines)] = np.arange(before, before + len(lines))
+                good = len(parsed.block)
+                bad = list(zip(ordinals[good:].tolist(), parsed.bad, strict=True))
+                share = file.raw_bytes / file.size if file.size else 0.0
+                yield Rows(parsed.block, ordinals[:good], bad, share)
+                before += len(lines)
+
+    return rows()

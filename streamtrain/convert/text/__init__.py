@@ -1,0 +1,1 @@
+"""Text sources → decompressed bytes → chunks of whole lines."""

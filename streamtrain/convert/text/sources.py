@@ -1,0 +1,56 @@
+"""What the sources of a command name → files, in order."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from streamtrain.convert.text.text_file import STDIN, file_of
+from streamtrain.errors import DataError, UsageError
+
+_CSV_NAME = re.compile(r"^[^.].*\.(csv|tsv|txt|data|dat|tra|tes)(\.(gz|bz2|xz|zst|zip))?$", re.IGNORECASE)
+
+
+def find_sources(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """The files that paths, glob patterns and folders name, in the order given; a pattern's or folder's sorted.
+
+    `-` is standard input, `archive.zip:member.csv` a member of an archive; of a folder its CSV-like files count.
+    Raises DataError for what is missing.
+    """
+    found: list[Path] = []
+    for source in (os.fspath(source) for source in sources):
+        paths = [Path(source)]
+        if source != "-" and not paths[0].exists() and glob.has_magic(source):
+            paths = [Path(match) for match in sorted(glob.glob(source))]
+        if not paths:
+            raise DataError(f"{source}: no file matches. Check the pattern and the folder")
+        for path in paths:
+            file = file_of(path)
+            if file and not file.exists():
+                raise DataError(f"{path}: there is no such file. Check the name and the folder")
+            found += _files_of(path) if path.is_dir() else [path]
+    if found.count(STDIN) > 1:
+        raise UsageError("standard input can be read only once. Name - once")
+    return found
+
+
+def find_labels(labels: str | os.PathLike[str], label: str | None, sources: Sequence[Path]) -> Path:
+    """The file that --labels names, beside the sources. Raises UsageError where --label names a column too."""
+    if label not in (None, "none"):
+        raise UsageError(f"--labels {labels} and --label {label}: labels are in a file or a column. Say one")
+    path, *more = find_sources([labels])
+    if more:
+        raise UsageError(f"--labels {labels} names {len(more) + 1} files. Name one of them, such as {path}")
+    if path in sources:
+        raise UsageError(f"{path} is a source and the file of its labels. Name two files")
+    return path
+
+
+def _files_of(folder: Path) -> list[Path]:
+    files = sorted(f for f in folder.iterdir() if f.is_file() and _CSV_NAME.search(f.name))
+    if not files:
+        raise DataError(f"{folder} is a folder without CSV files (.csv, .tsv, .txt, .data, …). Name its files")
+    return files

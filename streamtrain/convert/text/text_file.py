@@ -1,0 +1,255 @@
+"""What a source names → its decompressed bytes, or an error: plain, gz, bz2, xz, zst, zip, standard input."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import os
+import re
+import stat
+import struct
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import xxhash
+
+from streamtrain.convert.text.decompress import DAMAGE, FORMATS, Inflated
+from streamtrain.errors import DataError, UsageError
+
+STDIN = Path("-")
+_READ_BYTES = 256 << 10
+_KEPT_BYTES = 16 << 20  # of standard input: what sniffing has read can be read once more
+
+
+_LONE_RETURN = re.compile(rb"\r(?!\n)")
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What was read of a file, once it was read to its end: enough to notice a change."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    digest: str
+
+
+def file_of(path: Path) -> Path | None:
+    """The file on disk that a source lies in: the archive of `a.zip:member.csv`, None for standard input."""
+    if path == STDIN:
+        return None
+    archive, colon, _ = str(path).rpartition(":")
+    return Path(archive) if colon and not path.exists() and Path(archive).is_file() else path
+
+
+def size_on_disk(path: Path) -> int:
+    """Bytes of the file that a source lies in, for progress; 0 where that is not known beforehand."""
+    file = file_of(path)
+    return file.stat().st_size if file else 0
+
+
+class TextFile:
+    """A source's decompressed bytes, in which every line ends with a newline; use it in a `with`.
+
+    A carriage return that no newline follows ends a line too and is read as a newline, byte for byte, so places
+    stay those of the decompressed file. `plain` says whether `read_at` and `take` work.
+    Raises DataError where the file cannot be opened, or a zip does not say which member is meant.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = file_of(path)
+        self._raw = _opened(self._file)
+        self._start = os.fstat(self._raw.fileno()) if self._file else None
+        self._hashed = _Hashed(self._raw)
+        self._held = b""
+        buffer = io.BufferedReader(self._hashed, _READ_BYTES)
+        # Of a file without reading on: what of a plain one is hashed, `take` says.
+        magic = os.pread(self._raw.fileno(), 8, 0) if self._file else buffer.peek(8)[:8]
+        self._format, make = next((f for start, f in FORMATS.items() if magic.startswith(start)), ("", None))
+        self._text: io.BufferedIOBase = buffer
+        if make:
+            self._text = io.BufferedReader(Inflated(buffer, make), _READ_BYTES)
+        elif magic.startswith(_ZIP):
+            self._format = "zip"
+            self._text = self._member()
+        self.plain = not self._format and self._file is not None
+
+    def __enter__(self) -> TextFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._raw.close()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file on the disk when it was opened; 0 of standard input."""
+        return self._start.st_size if self._start else 0
+
+    @property
+    def raw_bytes(self) -> int:
+        """Bytes read from the disk so far, for progress."""
+        return self._raw.tell() if self._format == "zip" else self._hashed.bytes
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` decompressed bytes, fewer only at the end. Raises DataError for a damaged stream."""
+        data = self._held + self._read(size - len(self._held))
+        self._held = self._read(1) if data.endswith(b"\r") else b""
+        return _newlines(data, self._held)
+
+    def read_at(self, offset: int, buffer: memoryview) -> int:
+        """Fill a buffer with the raw bytes of a plain file, fewer only at its end; any thread may ask."""
+        filled = 0
+        while filled < len(buffer):
+            size = os.preadv(self._raw.fileno(), [buffer[filled:]], offset + filled)
+            if not size:
+                break
+            filled += size
+        return filled
+
+    def take(self, data: memoryview) -> None:
+        """Hash the next bytes of a plain file, which `read_at` has read."""
+        if self.plain:
+            self._hashed.take(data)
+
+    def _read(self, size: int) -> bytes:
+        try:
+            return self._text.read(size)
+        except DAMAGE as error:  # type: ignore[misc]  # isal does not say that its error is a class
+            if isinstance(error, OSError) and error.errno:
+                raise
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> DataError:
+        return DataError(
+            f"{self.path} is a damaged or truncated {self._format} file ({error}). Copy or download it again"
+        )
+
+    def _member(self) -> io.BufferedIOBase:
+        """The text of the one member that is meant."""
+        if not self._file:
+            raise DataError(
+                "standard input is a zip archive, which has to be a file. Unpack it: unzip -p FILE.zip"
+            )
+        try:
+            archive = zipfile.ZipFile(cast(io.FileIO, self._raw))
+            names = [m.filename for m in archive.infolist() if not m.is_dir() and _is_data(m.filename)]
+            chosen = str(self.path)[len(f"{self._file}:") :]
+            if chosen and chosen not in names:
+                raise DataError(f"{self._file} has no member {chosen!r}. It has {_few(names)}")
+            if not chosen and len(names) != 1:
+                said = f"holds {len(names)} files ({_few(names)}). Choose one: '{self._file}:{names[0]}'"
+                raise DataError(f"{self._file} {said}" if names else f"{self._file} holds no file. Name another")
+            return io.BufferedReader(archive.open(chosen or names[0]), _READ_BYTES)  # type: ignore[type-var]  # reads
+        except (zipfile.BadZipFile, EOFError, OSError, ValueError, struct.error) as error:
+            raise self._damaged(error) from error
+        except (NotImplementedError, RuntimeError) as error:  # an unknown compression, a password
+            raise DataError(f"{self.path} cannot be unpacked here: {error}. Unpack it first: unzip") from error
+
+    def facts(self) -> FileFacts:
+        """What was read; call it at the end. Raises DataError where the file changed meanwhile."""
+        if not self._file or not self._start:
+            return FileFacts("-", self._hashed.bytes, 0, f"xxh3_128:{self._hashed.hash.hexdigest()}")
+        now = self._file.stat()
+        size, digest = self._hashed.bytes, self._hashed.hash.hexdigest()
+        if self._format == "zip":  # read here and there, so hashed apart
+            self._raw.seek(0)
+            size, digest = (
+                now.st_size,
+                hashlib.file_digest(cast(io.FileIO, self._raw), xxhash.xxh3_128).hexdigest(),
+            )
+        before = (self._start.st_size, self._start.st_mtime_ns, self._start.st_ino)
+        if before != (now.st_size, now.st_mtime_ns, now.st_ino) or size != now.st_size:
+            raise DataError(f"{self.path} changed while it was read. Let its writer finish, then convert again")
+        return FileFacts(str(self.path), size, now.st_mtime_ns, f"xxh3_128:{digest}")
+
+
+def _opened(file: Path | None) -> io.RawIOBase:
+    if file is None:
+        return _standard_input(cast(io.BufferedReader, sys.stdin.buffer)).again()
+    try:
+        raw = file.open("rb", buffering=0)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}. Check its permissions") from error
+    if not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+        raw.close()
+        raise UsageError(f"{file} is no ordinary file. Send a stream to standard input: convert - DEST < STREAM")
+    return raw
+
+
+def _newlines(data: bytes, following: bytes) -> bytes:
+    """The bytes with lone carriage returns as newlines; `following` is the byte after them, or empty."""
+    if b"\r" not in data:
+        return data
+    pairs = data.count(b"\r\n") + (data.endswith(b"\r") and following == b"\n")
+    if data.count(b"\r") == pairs:
+        return data
+    return _LONE_RETURN.sub(b"\n", data + following)[: len(data)]
+
+
+def _is_data(name: str) -> bool:
+    """Whether a member of a zip is what someone put there: macOS adds __MACOSX/._NAME beside each file."""
+    return not name.startswith("__MACOSX/") and not name.rpartition("/")[2].startswith(".")
+
+
+def _few(names: list[str]) -> str:
+    shown = ", ".join(names[:3])
+    return (shown if len(shown) < 120 else f"{shown[:120]}…") + (", …" if len(names) > 3 else "")
+
+
+class _Hashed(io.RawIOBase):
+    """A raw file whose bytes are counted and hashed on their way."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw, self.hash, self.bytes = raw, xxhash.xxh3_128(), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # any writable buffer
+        size = self._raw.readinto(buffer) or 0
+        self.take(memoryview(buffer)[:size])
+        return size
+
+    def take(self, data: memoryview) -> None:
+        self.hash.update(data)
+        self.bytes += len(data)
+
+
+class _Replayed(io.RawIOBase):
+    """A stream that can be read from its start again, as long as no more than 16 MiB were read."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self._stream, self._kept, self._at = stream, bytearray(), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def again(self) -> _Replayed:
+        if self._at > len(self._kept):
+            raise UsageError("standard input can be read only once. Name - once, or save it to a file first")
+        self._at = 0
+        return self
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # any writable buffer
+        data = bytes(self._kept[self._at : self._at + len(buffer)])
+        if not data:
+            data = self._stream.read1(len(buffer))
+            if self._at + len(data) > _KEPT_BYTES:
+                self._kept.clear()
+            else:
+                self._kept += data
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+@functools.lru_cache(maxsize=1)
+def _standard_input(stream: io.BufferedReader) -> _Replayed:
+    return _Replayed(stream)

@@ -1,0 +1,1 @@
+"""Chunks in parallel → shards, the journal of a resume, the manifest."""

@@ -1,0 +1,1 @@
+"""The maths of nn/ at the machine's speed."""

@@ -1,1 +1,0 @@
-"""CSV text → shards, every line accounted for."""

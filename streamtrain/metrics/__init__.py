@@ -1,0 +1,1 @@
+"""Aggregates that add up, divided once, at the end."""

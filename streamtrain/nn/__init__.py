@@ -1,0 +1,1 @@
+"""The maths to be read aloud: functions, the net, the optimiser, each beside its formula."""

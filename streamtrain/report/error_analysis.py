@@ -1,0 +1,94 @@
+"""One pass over a test set: what a model gets right, how sure it is, and which rows it misreads."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from streamtrain.block import Block
+from streamtrain.engine.dense import one_thread
+from streamtrain.metrics.metrics import Evaluation
+from streamtrain.stream.batches import normalise
+from streamtrain.stream.dataset import Shards
+from streamtrain.train.checkpoint import Checkpoint
+
+
+class Mistake(NamedTuple):
+    """A misread row; compared by confidence, then by line, so that the pick depends on no order."""
+
+    confidence: float
+    line: int
+    true: int
+    said: int
+    pixels: bytes
+
+
+@dataclass
+class Study:
+    """What the pass gathers, in memory that does not grow with the rows.
+
+    worst: the most confident mistakes; cells: those of each (true, predicted) pair; most confident first
+    """
+
+    evaluation: Evaluation
+    worst: list[Mistake] = field(default_factory=list)
+    cells: dict[tuple[int, int], list[Mistake]] = field(default_factory=dict)
+
+
+def studying(checkpoint: Checkpoint, shards: Shards, *, worst: int, each_cell: int) -> Iterator[Study]:
+    """Pass over `shards`, read with the meaning of the checkpoint, and keep so many mistakes in all and a cell.
+
+    Yields the same study after each row group, and once more at the end, its mistakes in order.
+    """
+    found = Study(Evaluation.empty(checkpoint.model.classes))
+    for block in shards.blocks():
+        _take(found, checkpoint, shards, block, worst=worst, each_cell=each_cell)
+        yield found
+    found.worst.sort(reverse=True)
+    for cell in found.cells.values():
+        cell.sort(reverse=True)
+    yield found
+
+
+def _take(
+    found: Study, checkpoint: Checkpoint, shards: Shards, block: Block, *, worst: int, each_cell: int
+) -> None:
+    with one_thread():
+        x = normalise(block.pixels, shards.schema, out=torch.empty(block.pixels.shape))
+        log_probs = torch.log_softmax(checkpoint.model.forward(x)[0], 1).numpy()
+    found.evaluation += Evaluation.of(log_probs, block.labels)
+    said, confidence = log_probs.argmax(axis=1), np.exp(log_probs.max(axis=1).astype(np.float64))
+    for at in np.flatnonzero(said != block.labels).tolist():
+        true, line = int(block.labels[at]), int(block.lines[at])
+        mistake = Mistake(float(confidence[at]), line, true, int(said[at]), block.pixels[at].tobytes())
+        _keep(found.worst, mistake, worst)
+        _keep(found.cells.setdefault((mistake.true, mistake.said), []), mistake, each_cell)
+
+
+def keep_within(found: Study, room: float, *, picture: float, cell: float) -> None:
+    """Drop mistakes, the least confident of each cell first, until what a page takes for the rest fits in `room`.
+
+    picture, cell: what a mistake takes, and a cell beside its mistakes, in the unit of `room`. Where not even
+    one of each cell fits, those with the most rows stay.
+    """
+    most = max(map(len, found.cells.values()), default=0)
+    fits = [
+        n for n in range(1, most + 1) if room >= sum(cell + picture * min(n, len(c)) for c in found.cells.values())
+    ]
+    counts = found.evaluation.confusion
+    order = sorted(found.cells, key=lambda pair: (-counts[pair], pair))
+    kept = order if fits else order[: max(int(room / (cell + picture)), 0)]
+    found.cells = {pair: found.cells[pair][: max(fits, default=1)] for pair in kept}
+
+
+def _keep(heap: list[Mistake], mistake: Mistake, most: int) -> None:
+    """Add to a heap of the `most` most confident mistakes."""
+    if len(heap) < most:
+        heapq.heappush(heap, mistake)
+    elif heap:
+        heapq.heappushpop(heap, mistake)

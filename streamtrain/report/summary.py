@@ -1,0 +1,160 @@
+"""What a person should know of a data set, from its manifest alone; and single rows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from streamtrain.block import Array, Block
+from streamtrain.errors import UsageError
+from streamtrain.report.terminal import counted
+from streamtrain.schema import Schema
+from streamtrain.shards.manifest import Manifest, Source
+from streamtrain.stream.dataset import Shards
+
+DISORDERED = 2.0  # label disorder from which an order counts as sorted; 1 is random
+_FULL_SCALES = (1, 15, 16, 100, 255, 4095, 65535)  # largest values that pixels usually have
+_FEW = 0.1  # of the average class
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A data set's facts, all counted over every row.
+
+    classes: rows of each; pixel_range: what becomes 0 and 1; seen: least and largest value; mean, deviation: of
+    all normalised pixels; constant_pixels: positions that never change; warnings: a sentence each
+    """
+
+    rows: int
+    classes: dict[str, int]
+    image_shape: tuple[int, ...]
+    dtype: str
+    pixel_range: tuple[float, float]
+    seen: tuple[float, float]
+    mean: float
+    deviation: float
+    constant_pixels: int
+    shards: dict[str, int]
+    label_disorder: float | None
+    lines: dict[str, int]
+    sources: dict[str, int]
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Facts:
+        """Of the data that a manifest describes."""
+        schema, pixels = manifest.schema, {name: np.array(values) for name, values in manifest.pixels.items()}
+        low, span = schema.scale
+        count = max(manifest.rows, 1) * schema.features
+        mean = float(pixels["sum"].sum()) / count
+        square = float(pixels["sum_of_squares"].sum()) / count
+        classes = dict(zip(schema.classes, manifest.label_counts, strict=True))
+        seen = (pixels["min"].min().item(), pixels["max"].max().item())
+        constant = int((pixels["min"] == pixels["max"]).sum())
+        return cls(
+            rows=manifest.rows,
+            classes=classes,
+            image_shape=schema.image_shape,
+            dtype=schema.dtype,
+            pixel_range=schema.pixel_range,
+            seen=seen,
+            mean=(mean - low) / span,
+            deviation=max(square - mean * mean, 0.0) ** 0.5 / span,
+            constant_pixels=constant,
+            shards={shard.file: shard.bytes for shard in manifest.shards},
+            label_disorder=manifest.label_disorder,
+            lines=asdict(manifest.totals),
+            sources={source.path: source.size for source in manifest.sources},
+            warnings=(
+                *_order_warnings(manifest.label_disorder),
+                *_class_warnings(classes),
+                *_pixel_warnings(schema, seen, constant, declared=bool(manifest.parse.get("declared_range"))),
+            ),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of JSON values."""
+        return asdict(self)
+
+
+def _order_warnings(disorder: float | None) -> list[str]:
+    if (disorder or 0.0) <= DISORDERED:
+        return []
+    return [
+        f"the rows are sorted by class (label disorder {disorder:.0f}, random is 1): "
+        "mix them, with convert --shuffle or streamtrain shuffle"
+    ]
+
+
+def _class_warnings(classes: dict[str, int]) -> list[str]:
+    average = sum(classes.values()) / max(len(classes), 1)
+    few = {name: count for name, count in classes.items() if count < _FEW * average}
+    return [f"class {name} has {counted(count, 'row')}, the average {average:,.0f}" for name, count in few.items()]
+
+
+def _pixel_warnings(schema: Schema, seen: tuple[float, float], constant: int, *, declared: bool) -> list[str]:
+    warnings = []
+    low, high = schema.pixel_range
+    if constant > schema.features / 2:
+        warnings.append(f"{constant} of {schema.features} pixel positions never change: is it the right file?")
+    if declared and seen[1] - seen[0] < (high - low) / 4:
+        warnings.append(f"pixels lie in {seen[0]:g}..{seen[1]:g} of a declared {low:g}..{high:g}: check --range")
+    elif not declared and schema.dtype != "float32" and high not in _FULL_SCALES:
+        full = next((scale for scale in _FULL_SCALES if scale > high), high)
+        warnings.append(
+            f"the largest pixel is {high:g}, and becomes 1: if {full:g} is white, say --range 0..{full:g}"
+        )
+    return warnings
+
+
+class Row(NamedTuple):
+    """One row: `pixels` (features,) as stored, the class's name or None, and the line over all sources."""
+
+    pixels: Array
+    label: str | None
+    line: int
+
+    def image(self, schema: Schema) -> Array:
+        """(rows, columns) float64 in 0..1; what is no image becomes one row."""
+        low, span = schema.scale
+        shape = schema.image_shape if len(schema.image_shape) == 2 else (1, schema.features)
+        return ((self.pixels.astype(np.float64) - low) / span).reshape(shape)
+
+
+def origin(sources: Sequence[Source], line: int) -> tuple[str, int]:
+    """The file that a line over all sources lies in, and its number there, from 1."""
+    source = max((s for s in sources if s.first_line <= line), key=lambda s: s.first_line)
+    return source.path, line - source.first_line + 1
+
+
+def row_at(shards: Shards, line: int) -> Row:
+    """The row that was read from a line, counted over all sources. Raises UsageError where there is none."""
+    total = shards.manifest.totals.lines
+    if not 1 <= line <= total:
+        raise UsageError(f"--line {line} is not among the {total:,} lines of the source. Name one of 1..{total}")
+    for block in shards.blocks():
+        for at in np.flatnonzero(block.lines == line):
+            return _row(shards, block, int(at))
+    raise UsageError(
+        f"line {line} gave no row here: it is the header, blank, rejected, or in another part. Name another --line"
+    )
+
+
+def examples(shards: Shards, count: int) -> list[Row]:
+    """Up to `count` rows, spread evenly over the whole set."""
+    rows: list[Row] = []
+    starts = np.concatenate([[0], np.cumsum(shards.group_rows)])
+    wanted = np.unique(np.linspace(0, shards.rows - 1, min(count, shards.rows)).astype(np.int64))
+    groups = np.searchsorted(starts, wanted, side="right") - 1
+    for group in np.unique(groups).tolist():
+        (block,) = shards.read([group])
+        rows += [_row(shards, block, at) for at in (wanted[groups == group] - starts[group]).tolist()]
+    return rows
+
+
+def _row(shards: Shards, block: Block, at: int) -> Row:
+    label = int(block.labels[at])
+    return Row(block.pixels[at].copy(), shards.schema.classes[label] if label >= 0 else None, int(block.lines[at]))

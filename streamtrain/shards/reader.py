@@ -1,0 +1,157 @@
+"""Parquet shards → blocks, every digest, page checksum, size and row count checked."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from streamtrain.block import Array, Block
+from streamtrain.errors import DataError
+from streamtrain.schema import Schema
+from streamtrain.shards.manifest import Manifest, Shard, digest_of_file
+from streamtrain.shards.writer import column_types
+
+
+class DamageError(DataError):
+    """A shard that is not what the manifest says; `what` is wrong with it."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path} is damaged: {what}. Find all damage: streamtrain verify {path.parent}")
+        self.what = what
+
+
+class ShardFile:
+    """One open shard; use it in a `with`. `read_group` decodes a row group.
+
+    Its digest is checked before Arrow reads it the first time: Arrow trusts footers and page headers, which
+    no checksum covers, and may allocate what a damaged one says. Page checksums are checked at every read.
+    Raises DataError where it is not the file of the manifest.
+    """
+
+    def __init__(self, folder: Path, shard: Shard, schema: Schema, *, rows_per_group: int) -> None:
+        self.path = folder / shard.file
+        self.shard, self.schema, self.rows_per_group = shard, schema, rows_per_group
+        try:
+            facts = self.path.stat()
+            if facts.st_size != shard.bytes:
+                raise DamageError(self.path, f"it has {facts.st_size} bytes, the manifest says {shard.bytes}")
+            check_digest(self.path, shard.digest, _identity(facts))
+            # No buffer that threads of Arrow's fill first: reading from a disk it costs a tenth of the time.
+            self._file = pq.ParquetFile(self.path, page_checksum_verification=True, pre_buffer=False)
+        except FileNotFoundError as error:
+            raise DataError(f"{self.path} is missing. Convert the source again") from error
+        except (OSError, UnicodeDecodeError, pa.ArrowException) as error:  # Unicode: the name of a column
+            raise DamageError(self.path, str(error)[:120]) from error
+        try:
+            self._check_layout()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _check_layout(self) -> None:
+        """Raise DataError where the footer describes other columns or row groups than the manifest."""
+        metadata, size = self._file.metadata, self.rows_per_group
+        if metadata.num_rows != self.shard.rows:
+            raise DamageError(self.path, f"it has {metadata.num_rows} rows, the manifest says {self.shard.rows}")
+        columns = column_types(self.schema, labelled=bool(self.schema.classes))
+        if not self._file.schema_arrow.equals(columns):
+            raise DamageError(self.path, f"its columns are {', '.join(map(str, self._file.schema_arrow))}"[:120])
+        groups = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
+        if groups != [min(size, metadata.num_rows - start) for start in range(0, metadata.num_rows, size)]:
+            raise DamageError(self.path, f"its row groups are not of {size} rows each")
+
+    def __enter__(self) -> ShardFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()
+
+    def read_group(self, group: int, *, lines: bool = True) -> Block:
+        """The rows of a row group, counted from 0; without `lines` these are zeros, and it takes a tenth less.
+
+        Raises DataError where a byte of what is read is damaged.
+        """
+        rows = min(self.rows_per_group, self.shard.rows - group * self.rows_per_group)
+        try:
+            names = [*(["label"] if self.schema.classes else []), *(["line"] if lines else []), "image"]
+            table = self._file.read_row_group(group, names, use_threads=False).combine_chunks()
+            pixels = _fixed_binary(table.column("image").chunk(0), self.schema)
+            numbers = (
+                _integers(table.column("line").chunk(0), np.int64) if lines else np.zeros(len(pixels), np.int64)
+            )
+            if self.schema.classes:
+                labels = _integers(table.column("label").chunk(0), np.int32)
+            else:
+                labels = np.full(len(pixels), -1, dtype=np.int32)
+        except (OSError, KeyError, IndexError, ValueError, pa.ArrowException) as error:
+            raise DamageError(self.path, str(error)[:120]) from error
+        if len(pixels) != rows:
+            raise DamageError(self.path, f"row group {group} has {len(pixels)} rows, not {rows}")
+        if self.schema.classes and not 0 <= labels.min() <= labels.max() < len(self.schema.classes):
+            raise DamageError(
+                self.path, f"row group {group} has a label outside its {len(self.schema.classes)} classes"
+            )
+        return Block(pixels, labels, numbers)
+
+    def read_labels(self, group: int) -> Array:
+        """The labels (rows,) of a row group, without its pixels. Raises DataError as `read_group`."""
+        try:
+            table = self._file.read_row_group(group, columns=["label"], use_threads=False)
+            return _integers(table.combine_chunks().column("label").chunk(0), np.int32)
+        except (OSError, KeyError, IndexError, ValueError, pa.ArrowException) as error:
+            raise DamageError(self.path, str(error)[:120]) from error
+
+
+def _identity(facts: os.stat_result) -> tuple[int, ...]:
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def check_digest(path: Path, digest: str, identity: tuple[int, ...]) -> None:
+    """Raise DamageError where a file has another digest.
+
+    Once a process while it is the same file: an epoch opens a shard often. (A failure is not remembered;
+    `check_digest.cache_clear()` forgets the rest.)
+    """
+    if digest_of_file(path) != digest:
+        raise DamageError(path, "its bytes are not those that were written (digest)")
+
+
+def _integers(column: pa.Array, kind: type) -> Array:
+    """View a column's values, without copying them, and without `to_numpy`, which imports pandas: 40 MB."""
+    if column.null_count:
+        raise ValueError(f"column of {column.type} has empty cells")
+    values = np.frombuffer(column.buffers()[1], dtype=np.dtype(kind).newbyteorder("<"))
+    return values[column.offset : column.offset + len(column)]
+
+
+def _fixed_binary(column: pa.FixedSizeBinaryArray, schema: Schema) -> Array:
+    """View a column's bytes as pixels (rows, features), without copying them."""
+    width = schema.row_bytes
+    if not pa.types.is_fixed_size_binary(column.type) or column.type.byte_width != width or column.null_count:
+        raise ValueError(f"column image is {column.type}, not {width} bytes in every row")
+    data = np.frombuffer(column.buffers()[1], dtype=schema.stored_dtype)
+    start = column.offset * schema.features
+    return data[start : start + len(column) * schema.features].reshape(len(column), schema.features)
+
+
+def group_rows(manifest: Manifest) -> Array:
+    """(groups, 3) int64: shard, row group within it, and rows, of every row group in order."""
+    size = manifest.rows_per_group
+    return np.array(
+        [
+            (s, g, min(size, shard.rows - g * size))
+            for s, shard in enumerate(manifest.shards)
+            for g in range(-(-shard.rows // size))
+        ],
+        dtype=np.int64,
+    ).reshape(-1, 3)

@@ -1,0 +1,146 @@
+"""One safetensors file: the weights and everything needed to use or to continue them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from streamtrain.errors import RunError
+from streamtrain.nn.mlp import MLP, Gradients
+from streamtrain.schema import Schema
+from streamtrain.storage.files import write_file
+from streamtrain.stream.order import Cursor
+from streamtrain.train.fit import Progress
+
+LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
+_VELOCITY = "velocity."  # before a parameter's name
+
+# What damaged or hostile metadata, digests in order, make their readers raise; RecursionError of deep nesting.
+_UNREADABLE = (SafetensorError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, OSError)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model with what its pixels and classes mean, how it was trained, and how far.
+
+    velocity: of each parameter where there is momentum, else empty; needed only to train further
+    """
+
+    model: MLP
+    schema: Schema
+    recipe: Mapping[str, Any]
+    progress: Progress
+    manifest_digest: str
+    velocity: Gradients = field(default_factory=list)
+
+    def save(self, path: Path) -> None:
+        """Publish it whole at `path`."""
+        parts = self.model.state_dict(), _named(self.velocity)
+        state, velocity = ({name: tensor.cpu().contiguous() for name, tensor in part.items()} for part in parts)
+        metadata = {
+            "activation": self.model.activation,
+            "recipe": json.dumps(dict(self.recipe)),
+            "schema": json.dumps(self.schema.to_json()),
+            "progress": json.dumps(self.progress._asdict()),
+            "manifest_digest": self.manifest_digest,
+            "weights_sha256": weights_sha256(state),
+            "velocity_sha256": weights_sha256(velocity),
+        }
+        data = safetensors.torch.save(state | velocity, metadata | {"metadata_sha256": _sha256(metadata)})
+        write_file(path, data)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint in a file. Raises RunError where it is missing or a byte of it is damaged."""
+    if not path.exists():
+        raise RunError(f"{path} is missing. Name the folder of a run, as made by streamtrain train DATA --out RUN")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            # A copy: the file's own memory is not aligned, and products of another alignment end in other bits.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  # no mapping
+        if metadata.pop("metadata_sha256") != _sha256(metadata):
+            raise ValueError("its metadata do not match their digest")
+        return _read(tensors, metadata)
+    except RecursionError as error:
+        raise _damaged(path, "its metadata are nested too deep") from error
+    except _UNREADABLE as error:
+        raise _damaged(path, str(error)) from error
+
+
+def load(run: str | Path) -> Checkpoint:
+    """The model of a run folder, its best where one was chosen, else its last; or of a checkpoint file."""
+    path = Path(run)
+    if path.is_dir() or not path.exists():
+        path = path / (BEST if (path / BEST).exists() else LAST)
+    return load_checkpoint(path)
+
+
+def weights_sha256(state: Mapping[str, torch.Tensor]) -> str:
+    """sha256 of the tensors' bytes in name order, hexadecimal."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(state[name].cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> Checkpoint:
+    """The checkpoint that these make up; one of the errors above where they make up none."""
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32:
+            raise ValueError(f"{name} is {tensor.dtype}, not float32")
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} has a number that is not finite")
+    velocity = {name: tensor for name, tensor in tensors.items() if name.startswith(_VELOCITY)}
+    state = {name: tensor for name, tensor in tensors.items() if name not in velocity}
+    for kind, part in (("weights", state), ("velocity", velocity)):
+        if weights_sha256(part) != metadata[f"{kind}_sha256"]:
+            raise ValueError(f"its {kind} do not match their digest")
+    schema = Schema.from_json(json.loads(metadata["schema"]))
+    model = MLP.from_state_dict(state, activation=metadata["activation"])
+    if (model.features, model.classes) != (schema.features, len(schema.classes)):
+        raise ValueError("its layers do not fit its schema")
+    moving = MLP.from_state_dict({name.removeprefix(_VELOCITY): v for name, v in velocity.items()} or state)
+    if [w.shape for w in moving.weights] != [w.shape for w in model.weights]:
+        raise ValueError("its velocities do not fit its weights")
+    return Checkpoint(
+        model=model,
+        schema=schema,
+        recipe=dict(json.loads(metadata["recipe"])),
+        progress=_progress(json.loads(metadata["progress"])),
+        manifest_digest=metadata["manifest_digest"],
+        velocity=list(zip(moving.weights, moving.biases, strict=True)) if velocity else [],
+    )
+
+
+def _progress(told: Mapping[str, Any]) -> Progress:
+    epoch, rows = told["cursor"]
+    if not (int(epoch) >= 1 and int(rows) >= 0):
+        raise ValueError(f"it stands at epoch {epoch}, row {rows}")
+    cursor = Cursor(int(epoch), int(rows))
+    return Progress(cursor, float(told["loss_sum"]), int(told["correct"]), float(told["seconds"]))
+
+
+def _named(velocity: Gradients) -> dict[str, torch.Tensor]:
+    names = ("weight", "bias")
+    return {
+        f"{_VELOCITY}{2 * layer}.{name}": v
+        for layer, pair in enumerate(velocity)
+        for name, v in zip(names, pair, strict=True)
+    }
+
+
+def _sha256(metadata: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
+
+
+def _damaged(path: Path, what: str) -> RunError:
+    return RunError(f"{path} is damaged: {what[:120]}. Use an earlier checkpoint, or train again")

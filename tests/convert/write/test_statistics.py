@@ -1,0 +1,82 @@
+"""The statistics of the manifest are exact, and those of parts add up to those of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streamtrain.block import Block
+from streamtrain.convert.pipeline import convert
+from streamtrain.convert.write.statistics import accumulate, tallies
+from streamtrain.metrics.metrics import ClassTally
+from streamtrain.shards.manifest import Manifest
+
+
+def block(dtype: str, rows: int, classes: int = 4) -> Block:
+    random = np.random.default_rng(rows)
+    pixels = (random.integers(0, 256, (rows, 6)) if dtype != "float32" else random.random((rows, 6))).astype(dtype)
+    return Block(pixels, random.integers(0, classes, rows).astype(np.int32), np.arange(rows))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_sums_are_those_of_numpy_and_parts_add_up_to_the_whole(dtype: str) -> None:
+    whole, names = block(dtype, 70_000), ("a", "b", "c", "d", "never")
+    pixels, classes = tallies(whole, names)
+    wide = whole.pixels.astype(np.float64 if dtype == "float32" else np.int64)
+    expected = {
+        "sum": wide.sum(axis=0),
+        "sum_of_squares": (wide * wide).sum(axis=0),
+        "min": whole.pixels.min(axis=0),
+        "max": whole.pixels.max(axis=0),
+    }
+    same = np.allclose if dtype == "float32" else np.array_equal
+    for name, values in expected.items():
+        assert same(getattr(pixels, name), values)
+    assert classes.sums is not None
+    assert set(classes.sums) == set("abcd")
+    for index, name in enumerate("abcd"):
+        assert same(classes.sums[name], wide[whole.labels == index].sum(axis=0))
+    one, other = (tallies(whole.take(part), names) for part in (slice(0, 999), slice(999, None)))
+    assert same((one[0] + other[0]).sum_of_squares, pixels.sum_of_squares)
+    assert np.allclose((one[1] + other[1]).to_json(names), classes.to_json(names))
+
+
+def test_rows_without_labels_or_with_too_many_classes_have_no_sums_by_class() -> None:
+    assert tallies(block("uint8", 50), ())[1].sums is None
+    many = ClassTally({str(i): np.zeros(1000) for i in range(1000)})
+    assert many.sums is not None
+    assert (many + ClassTally({str(i): np.zeros(1000) for i in range(1000, 1100)})).sums is None
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_the_manifest_has_the_sums_of_every_class_in_the_order_of_its_names(tmp_path: Path, words: bool) -> None:
+    rows = block("uint8", 400)
+    names = np.array(["zero", "one", "two", "six"] if words else ["0", "1", "2", "6"])[rows.labels]
+    text = "".join(f"{name},{','.join(map(str, row))}\n" for name, row in zip(names, rows.pixels, strict=True))
+    (tmp_path / "d.csv").write_text(text)
+    convert(tmp_path / "d.csv", tmp_path / "out", label="first", header=False, split={"a": 0.5, "b": 0.5})
+    parts = [Manifest.load(tmp_path / "out" / part) for part in "ab"]
+    total = sum(np.array(part.class_sums) for part in parts)
+    expected = [rows.pixels[names == name].sum(axis=0, dtype=int) for name in parts[0].schema.classes]
+    assert np.array_equal(total, expected)
+    for part in parts:
+        assert np.array_equal(np.sum(part.class_sums, axis=0), part.pixels["sum"])
+
+
+def test_the_compiled_sums_are_those_of_the_python_function() -> None:
+    data = block("uint8", 5_000, classes=3)
+
+    def summed(function: Callable[..., object]) -> list[list[int]]:
+        sums, squares = np.zeros((3, 6), dtype=np.int64), np.zeros(6, dtype=np.int64)
+        low, high = np.full(6, 255, dtype=np.uint8), np.zeros(6, dtype=np.uint8)
+        short = np.zeros((3, 6), dtype=np.uint32), np.zeros(6, dtype=np.uint32)
+        function(data.pixels, data.labels.astype(np.int64), sums, squares, low, high, *short)
+        assert sum(int(array.sum()) for array in short) == 0
+        return [array.tolist() for array in (sums, squares, low, high)]
+
+    found = summed(accumulate.py_func)
+    assert found == summed(accumulate)
+    assert found[0] == [data.pixels[data.labels == k].sum(axis=0, dtype=np.int64).tolist() for k in range(3)]

@@ -1,0 +1,214 @@
+"""Windows loaded ahead hand out every row of every epoch once, whatever the threads, wherever training resumes."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import streamtrain as st
+from streamtrain.block import Array
+from streamtrain.errors import DataError
+from streamtrain.stream.batches import epochs, normalise
+from streamtrain.stream.dataset import Shards
+from streamtrain.stream.order import Cursor
+
+ROWS, FEATURES = 6000, 200
+BEGIN = Cursor(1, 0)
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards whose first pixels are the row's number, in two bytes and again in the rest of the row."""
+    folder = tmp_path_factory.mktemp("numbered")
+    number = np.arange(ROWS)
+    pixels = np.stack([number >> 8, number & 255], axis=1)
+    table = np.concatenate([(number % 7)[:, None], np.tile(pixels, FEATURES // 2)], axis=1)
+    for part in range(3):
+        np.savetxt(folder / f"{part}.csv", table[part * 2000 : part * 2000 + 2000], fmt="%d", delimiter=",")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streamtrain.shards.writer.GROUP_BYTES", 100 * FEATURES)
+        options = {"label": "first", "pixel_range": (0, 255), "shape": (FEATURES,)}
+        st.convert(sorted(folder.glob("*.csv")), folder / "shards", **options)
+    return folder / "shards"
+
+
+def rows_of(x: Array) -> Array:
+    """The numbers of the rows, raw or normalised, of which every pixel must be theirs."""
+    pixels = np.rint(x * (1 if x.dtype == np.uint8 else 255)).astype(int).reshape(len(x), -1, 2)
+    assert (pixels == pixels[:, :1]).all()
+    return pixels[:, 0, 0] * 256 + pixels[:, 0, 1]
+
+
+def handed_out(
+    store: Shards, window_rows: int, *, last: int = 2, start: Cursor = BEGIN, raw: bool = True
+) -> list[list[int]]:
+    """The numbers of the rows of each epoch, in order."""
+    found = []
+    for epoch in epochs(
+        store, batch_size=64, seed=3, window_rows=window_rows, decoders=1, last=last, start=start, raw=raw
+    ):
+        found.append([])
+        for x, y in epoch:
+            numbers = rows_of(x)
+            assert (numbers % 7 == y).all()
+            found[-1] += numbers.tolist()
+    return found
+
+
+@pytest.mark.parametrize("window_rows", [100, 900, 5999, ROWS])
+def test_every_row_comes_once_an_epoch_with_its_label_the_same_for_any_number_of_threads(
+    numbered: Path, window_rows: int
+) -> None:
+    one = handed_out(st.open_shards(numbered, workers=1), window_rows)
+    four = handed_out(st.open_shards(numbered, workers=4), window_rows, raw=False)
+    assert one == four
+    assert one[0] != one[1]
+    assert [sorted(epoch) for epoch in one] == [list(range(ROWS))] * 2
+
+
+@pytest.mark.parametrize("window_rows", [900, ROWS])
+@pytest.mark.parametrize("rows", [0, 64, 900, 1984, ROWS])
+def test_an_order_can_be_entered_anywhere_without_what_came_before(
+    numbered: Path, window_rows: int, rows: int
+) -> None:
+    store = st.open_shards(numbered)
+    whole = handed_out(store, window_rows, last=3)
+    assert handed_out(store, window_rows, last=3, start=Cursor(2, rows)) == [whole[1][rows:], whole[2]]
+
+
+@pytest.mark.parametrize("rows", [0, 64, 1984, ROWS])
+def test_the_disorder_of_a_resumed_epoch_is_that_of_the_whole_one(numbered: Path, rows: int) -> None:
+    def disorder(start: Cursor) -> float | None:
+        options = {"batch_size": 64, "seed": 3, "window_rows": 900, "decoders": 1, "last": 1, "raw": True}
+        for epoch in epochs(st.open_shards(numbered), start=start, **options):
+            assert sum(len(y) for _, y in epoch) == ROWS - start.rows
+        return epoch.disorder.value()
+
+    assert disorder(Cursor(1, rows)) == disorder(Cursor(1, 0))
+    assert 0.5 < disorder(Cursor(1, 0)) < 2
+
+
+def test_the_next_epochs_first_window_is_read_while_this_ones_last_is_used(
+    numbered: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = st.open_shards(numbered)
+    decoded = []
+    inner = Shards._decode
+    monkeypatch.setattr(Shards, "_decode", lambda self, *args: decoded.append(1) or inner(self, *args))
+    stream = epochs(store, batch_size=64, seed=0, window_rows=3100, decoders=1, start=Cursor(1, 0), last=2)
+    first = next(stream)
+    assert sum(len(y) for _, y in first) == ROWS
+    patience = time.monotonic() + 60
+    while len(decoded) <= 6 and time.monotonic() < patience:  # a task a shard and window: more than epoch 1 has
+        time.sleep(0.01)
+    assert len(decoded) > 6
+    next(iter(next(stream)))
+    stream.close()
+
+
+def test_an_epoch_left_early_is_skipped_to_its_end(numbered: Path) -> None:
+    store = st.open_shards(numbered)
+    whole = handed_out(store, 900)
+    starts = []
+    for epoch in epochs(store, batch_size=64, seed=3, window_rows=900, decoders=1, start=Cursor(1, 0), last=2):
+        x, _ = next(iter(epoch))
+        starts.append(rows_of(x).tolist())
+    assert starts == [rows[:64] for rows in whole]
+
+
+@pytest.mark.parametrize("memory_bytes", [2_000_000, 256_000_000])
+def test_minibatches_of_the_library_can_be_looped_over_again_and_at_the_same_time(
+    numbered: Path, memory_bytes: int
+) -> None:
+    batches = st.open_shards(numbered).minibatches(batch_size=50, seed=1, epoch=4, memory_bytes=memory_bytes)
+    first, second = zip(*itertools.zip_longest(batches, batches), strict=True)
+    labels = [[int(label) for _, y in loop for label in y] for loop in (first, second)]
+    assert labels[0] == labels[1]
+    assert np.bincount(labels[0]).tolist() == np.bincount(np.arange(ROWS) % 7).tolist()
+    kept = [rows_of(x.numpy()) for x, _ in list(batches)]  # batches stay valid
+    assert sorted(np.concatenate(kept)) == list(range(ROWS))
+
+
+def test_a_batch_larger_than_the_data_is_all_of_it(numbered: Path) -> None:
+    [(x, y)] = st.open_shards(numbered).minibatches(batch_size=10**9)
+    assert sorted(rows_of(x.numpy())) == list(range(ROWS))
+    assert len(y) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("pixel_range", "dtype", "form"),
+    [
+        ((0, 255), "uint8", "%d"),
+        ((5, 60), "uint8", "%d"),
+        ((0, 900), "uint16", "%d"),
+        ((-1, 2), "float32", "%.3f"),
+    ],
+)
+@pytest.mark.parametrize("window_rows", [40, 300])
+def test_pixels_of_any_kind_are_normalised_to_the_bit(
+    tmp_path: Path, pixel_range: tuple[float, float], dtype: str, form: str, window_rows: int
+) -> None:
+    values = np.random.default_rng(1).uniform(*pixel_range, (300, 15))
+    np.savetxt(tmp_path / "rows.csv", np.c_[np.arange(300), values], fmt=["%d", *[form] * 15], delimiter=",")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streamtrain.shards.writer.GROUP_BYTES", 400)
+        options = {"label": "first", "pixel_range": pixel_range, "shape": (15,)}
+        st.convert(tmp_path / "rows.csv", tmp_path / "shards", **options)
+    store = st.open_shards(tmp_path / "shards")
+    assert store.schema.dtype == dtype
+    stored = np.concatenate([block.pixels for block in store.blocks()])
+    expected = normalise(stored, store.schema, out=torch.empty(stored.shape)).numpy()
+    sizes = {"batch_size": 32, "window_rows": window_rows, "decoders": 1, "last": 1}
+    for raw, meant in ((False, expected), (True, stored)):
+        found = np.zeros(300, int)
+        for epoch in epochs(store, seed=3, start=BEGIN, raw=raw, **sizes):
+            for x, y in epoch:
+                assert x.dtype == meant.dtype
+                assert x.tobytes() == meant[y].tobytes()  # a row's label is its number
+                found[y] += 1
+        assert (found == 1).all()
+
+
+def test_rows_in_memory_are_counted_and_bounded_and_a_loop_left_early_leaves_no_thread(numbered: Path) -> None:
+    store = st.open_shards(numbered)
+    before = threading.active_count()
+    batches = store.minibatches(memory_bytes=2_000_000)
+    for _ in batches:
+        break
+    assert threading.active_count() == before
+    assert store.resident_rows == 2 * batches.window_rows < ROWS
+    list(batches)
+    assert store.resident_rows == 2 * batches.window_rows
+
+
+def test_row_groups_are_those_that_are_named_in_memory_as_on_disk(numbered: Path) -> None:
+    store, held = st.open_shards(numbered), st.open_shards(numbered)
+    list(held.minibatches(memory_bytes=256_000_000))
+    assert held.resident_rows == ROWS
+    every = list(store.blocks())
+    for groups in ([0], [1, 3], [len(every) - 1], range(len(every))):
+        for found in (store.blocks(groups), held.blocks(groups)):
+            for block, number in zip(found, groups, strict=True):
+                assert (block.pixels == every[number].pixels).all()
+                assert (block.labels == every[number].labels).all()
+
+
+def test_a_damaged_shard_is_an_error_of_the_loop_that_needs_it(numbered: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for path in numbered.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    shard = next(folder.glob("*.parquet"))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 255
+    shard.write_bytes(data)
+    before = threading.active_count()
+    with pytest.raises(DataError, match=shard.name):
+        handed_out(st.open_shards(folder), 900)
+    assert threading.active_count() == before
