@@ -18,7 +18,7 @@ import numpy as np
 
 import streamtrain
 from streamtrain.block import Array
-from streamtrain.stream.prefetch import Task, filled_ahead
+from streamtrain.stream.prefetch import Task, prefetch
 
 SIDE = 28
 CHUNK = 1024  # rows that a thread makes at a time
@@ -114,7 +114,7 @@ def made(rows: int, *, seed: int, digits: tuple[Array, Array], workers: int) -> 
         yield partial(fill, first, slot)
 
     slots = [[np.empty(CHUNK * ROW_BYTES + 4, np.uint8), 0] for _ in range(workers + 1)]
-    for _, (text, size) in filled_ahead(range(0, rows, CHUNK), slots, tasks=tasks, workers=workers):
+    for _, (text, size) in prefetch(range(0, rows, CHUNK), slots, tasks=tasks, workers=workers):
         yield memoryview(text)[:size]
 
 

@@ -26,7 +26,7 @@ def peak_rss_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def return_freed_memory(*, kept: int = 0) -> None:
+def tune_malloc_for_training(*, kept: int = 0) -> None:
     """From now on, give memory back to the system when it is freed, as a memory budget supposes.
 
     Else 10 MB and more stay with the process. Call it before Arrow is imported: it reads then whether it keeps a
@@ -41,7 +41,7 @@ def return_freed_memory(*, kept: int = 0) -> None:
     _tell_malloc({_M_MMAP_THRESHOLD: 4 << 20, _M_TRIM_THRESHOLD: trim, _M_ARENA_MAX: 2})
 
 
-def keep_freed_memory() -> None:
+def tune_malloc_for_conversion() -> None:
     """From now on, keep what is freed for the next who asks, as suits a loop over pieces of one size.
 
     Else a tenth of a conversion's time goes into giving pages back and getting them anew. Call it before Arrow is
@@ -58,7 +58,7 @@ def _tell_malloc(options: Mapping[int, int]) -> None:
                 ctypes.CDLL(None).mallopt(option, value)
 
 
-def sleep_when_waiting() -> None:
+def shorten_openmp_spin() -> None:
     """From now on, let the threads of a matrix product sleep soon when they wait for each other.
 
     By default those of libgomp, which torch brings, spin for a millisecond and more (GOMP_SPINCOUNT, its manual),

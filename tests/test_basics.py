@@ -12,9 +12,9 @@ import pytest
 from streamtrain import process
 from streamtrain.block import Block
 from streamtrain.errors import UsageError
-from streamtrain.metrics.metrics import DisorderTally
+from streamtrain.metrics.metrics import LabelDisorder
 from streamtrain.schema import Schema
-from streamtrain.shards.manifest import Totals
+from streamtrain.shards.manifest import LineCounts
 from streamtrain.storage import files
 
 
@@ -36,11 +36,11 @@ def test_a_schema_has_positive_sides_and_a_dtype_that_shards_have(
 
 def test_lines_that_do_not_add_up_are_no_totals() -> None:
     with pytest.raises(ValueError, match="do not add up"):
-        Totals(lines=5, kept=3, rejected=1)
+        LineCounts(lines=5, kept=3, rejected=1)
 
 
 def test_of_no_whole_batch_no_effective_batch_size_is_known() -> None:
-    assert DisorderTally().effective_batch_size(256) is None
+    assert LabelDisorder().effective_batch_size(256) is None
 
 
 def test_where_no_proc_is_the_peak_is_that_of_getrusage(monkeypatch: pytest.MonkeyPatch) -> None:

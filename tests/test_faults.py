@@ -21,11 +21,11 @@ import pytest
 
 from streamtrain.convert import pipeline as module
 from streamtrain.convert.pipeline import convert
-from streamtrain.convert.write.parallel import in_order
+from streamtrain.convert.write.parallel import map_chunks
 from streamtrain.errors import UsageError
 from streamtrain.shards import shuffle as shuffle_module
 from streamtrain.shards.shuffle import shuffle
-from streamtrain.shards.verify import verifying
+from streamtrain.shards.verify import iter_verify
 from streamtrain.storage import files
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning")
@@ -74,12 +74,12 @@ class CrashPoints:
 
     def _counted(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
-        def counted(*args: Any, **kwargs: Any) -> Any:
+        def plural(*args: Any, **kwargs: Any) -> Any:
             if self._point():
                 os._exit(9)
             return original(*args, **kwargs)
 
-        return counted
+        return plural
 
     def _opened(self, path: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
         file = self._open(path, mode, *args, **kwargs)
@@ -152,7 +152,7 @@ def source(digits_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     lines[100] += ",1"
     (tmp_path / "d.csv").write_text("\n".join(lines) + "\n")
     chunk_bytes = -(-(tmp_path / "d.csv").stat().st_size // 4)
-    monkeypatch.setattr(module, "in_order", functools.partial(in_order, chunk_bytes=chunk_bytes))
+    monkeypatch.setattr(module, "map_chunks", functools.partial(map_chunks, chunk_bytes=chunk_bytes))
     return tmp_path / "d.csv"
 
 
@@ -167,7 +167,7 @@ def replacing(source: Path, shards: Path, tmp_path: Path) -> Case:
 
 
 @pytest.fixture
-def shuffling(source: Path, tmp_path: Path) -> Case:
+def iter_shuffle(source: Path, tmp_path: Path) -> Case:
     return Case(tmp_path, source, None, shuffle=True)
 
 
@@ -255,7 +255,7 @@ def test_of_two_converters_one_wins_and_the_other_says_so(
     fresh: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fresh.prepare()
-    whole = module.in_order
+    whole = module.map_chunks
     read, write = os.pipe()
 
     def slow(*args: Any, **kwargs: Any) -> Iterator[Any]:
@@ -265,7 +265,7 @@ def test_of_two_converters_one_wins_and_the_other_says_so(
             yield step
 
     def first() -> None:
-        monkeypatch.setattr(module, "in_order", slow)
+        monkeypatch.setattr(module, "map_chunks", slow)
         fresh.convert()
 
     child = os.fork()
@@ -391,7 +391,7 @@ def test_a_shuffle_on_a_full_disk_leaves_nothing(
             filler.unlink()
             assert list(disk.iterdir()) == []
         shuffle(tmp_path / "whole", disk / "out")
-        *_, verified = verifying(disk / "out")
+        *_, verified = iter_verify(disk / "out")
         assert verified.ok
 
 

@@ -16,14 +16,14 @@ from hypothesis import strategies as some
 
 import streamtrain as st
 from streamtrain.errors import UsageError
-from streamtrain.memory import Need, plan
+from streamtrain.memory import Workload, plan
 from streamtrain.schema import Schema
 
 
-def need(*, rows: int = 60_000, features: int = 784, group_rows: int = 1337, batch_size: int = 256) -> Need:
+def need(*, rows: int = 60_000, features: int = 784, group_rows: int = 1337, batch_size: int = 256) -> Workload:
     schema = Schema((features,), "uint8", (0, 255), tuple("0123456789"))
     group_rows = min(group_rows, rows)
-    return Need(schema, rows, group_rows, group_rows * features, batch_size, parameters=79_510, units=110)
+    return Workload(schema, rows, group_rows, group_rows * features, batch_size, parameters=79_510, units=110)
 
 
 def test_default_shards_of_mnist_fit_8_mb_and_of_pixels_that_do_not_compress_9_mb() -> None:
@@ -77,19 +77,19 @@ HEAPS = 3_000_000
 GROWTH = """
 import gc, json, sys
 import streamtrain as st
-from streamtrain.process import return_freed_memory
+from streamtrain.process import tune_malloc_for_training
 
-return_freed_memory()  # before Arrow is there
+tune_malloc_for_training()  # before Arrow is there
 
 def status(key):
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 def train(folder, memory_bytes):
-    return_freed_memory(kept=memory_bytes // 8)
+    tune_malloc_for_training(kept=memory_bytes // 8)
     shards, model = st.open_shards(folder), st.MLP()
     plan = shards.plan(memory_bytes, batch_size=256, parameters=79510, units=110)
-    sizes = {"window_rows": plan.window_rows, "decoders": plan.decoders}
+    sizes = {"window_rows": plan.window_rows, "prefetch_threads": plan.prefetch_threads}
     list(st.fit(model, shards, epochs=2, test=shards, **sizes))
     return plan, shards.resident_rows
 

@@ -212,7 +212,7 @@ def test_a_forecast_counts_the_rows_of_each_step(shards: Path, monkeypatch: pyte
     data = st.open_shards(shards)
     places = [(1, 256), (1, data.rows), (2, 256), (2, data.rows), (3, 256)]
     steps = [Progress(Cursor(*place)) for place in places]
-    monkeypatch.setattr("streamtrain.train.fit.training", lambda *_, **__: iter(steps))
+    monkeypatch.setattr("streamtrain.train.fit.iter_fit", lambda *_, **__: iter(steps))
     monkeypatch.setattr(dry_run.time, "perf_counter", itertools.count(step=0.125).__next__)  # twice a step
     options = {"batch_size": 256, "lr": 1, "momentum": 1, "weight_decay": 1, "seed": 1}
     pace = dry_run._probe(st.MLP(64), data, data.plan(9_000_000, batch_size=1), options)
@@ -220,7 +220,7 @@ def test_a_forecast_counts_the_rows_of_each_step(shards: Path, monkeypatch: pyte
 
 
 def test_a_forecast_of_one_step_knows_no_pace(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamtrain.train.fit.training", lambda *_, **__: iter(()))
+    monkeypatch.setattr("streamtrain.train.fit.iter_fit", lambda *_, **__: iter(()))
     data = st.open_shards(shards)
     options = dict.fromkeys(("batch_size", "lr", "momentum", "weight_decay", "seed"), 1)
     assert math.isnan(dry_run._probe(st.MLP(64), data, data.plan(9_000_000, batch_size=1), options))

@@ -101,7 +101,7 @@ class StreamClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         if (shards := _as_shards(X)) is None:
             return float(super().score(X, y, sample_weight))
         schema = self._schema(tuple(map(str, self.classes_)))
-        return evaluate(self.model_, shards.like(schema)).accuracy
+        return evaluate(self.model_, shards.with_schema(schema)).accuracy
 
     def _fit_shards(self, shards: Shards) -> Self:
         names = shards.schema.classes
@@ -112,7 +112,7 @@ class StreamClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         window_rows = shards.plan(self.memory_bytes, batch_size=self.batch_size).window_rows
         reports = fit(
             self.model_,
-            shards.like(self._schema(names)),
+            shards.with_schema(self._schema(names)),
             epochs=self.epochs,
             batch_size=self.batch_size,
             lr=self.lr,

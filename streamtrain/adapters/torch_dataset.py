@@ -104,7 +104,7 @@ class ShardDataset(IterableDataset[tuple[Tensor, Tensor]]):
         sizes: dict[str, Any] = {
             "batch_size": self.batch_size,
             "window_rows": plan.window_rows,
-            "decoders": plan.decoders,
+            "prefetch_threads": plan.prefetch_threads,
         }
         with contextlib.closing(epochs(part, seed=self.seed, start=start, last=start.epoch, **sizes)) as stream:
             for batches in stream:

@@ -15,7 +15,7 @@ import click
 
 from streamtrain._version import __version__
 from streamtrain.errors import RunError, StreamtrainError, UsageError
-from streamtrain.process import sleep_when_waiting
+from streamtrain.process import shorten_openmp_spin
 
 COMMANDS = {
     "convert": "CSV text to Parquet shards.",
@@ -135,7 +135,7 @@ def on_a_full_disk(output: str | Path, again: Callable[[], str]) -> Iterator[Non
 
 def main() -> None:
     """Run the command line and leave with its exit code; the one place where errors become codes."""
-    sleep_when_waiting()
+    shorten_openmp_spin()
     debug = "--debug" in sys.argv or bool(os.environ.get("STREAMTRAIN_DEBUG"))
     try:
         code = group.main(prog_name="streamtrain", standalone_mode=False)

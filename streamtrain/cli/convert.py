@@ -15,9 +15,9 @@ import click
 
 from streamtrain.cli import Command, on_a_full_disk, say
 from streamtrain.cli.options import size
-from streamtrain.cli.progress import Live, standing
+from streamtrain.cli.progress import ProgressLine, percent_and_eta
 from streamtrain.errors import UsageError
-from streamtrain.process import keep_freed_memory
+from streamtrain.process import tune_malloc_for_conversion
 
 if TYPE_CHECKING:
     from streamtrain.convert.pipeline import Conversion
@@ -52,10 +52,10 @@ def command(sources: tuple[str, ...], dest: str, as_json: bool, quiet: bool, deb
 
     Example: streamtrain convert mnist_train.csv.gz shards/train
     """
-    keep_freed_memory()
+    tune_malloc_for_conversion()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's, which nothing here uses, would spin for 0.1 s
     from streamtrain.convert.write.journal import interrupted
-    from streamtrain.report.terminal import counted
+    from streamtrain.report.terminal import plural
 
     if interrupted(Path(dest)) and not options["resume"]:
         say(f"an interrupted conversion to {dest} is thrown away; --resume would have gone on with it")
@@ -77,11 +77,11 @@ def command(sources: tuple[str, ...], dest: str, as_json: bool, quiet: bool, deb
         click.echo(json.dumps(_as_json(conversion)))
     else:
         for name, manifest in conversion.manifests.items():
-            facts = counted(manifest.rows, "row"), counted(len(manifest.schema.classes), "class", "classes")
-            shards = counted(len(manifest.shards), "shard")
+            facts = plural(manifest.rows, "row"), plural(len(manifest.schema.classes), "class", "classes")
+            shards = plural(len(manifest.shards), "shard")
             click.echo(f"{conversion.folders[name]}: {', '.join([*facts, shards])}")
     if conversion.totals.rejected:
-        say(f"warning: {counted(conversion.totals.rejected, 'row')} rejected, see {dest}/rejected.jsonl")
+        say(f"warning: {plural(conversion.totals.rejected, 'row')} rejected, see {dest}/rejected.jsonl")
         return 3
     return 0
 
@@ -104,22 +104,22 @@ def _or_stopped(sources: Sequence[str | Path], dest: str | Path, **options: Any)
 
 def _convert(sources: Sequence[str | Path], dest: str | Path, *, quiet: bool, **options: Any) -> Conversion:
     """Convert, showing progress, and say how the file was read and what a person should know of it."""
-    from streamtrain.convert.pipeline import Conversion, Progress, converting
+    from streamtrain.convert.pipeline import Conversion, Progress, iter_convert
     from streamtrain.native import parse as kernel
-    from streamtrain.shards.shuffle import Shuffling
+    from streamtrain.shards.shuffle import ShuffleProgress
 
     if not (quiet or kernel.parse.kept):
         say("compiling the parser for this processor, which takes seconds, once")
-    with Live(quiet=quiet) as live:
-        for step in converting(sources, dest, **options):
+    with ProgressLine(quiet=quiet) as live:
+        for step in iter_convert(sources, dest, **options):
             if isinstance(step, Conversion):
                 conversion = step
-            elif live.due() and isinstance(step, Shuffling):
+            elif live.due() and isinstance(step, ShuffleProgress):
                 share = step.done / (2 * step.rows)
                 live.update(f"shuffling  {share:4.0%}", share)
             elif live.due() and isinstance(step, Progress):
                 share = step.bytes_read / step.bytes_total if step.bytes_total else 0.0
-                live.update(f"converting  {standing(share, step.seconds)}  {step.rows:,} rows", share)
+                live.update(f"converting  {percent_and_eta(share, step.seconds)}  {step.rows:,} rows", share)
     if not quiet:
         for reason in conversion.verdict.reasons:
             say(f"  {reason}")

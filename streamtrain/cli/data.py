@@ -59,12 +59,12 @@ def _convert_apart(source: Path, folder: Path, *, quiet: bool, workers: int) -> 
         raise SystemExit(code)
 
 
-def turned(shards: Shards) -> bool:
+def is_transposed(shards: Shards) -> bool:
     """Whether the source had its images column by column, from which `convert` set them upright."""
     return bool(shards.manifest.parse.get("transposed"))
 
 
-def warn_of_side(path: str, is_turned: bool, learned_turned: bool) -> None:
+def warn_if_orientation_differs(path: str, is_turned: bool, learned_turned: bool) -> None:
     """Warn of images that may lie on their side beside those that were learned, which nothing else would show."""
     if learned_turned and not is_turned:
         say(

@@ -20,23 +20,23 @@ def command(run: str, data: str, workers: int, as_json: bool, quiet: bool, debug
 
     Example: streamtrain evaluate runs/first shards/test
     """
-    from streamtrain.cli.data import open_data, turned, warn_of_side
-    from streamtrain.cli.progress import Live, standing
+    from streamtrain.cli.data import is_transposed, open_data, warn_if_orientation_differs
+    from streamtrain.cli.progress import ProgressLine, percent_and_eta
     from streamtrain.cli.tables import confusion_table, reliability_table, summary
     from streamtrain.engine.dense import one_thread
     from streamtrain.train.checkpoint import load
-    from streamtrain.train.evaluate import evaluating
+    from streamtrain.train.evaluate import iter_evaluate
 
     checkpoint = load(run)
     names = checkpoint.schema.classes
-    shards = open_data(data, quiet=quiet, workers=workers).like(checkpoint.schema)
-    warn_of_side(data, turned(shards), bool(checkpoint.recipe.get("turned")))
+    shards = open_data(data, quiet=quiet, workers=workers).with_schema(checkpoint.schema)
+    warn_if_orientation_differs(data, is_transposed(shards), bool(checkpoint.recipe.get("turned")))
     started = time.monotonic()
-    with Live(quiet=quiet) as live, one_thread() as threads:
-        for evaluation in evaluating(checkpoint.model, shards, threads):
+    with ProgressLine(quiet=quiet) as live, one_thread() as threads:
+        for evaluation in iter_evaluate(checkpoint.model, shards, threads):
             if live.due():
                 share = evaluation.rows / max(shards.rows, 1)
-                live.update(f"evaluating  {standing(share, time.monotonic() - started)}", share)
+                live.update(f"evaluating  {percent_and_eta(share, time.monotonic() - started)}", share)
     if as_json:
         result = {
             "rows": evaluation.rows,

@@ -18,7 +18,7 @@ from streamtrain.cli import Command, say
 from streamtrain.errors import UsageError
 
 if TYPE_CHECKING:
-    from streamtrain.report.summary import Facts
+    from streamtrain.report.summary import DatasetSummary
     from streamtrain.stream.dataset import Shards
 
 _EXAMPLES = 10
@@ -61,17 +61,17 @@ def _opened(path: str, *, quiet: bool, workers: int, **wanted: Any) -> Iterator[
     if Path(path).is_dir() or not Path(path).exists():
         yield open_shards(path, workers=workers), ()
         return
-    from streamtrain.cli.progress import Live, standing
-    from streamtrain.convert.pipeline import Conversion, Progress, converting
+    from streamtrain.cli.progress import ProgressLine, percent_and_eta
+    from streamtrain.convert.pipeline import Conversion, Progress, iter_convert
 
-    with tempfile.TemporaryDirectory(prefix="streamtrain-") as folder, Live(quiet=quiet) as live:
+    with tempfile.TemporaryDirectory(prefix="streamtrain-") as folder, ProgressLine(quiet=quiet) as live:
         made = Path(folder, "shards")
-        for step in converting(path, made, on_bad_row="reject", workers=workers, **wanted):
+        for step in iter_convert(path, made, on_bad_row="reject", workers=workers, **wanted):
             if isinstance(step, Conversion):
                 reasons = step.verdict.reasons
             elif isinstance(step, Progress) and live.due():
                 share = step.bytes_read / step.bytes_total if step.bytes_total else 0.0
-                live.update(f"reading  {standing(share, step.seconds)}  {step.rows:,} rows", share)
+                live.update(f"reading  {percent_and_eta(share, step.seconds)}  {step.rows:,} rows", share)
         yield open_shards(made, workers=workers), reasons
 
 
@@ -98,17 +98,17 @@ def _show_row(shards: Shards, line: int, *, as_json: bool) -> None:
 
 
 def _show_data(path: str, shards: Shards, reasons: tuple[str, ...], *, as_json: bool) -> None:
-    from streamtrain.report.summary import Facts
-    from streamtrain.report.terminal import counted
+    from streamtrain.report.summary import DatasetSummary
+    from streamtrain.report.terminal import plural
 
-    facts, memory = Facts.of(shards.manifest), _memory(shards)
+    facts, memory = DatasetSummary.of(shards.manifest), _memory(shards)
     if as_json:
         kind = "csv" if reasons else "shards"
         told = {"path": path, "kind": kind, "reasons": reasons} | facts.to_json() | {"memory": memory}
         click.echo(json.dumps(told))
         return
     width = min(shutil.get_terminal_size().columns, 100)
-    click.echo("\n".join([f"{path}: {counted(facts.rows, 'row')}", *(f"  {reason}" for reason in reasons)]))
+    click.echo("\n".join([f"{path}: {plural(facts.rows, 'row')}", *(f"  {reason}" for reason in reasons)]))
     click.echo("\n".join(f"  {line}" for line in _told(facts, shards, memory)))
     if facts.classes:
         from streamtrain.report.terminal import bars
@@ -119,13 +119,13 @@ def _show_data(path: str, shards: Shards, reasons: tuple[str, ...], *, as_json: 
     for warning in facts.warnings:
         say(f"warning: {warning}")
     if rejected := facts.lines["rejected"]:
-        bad = f"{counted(rejected, 'row')} {'is' if rejected == 1 else 'are'} bad"
+        bad = f"{plural(rejected, 'row')} {'is' if rejected == 1 else 'are'} bad"
         say(f"warning: {bad}. See each: streamtrain convert {path} DEST --on-bad-row reject")
 
 
-def _told(facts: Facts, shards: Shards, memory: dict[str, Any]) -> Iterator[str]:
+def _told(facts: DatasetSummary, shards: Shards, memory: dict[str, Any]) -> Iterator[str]:
     """The facts in lines for a person."""
-    from streamtrain.report.terminal import counted, megabytes
+    from streamtrain.report.terminal import megabytes, plural
 
     shape = "x".join(map(str, facts.image_shape))
     (low, high), (least, most) = facts.pixel_range, facts.seen
@@ -135,12 +135,12 @@ def _told(facts: Facts, shards: Shards, memory: dict[str, Any]) -> Iterator[str]
     if facts.label_disorder is not None:
         yield f"label disorder {facts.label_disorder:.2f} (1 is a random order)"
     parts = {name.replace("_", " "): count for name, count in facts.lines.items() if count and name != "lines"}
-    yield f"{counted(facts.lines['lines'], 'line')}: " + ", ".join(
+    yield f"{plural(facts.lines['lines'], 'line')}: " + ", ".join(
         f"{count:,} {name}" for name, count in parts.items()
     )
     sizes = sorted(facts.shards.values())
     each = f"{megabytes(sizes[0])} to {megabytes(sizes[-1])}, {megabytes(sum(sizes))} in all"
-    yield f"{counted(len(sizes), 'shard')} of {each if len(sizes) > 1 else megabytes(sizes[0])}"
+    yield f"{plural(len(sizes), 'shard')} of {each if len(sizes) > 1 else megabytes(sizes[0])}"
     window = "the whole set" if memory["window_rows"] == facts.rows else f"{memory['window_rows']:,} rows"
     peak = megabytes(memory["predicted_peak_bytes"])
     yield f"training with the default --memory 256MB takes at most {peak}, the window is {window}"
@@ -174,11 +174,11 @@ def _gallery(shards: Shards, *, width: int) -> str:
 
 
 def _show_run(path: str, *, as_json: bool) -> None:
-    from streamtrain.report.terminal import counted, sparkline
+    from streamtrain.report.terminal import plural, sparkline
     from streamtrain.train.checkpoint import load
-    from streamtrain.train.run import history
+    from streamtrain.train.run import read_metrics
 
-    checkpoint, epochs = load(path), history(Path(path))
+    checkpoint, epochs = load(path), read_metrics(Path(path))
     layers = [checkpoint.model.features, *checkpoint.model.hidden, checkpoint.model.classes]
     if as_json:
         told = {"path": path, "kind": "run", "layers": layers, "recipe": dict(checkpoint.recipe)}
@@ -190,7 +190,7 @@ def _show_run(path: str, *, as_json: bool) -> None:
     if epochs:
         losses = [line["train_loss"] for line in epochs]
         curve = sparkline(losses, rich=is_rich())
-        click.echo(f"  {counted(len(losses), 'epoch')}, train loss {losses[0]:.4f} {curve} {losses[-1]:.4f}")
+        click.echo(f"  {plural(len(losses), 'epoch')}, train loss {losses[0]:.4f} {curve} {losses[-1]:.4f}")
         last = {
             name: value for name, value in epochs[-1].items() if name.endswith("accuracy") and value is not None
         }

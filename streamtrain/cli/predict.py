@@ -68,9 +68,9 @@ def command(
 
     Example: streamtrain predict runs/first test.csv --columns ImageId,Label --start 1 --out submission.csv
     """
-    from streamtrain.cli.data import warn_of_side
-    from streamtrain.cli.progress import Live, standing
-    from streamtrain.convert.rows import rows_of
+    from streamtrain.cli.data import warn_if_orientation_differs
+    from streamtrain.cli.progress import ProgressLine, percent_and_eta
+    from streamtrain.convert.rows import iter_rows
     from streamtrain.storage.files import refuse_existing_file
     from streamtrain.train.checkpoint import load
 
@@ -78,12 +78,12 @@ def command(
         refuse_existing_file(Path(out), overwrite=overwrite)
     checkpoint = load(run)
     named, start, proba = options.pop("columns"), options.pop("start"), options.pop("proba")
-    warn_of_side(source, bool(options["preset"]), bool(checkpoint.recipe.get("turned")))
-    chunks = rows_of(source, features=checkpoint.schema.features, **options)
+    warn_if_orientation_differs(source, bool(options["preset"]), bool(checkpoint.recipe.get("turned")))
+    chunks = iter_rows(source, features=checkpoint.schema.features, **options)
     heads = named + [f"p_{name}" for name in checkpoint.schema.classes if proba]
     done, rejected, started = 0, 0, time.monotonic()
     shown = out is None and sys.stdout.isatty()  # the rows themselves are the progress
-    with Live(quiet=quiet or shown) as live, _output(out) as stream:
+    with ProgressLine(quiet=quiet or shown) as live, _output(out) as stream:
         write = _writer(stream, heads, as_json=as_json)
         for rows in chunks:
             for number, bad in rows.bad:
@@ -96,7 +96,7 @@ def command(
                 write([start + number, label, *figures[3 - len(named) :]])
             done += len(told)
             if live.due():
-                stands = standing(rows.share, time.monotonic() - started)
+                stands = percent_and_eta(rows.share, time.monotonic() - started)
                 live.update(f"predicting  {stands}  {done:,} rows", rows.share)
     if rejected > _WARNINGS:
         say(f"warning: {rejected:,} bad rows in all got no label, {rejected - _WARNINGS:,} of them not shown")

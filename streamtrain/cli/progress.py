@@ -13,7 +13,7 @@ _REDRAW_SECONDS = 0.1
 _BAR = 8, 30  # characters of a bar: the fewest that are worth it, and the most
 
 
-class Live:
+class ProgressLine:
     """The progress of one piece of work, on stderr; use it in a `with`, so that a terminal's line is cleared.
 
     A log gets a line after 1, 2, 4, 8, … seconds, and never a control character.
@@ -26,7 +26,7 @@ class Live:
         self._next = 1.0
         self._shown = False
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> ProgressLine:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -77,10 +77,10 @@ def bar(share: float, room: int) -> str:
     return "  " + done * filled + rest * (length - filled)
 
 
-def standing(share: float, seconds: float) -> str:
+def percent_and_eta(share: float, seconds: float) -> str:
     """The share that is done and how long the rest takes, for a line; empty where the share is not known.
 
-    >>> standing(0.25, 30.0), standing(0.0, 30.0)
+    >>> percent_and_eta(0.25, 30.0), percent_and_eta(0.0, 30.0)
     (' 25%  1:30 left', '')
     """
     return f"{share:4.0%}  {eta(share, seconds)}" if share else ""

@@ -35,8 +35,8 @@ def command(
     Example: streamtrain report runs/first --test shards/test
     """
     from streamtrain.cli.data import open_data
-    from streamtrain.cli.progress import Live, standing
-    from streamtrain.report.page import FILE_NAME, RunView, render, viewing
+    from streamtrain.cli.progress import ProgressLine, percent_and_eta
+    from streamtrain.report.page import FILE_NAME, RunView, iter_view, render
     from streamtrain.storage.files import refuse_existing_file, write_file
     from streamtrain.train.checkpoint import load
 
@@ -51,13 +51,13 @@ def command(
         data = str(tested or recipe["data"])
         shards = open_data(data, quiet=quiet, workers=workers)
         started = time.monotonic()
-        with Live(quiet=quiet) as live:
-            for step in viewing(Path(run), shards, tested=data, runs=len(runs)):
+        with ProgressLine(quiet=quiet) as live:
+            for step in iter_view(Path(run), shards, tested=data, runs=len(runs)):
                 if isinstance(step, RunView):
                     views.append(step)
                 elif live.due():
                     share = step.evaluation.rows / max(shards.rows, 1)
-                    live.update(f"judging  {standing(share, time.monotonic() - started)}  {run}", share)
+                    live.update(f"judging  {percent_and_eta(share, time.monotonic() - started)}  {run}", share)
     page = render(views).encode()
     write_file(path, page)
     if as_json:

@@ -10,7 +10,7 @@ import click
 
 from streamtrain.cli import Command, on_a_full_disk
 from streamtrain.cli.options import size
-from streamtrain.cli.progress import Live, standing
+from streamtrain.cli.progress import ProgressLine, percent_and_eta
 
 
 @click.command("shuffle", cls=Command)
@@ -31,15 +31,15 @@ def command(
     Example: streamtrain shuffle shards/train shards/train-shuffled
     """
     from streamtrain.process import peak_rss_mb
-    from streamtrain.report.terminal import counted
-    from streamtrain.shards.shuffle import shuffling
+    from streamtrain.report.terminal import plural
+    from streamtrain.shards.shuffle import iter_shuffle
 
     started = time.monotonic()
-    with on_a_full_disk(dest, lambda: "the same command"), Live(quiet=quiet) as live:
-        for step in shuffling(data, dest, seed=seed, memory_bytes=memory, overwrite=overwrite):
+    with on_a_full_disk(dest, lambda: "the same command"), ProgressLine(quiet=quiet) as live:
+        for step in iter_shuffle(data, dest, seed=seed, memory_bytes=memory, overwrite=overwrite):
             if live.due():
                 share = step.done / (2 * step.rows)
-                live.update(f"shuffling  {standing(share, time.monotonic() - started)}", share)
+                live.update(f"shuffling  {percent_and_eta(share, time.monotonic() - started)}", share)
     for name, manifest in step.manifests.items():
         if as_json:
             result = {
@@ -54,6 +54,6 @@ def command(
             click.echo(json.dumps(result))
         else:
             disorder = manifest.label_disorder
-            shards = counted(len(manifest.shards), "shard")
+            shards = plural(len(manifest.shards), "shard")
             mixed = "" if disorder is None else f", label disorder {disorder:.2f} (random is 1)"
-            click.echo(f"{Path(dest, name)}: {counted(manifest.rows, 'row')}, {shards}{mixed}")
+            click.echo(f"{Path(dest, name)}: {plural(manifest.rows, 'row')}, {shards}{mixed}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from streamtrain.cli.progress import eta
 from streamtrain.metrics.metrics import Evaluation
-from streamtrain.report.terminal import counted
+from streamtrain.report.terminal import plural
 
 if TYPE_CHECKING:
     from streamtrain.stream.dataset import Shards
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def summary(evaluation: Evaluation) -> str:
     """Rows, loss, accuracy and top-3 accuracy in a line."""
     figures = f"loss {evaluation.loss:.4f}, accuracy {evaluation.accuracy:.4f}"
-    return f"{counted(evaluation.rows, 'row')}: {figures}, top-3 {evaluation.top3_accuracy:.4f}"
+    return f"{plural(evaluation.rows, 'row')}: {figures}, top-3 {evaluation.top3_accuracy:.4f}"
 
 
 def confusion_table(evaluation: Evaluation, names: tuple[str, ...]) -> str:

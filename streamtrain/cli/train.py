@@ -18,10 +18,10 @@ import click
 
 from streamtrain.cli import Command, on_a_full_disk, say
 from streamtrain.cli.options import every, layers, size
-from streamtrain.cli.progress import Live
-from streamtrain.cli.train_setup import Sets, begun, open_sets, resumed, sizes, untrained
+from streamtrain.cli.progress import ProgressLine
+from streamtrain.cli.train_setup import Sets, build_model, memory_plan, new_run, open_sets, resume_run
 from streamtrain.errors import RunError, UsageError
-from streamtrain.process import return_freed_memory
+from streamtrain.process import tune_malloc_for_training
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from streamtrain.train.fit import EpochReport, Progress
     from streamtrain.train.run import Run
 
-# What of a recipe `training` takes.
+# What of a recipe `iter_fit` takes.
 _TRAINING = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "seed", "window_rows", "eval_train")
 
 
@@ -99,7 +99,7 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, dry_
 
     Example: streamtrain train shards/train --test shards/test --out runs/first
     """
-    return_freed_memory()
+    tune_malloc_for_training()
     from streamtrain.engine.device import device
     from streamtrain.storage.files import filling
 
@@ -112,7 +112,7 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, dry_
         raise RunError(f"{folder}: there is no such run. Begin one: streamtrain train DATA --out {folder}")
     computing = device(options["device"])
     with on_a_full_disk(folder, lambda: _again(folder)), filling(folder, being="trained"):
-        started = resumed(ctx, quiet=quiet, **options) if options["resume"] else begun(quiet=quiet, **options)
+        started = resume_run(ctx, quiet=quiet, **options) if options["resume"] else new_run(quiet=quiet, **options)
         run, model, start, sets = started
         if sets is None:
             return _finished(run, model, as_json=as_json, quiet=quiet)
@@ -140,8 +140,8 @@ def _dry_run(*, data: str | None, workers: int, as_json: bool, quiet: bool, **op
     if not data:
         raise UsageError("train --dry-run needs DATA: streamtrain train shards/train --dry-run")
     train, _, _ = open_sets({"data": data, **options}, quiet=quiet, workers=workers)
-    plan = sizes(train, options)
-    model = untrained(train, options).to(device(options["device"]))
+    plan = memory_plan(train, options)
+    model = build_model(train, options).to(device(options["device"]))
     return dry_run(model, train, plan, options, as_json=as_json)
 
 
@@ -159,20 +159,20 @@ def _train(
     """Train to the end, or until a signal, after which all is saved."""
     from streamtrain.cli.tables import poor_order, status_line
     from streamtrain.engine.device import moved
-    from streamtrain.train.fit import EpochReport, training
+    from streamtrain.train.fit import EpochReport, iter_fit
 
     train, test, val = sets
     if computing.type != "cpu":
         model, run.velocity = model.to(computing), moved(run.velocity, computing)
     options = {name: run.recipe[name] for name in _TRAINING}
-    plan = sizes(train, run.recipe)
-    options |= {"decoders": plan.decoders, "ahead": plan.ahead}
-    return_freed_memory(kept=run.recipe["memory"] // 8)
+    plan = memory_plan(train, run.recipe)
+    options |= {"prefetch_threads": plan.prefetch_threads, "ahead": plan.ahead}
+    tune_malloc_for_training(kept=run.recipe["memory"] // 8)
     if not quiet:
         _tell_of_compiling(model, train)
     saved_at, unsaved_steps, before = time.monotonic(), 0, start
-    with Live(quiet=quiet) as live, _minding_signals() as stopped:
-        for step in training(model, train, test=test, val=val, start=start, velocity=run.velocity, **options):
+    with ProgressLine(quiet=quiet) as live, stop_on_signal() as stopped:
+        for step in iter_fit(model, train, test=test, val=val, start=start, velocity=run.velocity, **options):
             if isinstance(step, EpochReport):
                 live.clear()
                 _record(run, step, model, as_json=as_json)
@@ -206,15 +206,15 @@ def _record(run: Run, report: EpochReport, model: MLP, *, as_json: bool) -> None
 
 
 def _tell_of_compiling(model: MLP, train: Shards) -> None:
-    from streamtrain.engine.sparse import machine_code
+    from streamtrain.engine.sparse import required_kernels
 
-    if not all(function.kept for function in machine_code(train, model)):
+    if not all(function.kept for function in required_kernels(train, model)):
         say("compiling the step for this processor, which takes seconds, once")
 
 
 def _finished(run: Run, model: MLP, *, as_json: bool, quiet: bool) -> int:
     """Say where the weights are."""
-    from streamtrain.report.terminal import counted
+    from streamtrain.report.terminal import plural
     from streamtrain.train.checkpoint import LAST, weights_sha256
 
     if not (quiet or as_json):
@@ -225,7 +225,7 @@ def _finished(run: Run, model: MLP, *, as_json: bool, quiet: bool) -> int:
         "checkpoint": str(run.folder / LAST),
         "weights_sha256": weights_sha256(model.state_dict()),
     }
-    told = f"{last['checkpoint']}: the weights after {counted(run.recipe['epochs'], 'epoch')}"
+    told = f"{last['checkpoint']}: the weights after {plural(run.recipe['epochs'], 'epoch')}"
     click.echo(json.dumps(last) if as_json else told)
     return 0
 
@@ -240,7 +240,7 @@ def _show_curve(losses: list[float]) -> None:
 
 
 @contextlib.contextmanager
-def _minding_signals() -> Iterator[list[int]]:
+def stop_on_signal() -> Iterator[list[int]]:
     """For a `with`, a list that gets the first SIGINT or SIGTERM; a second one ends the process at once.
 
     Python hears of a signal between two of its instructions, and of two as of one where a product of matrices

@@ -36,33 +36,33 @@ _OPTIONS: dict[str, Any] = {
 _RECIPE = {"data": str, "test": str | None, "val": str | None, **_OPTIONS, "window_rows": int}
 
 
-def begun(
+def new_run(
     *, data: str, out: str, overwrite: bool, workers: int, quiet: bool, **options: Any
 ) -> tuple[Run, MLP, Progress, Sets]:
     """A new run, its folder made."""
-    from streamtrain.cli.data import turned
-    from streamtrain.nn.sgd import SGD
-    from streamtrain.report.terminal import counted
+    from streamtrain.cli.data import is_transposed
+    from streamtrain.nn.sgd import SGDConfig
+    from streamtrain.report.terminal import plural
     from streamtrain.storage.files import refuse_existing
     from streamtrain.train.fit import Progress
     from streamtrain.train.run import Run
 
     refuse_existing(Path(out), overwrite=overwrite)
-    SGD(options["lr"], options["momentum"], options["weight_decay"]).checked()
+    SGDConfig(options["lr"], options["momentum"], options["weight_decay"]).checked()
     names = {"data": data, "test": options["test"], "val": options["val"]}
     train, test, val = sets = open_sets(names, workers=workers, quiet=quiet)
-    plan = sizes(train, options)
-    model = untrained(train, options)
+    plan = memory_plan(train, options)
+    model = build_model(train, options)
     said = "the whole set" if plan.window_rows == train.rows else f"{plan.window_rows:,} rows"
     if not quiet:
         peak = f"{plan.predicted_peak_bytes / 1e6:.0f} MB"
-        say(f"{counted(train.rows, 'row')}, shuffled in a window of {said}; at most {peak}")
+        say(f"{plural(train.rows, 'row')}, shuffled in a window of {said}; at most {peak}")
     recipe = {
         **{name: path and str(Path(path).absolute()) for name, path in names.items()},
         **{f"{name}_digest": data.manifest.digest for name, data in (("test", test), ("val", val)) if data},
         **{name: options[name] for name in _OPTIONS},
         "window_rows": plan.window_rows,
-        **({"turned": True} if turned(train) else {}),
+        **({"turned": True} if is_transposed(train) else {}),
     }
     run = Run.create(Path(out), model, train, recipe, overwrite=overwrite)
     if test and not val:
@@ -70,7 +70,7 @@ def begun(
     return run, model, Progress.at(1), sets
 
 
-def resumed(
+def resume_run(
     ctx: click.Context, *, resume: str, workers: int, quiet: bool, **options: Any
 ) -> tuple[Run, MLP, Progress, Sets | None]:
     """A run as it was left, on the data that it was made with; a finished one needs none."""
@@ -93,7 +93,7 @@ def resumed(
     reached = start.cursor.epoch - (start.cursor.rows == 0)
     if epochs < reached:
         raise UsageError(f"{resume} is in epoch {reached} already; --epochs can be raised, not taken back")
-    sets = _same(run, workers=workers, quiet=quiet) if start.cursor.epoch <= epochs else None
+    sets = _open_recorded_sets(run, workers=workers, quiet=quiet) if start.cursor.epoch <= epochs else None
     if epochs != run.recipe["epochs"]:
         run.set_epochs(epochs, model, start)
     return run, model, start, sets
@@ -113,7 +113,7 @@ def _check_recipe(run: Run, model: MLP, start: Progress) -> None:
         raise RunError(f"{run.folder}: its recipe is none of streamtrain train. Begin a new run: --out")
 
 
-def _same(run: Run, *, workers: int, quiet: bool) -> Sets:
+def _open_recorded_sets(run: Run, *, workers: int, quiet: bool) -> Sets:
     """The sets of a run; raises RunError where one is another than it was."""
     sets = _open(run.recipe, workers=workers, quiet=quiet)
     digests = (run.manifest_digest, run.recipe.get("test_digest"), run.recipe.get("val_digest"))
@@ -126,7 +126,7 @@ def _same(run: Run, *, workers: int, quiet: bool) -> Sets:
     return sets
 
 
-def untrained(train: Shards, options: Mapping[str, Any]) -> MLP:
+def build_model(train: Shards, options: Mapping[str, Any]) -> MLP:
     """The model of the options, untrained."""
     from streamtrain.nn.mlp import MLP
 
@@ -139,7 +139,7 @@ def untrained(train: Shards, options: Mapping[str, Any]) -> MLP:
         raise RunError("so many --hidden units do not fit in memory. Name fewer") from error
 
 
-def sizes(train: Shards, recipe: Mapping[str, Any]) -> Plan:
+def memory_plan(train: Shards, recipe: Mapping[str, Any]) -> Plan:
     """The sizes that keep a recipe within its memory; known before there is a model, which may be too large."""
     layers = [train.schema.features, *recipe["hidden"], len(train.schema.classes)]
     parameters = sum((before + 1) * after for before, after in itertools.pairwise(layers))
@@ -150,13 +150,13 @@ def sizes(train: Shards, recipe: Mapping[str, Any]) -> Plan:
 
 def open_sets(names: Mapping[str, Any], *, workers: int, quiet: bool) -> Sets:
     """The sets to train on and, where they are named, to evaluate, which must be readable with its meaning."""
-    from streamtrain.cli.data import turned, warn_of_side
+    from streamtrain.cli.data import is_transposed, warn_if_orientation_differs
 
     train, test, val = _open(names, workers=workers, quiet=quiet)
     for other in (test, val):
         if other:
-            other.like(train.schema)
-            warn_of_side(str(other.folder), turned(other), turned(train))
+            other.with_schema(train.schema)
+            warn_if_orientation_differs(str(other.folder), is_transposed(other), is_transposed(train))
     return train, test, val
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from streamtrain.cli import Command, say
-from streamtrain.cli.progress import Live
+from streamtrain.cli.progress import ProgressLine
 
 
 @click.command("verify", cls=Command)
@@ -18,11 +18,11 @@ def command(data: str, as_json: bool, quiet: bool, debug: bool) -> int:
 
     Example: streamtrain verify shards/train
     """
-    from streamtrain.report.terminal import counted
-    from streamtrain.shards.verify import verifying
+    from streamtrain.report.terminal import plural
+    from streamtrain.shards.verify import iter_verify
 
-    with Live(quiet=quiet) as live:
-        for verified in verifying(data):
+    with ProgressLine(quiet=quiet) as live:
+        for verified in iter_verify(data):
             if live.due():
                 share = verified.shards / max(verified.total, 1)
                 live.update(f"verifying  {verified.shards:,} of {verified.total:,} shards", share)
@@ -31,11 +31,11 @@ def command(data: str, as_json: bool, quiet: bool, debug: bool) -> int:
         result = {"ok": verified.ok, "shards": verified.shards, "rows": verified.rows, "problems": problems}
         click.echo(json.dumps(result))
     elif verified.ok:
-        rows, shards = counted(verified.rows, "row"), counted(verified.shards, "shard")
+        rows, shards = plural(verified.rows, "row"), plural(verified.shards, "shard")
         click.echo(f"{data}: {rows} in {shards}, all as the manifest says")
     for problem in verified.problems:
         say(f"{data}/{problem.shard}: {problem.what}")
     if verified.ok:
         return 0
-    say(f"error: {data} has {counted(len(verified.problems), 'problem')}. Convert its source again")
+    say(f"error: {data} has {plural(len(verified.problems), 'problem')}. Convert its source again")
     return 1

@@ -12,20 +12,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from streamtrain.convert.dialect.detect import SAMPLE_BYTES, Verdict, sniff
+from streamtrain.convert.dialect.detect import SAMPLE_BYTES, Detection, detect
 from streamtrain.convert.dialect.dialect import Dialect
-from streamtrain.convert.dialect.options import Wanted, declared
-from streamtrain.convert.parse.label_file import LabelsFile, sniff_labels
+from streamtrain.convert.dialect.options import ReadOptions, declared
+from streamtrain.convert.parse.label_file import LabelFile, detect_labels
 from streamtrain.convert.text.sources import find_labels, find_sources
 from streamtrain.convert.text.text_file import TextFile, size_on_disk
-from streamtrain.convert.write.chunk_writer import Recorder
+from streamtrain.convert.write.chunk_writer import ChunkWriter
 from streamtrain.convert.write.journal import Journal, begin, recipe
-from streamtrain.convert.write.manifest_builder import Outcome
-from streamtrain.convert.write.parallel import in_order
+from streamtrain.convert.write.manifest_builder import ManifestBuilder
+from streamtrain.convert.write.parallel import map_chunks
 from streamtrain.errors import DataError, UsageError
 from streamtrain.schema import Schema
-from streamtrain.shards.manifest import Manifest, Totals
-from streamtrain.shards.shuffle import Shuffling, room_rows, shuffle_into
+from streamtrain.shards.manifest import LineCounts, Manifest
+from streamtrain.shards.shuffle import ShuffleProgress, max_rows_in_memory, shuffle_into
 from streamtrain.storage.files import beside, filling, publish_folder, refuse_existing, staging_of
 
 
@@ -43,10 +43,10 @@ class Progress:
 class Conversion:
     """What a finished conversion did. `manifests` has one entry, or one a part of a split."""
 
-    verdict: Verdict
+    verdict: Detection
     manifests: Mapping[str, Manifest]
     folders: Mapping[str, Path]
-    totals: Totals
+    totals: LineCounts
     schema: Schema
     label_disorder: float | None
     bytes_in: int
@@ -57,13 +57,13 @@ class Conversion:
 def convert(
     sources: Sequence[str | os.PathLike[str]] | str | Path, dest: str | Path, **options: Any
 ) -> Conversion:
-    """Convert CSV files to a folder of shards; the arguments are those of `converting`."""
-    *_, conversion = converting(sources, dest, **options)
+    """Convert CSV files to a folder of shards; the arguments are those of `iter_convert`."""
+    *_, conversion = iter_convert(sources, dest, **options)
     assert isinstance(conversion, Conversion)
     return conversion
 
 
-def converting(
+def iter_convert(
     sources: Sequence[str | os.PathLike[str]] | str | Path,
     dest: str | Path,
     *,
@@ -85,7 +85,7 @@ def converting(
     max_rejected: float | None = None,
     overwrite: bool = False,
     workers: int = os.cpu_count() or 1,
-) -> Iterator[Progress | Shuffling | Conversion]:
+) -> Iterator[Progress | ShuffleProgress | Conversion]:
     """Yield Progress while CSV files become shards, and the Conversion at the end.
 
     label: "first", "last", "none", a name of the header, a column's number from 1, or a range of columns of a
@@ -121,12 +121,12 @@ def converting(
     refuse_existing(dest, overwrite=overwrite)
     labels_path = None if labels is None else find_labels(labels, label, paths)
     label = "none" if labels_path else label
-    own = Wanted(label, header, shape, pixel_range, classes, delimiter=delimiter, drop=drop)
+    own = ReadOptions(label, header, shape, pixel_range, classes, delimiter=delimiter, drop=drop)
     wanted = declared(own, preset)
     most = 0 if on_bad_row == "error" else float("inf") if max_rejected is None else max_rejected
     options: dict[str, Any] = {"--labels FILE": labels_path and str(labels_path)}
     options |= wanted.options() | {"--split": shares, "--on-bad-row": on_bad_row}
-    mix = Mix(seed, memory_bytes) if shuffle else None
+    mix = ShuffleOptions(seed, memory_bytes) if shuffle else None
     return _converting(
         paths,
         labels_path,
@@ -142,7 +142,7 @@ def converting(
     )
 
 
-class Mix(NamedTuple):
+class ShuffleOptions(NamedTuple):
     """How the rows are to be shuffled."""
 
     seed: int
@@ -153,16 +153,16 @@ def _converting(
     paths: list[Path],
     labels_path: Path | None,
     dest: Path,
-    wanted: Wanted,
+    wanted: ReadOptions,
     shares: dict[str, float],
     options: dict[str, Any],
     *,
     strict: bool,
     most: float,
-    mix: Mix | None,
+    mix: ShuffleOptions | None,
     resume: bool,
     workers: int,
-) -> Iterator[Progress | Shuffling | Conversion]:
+) -> Iterator[Progress | ShuffleProgress | Conversion]:
     started = time.monotonic()
     with filling(dest):
         staging = finished = staging_of(dest)
@@ -172,10 +172,10 @@ def _converting(
         try:
             verdict = _sniff_all(paths, wanted)
             if labels_path:
-                verdict = sniff_labels(labels_path, verdict, wanted)
+                verdict = detect_labels(labels_path, verdict, wanted)
             if mix:
                 dialect = verdict.dialect
-                room_rows(Schema(dialect.image_shape, dialect.dtype, (0, 1), ()), mix.memory_bytes)
+                max_rows_in_memory(Schema(dialect.image_shape, dialect.dtype, (0, 1), ()), mix.memory_bytes)
             outcome = yield from _pass(
                 paths, verdict.dialect, staging, shares, journal=journal, strict=strict, most=most, workers=workers
             )
@@ -205,7 +205,9 @@ def _converting(
     )
 
 
-def _mixed(staging: Path, folder: Path, mix: Mix) -> Generator[Shuffling, None, dict[str, Manifest]]:
+def _mixed(
+    staging: Path, folder: Path, mix: ShuffleOptions
+) -> Generator[ShuffleProgress, None, dict[str, Manifest]]:
     """Shuffle what was converted into another folder, yielding how far it is."""
     folder.mkdir()
     try:
@@ -227,7 +229,7 @@ def _pass(
     strict: bool,
     most: float,
     workers: int,
-) -> Generator[Progress, None, Outcome]:
+) -> Generator[Progress, None, ManifestBuilder]:
     """Parse every file and write the shards into `staging`, yielding Progress on the way."""
     started = time.monotonic()
     total = sum(map(size_on_disk, paths))
@@ -235,13 +237,13 @@ def _pass(
     for folder in folders.values():
         folder.mkdir(exist_ok=True)
     schema = Schema(dialect.image_shape, dialect.dtype, (0, 1), dialect.classes)
-    outcome = Outcome(dialect, schema, staging, folders)
+    outcome = ManifestBuilder(dialect, schema, staging, folders)
     with contextlib.ExitStack() as stack:
-        labels = stack.enter_context(LabelsFile(dialect)) if dialect.labels_file else None
-        recorder = Journal(journal, Recorder(dialect, schema, folders, shares, strict, labels))
-        abandon = labels.abandon if labels else lambda: None
+        labels = stack.enter_context(LabelFile(dialect)) if dialect.labels_file else None
+        recorder = Journal(journal, ChunkWriter(dialect, schema, folders, shares, strict, labels))
+        cancel = labels.cancel if labels else lambda: None
         steps = stack.enter_context(
-            contextlib.closing(in_order(paths, recorder, workers=workers, abandon=abandon))
+            contextlib.closing(map_chunks(paths, recorder, workers=workers, cancel=cancel))
         )
         for step in steps:
             if strict and step.result.bad:
@@ -257,7 +259,7 @@ def _pass(
     return outcome
 
 
-def _refuse_too_many(totals: Totals, most: float, *, ended: bool) -> None:
+def _refuse_too_many(totals: LineCounts, most: float, *, ended: bool) -> None:
     """Raise DataError where more rows are rejected than --max-rejected allows; a share is known at the end."""
     rows = totals.kept + totals.rejected
     if totals.rejected > (most if most >= 1 else most * rows) and (ended or most >= 1):
@@ -267,7 +269,7 @@ def _refuse_too_many(totals: Totals, most: float, *, ended: bool) -> None:
         )
 
 
-def _sniff_all(paths: list[Path], wanted: Wanted) -> Verdict:
+def _sniff_all(paths: list[Path], wanted: ReadOptions) -> Detection:
     """The dialect of the first file, which the others have to share; of a header, one file may have it for all."""
     first = _sniff(paths[0], wanted)
     dialect, ends = first.dialect, {0: "first", first.dialect.fields - 1: "last"}
@@ -289,10 +291,10 @@ def _sniff_all(paths: list[Path], wanted: Wanted) -> Verdict:
             decimal=dialect.decimal or other.decimal,
         )
     named = (f"{len(paths)} files, {paths[0]} to {paths[-1]}",) if len(paths) > 1 else ()
-    return Verdict(dialect, (*named, *first.reasons))
+    return Detection(dialect, (*named, *first.reasons))
 
 
-def _sniff(path: Path, wanted: Wanted) -> Verdict:
+def _sniff(path: Path, wanted: ReadOptions) -> Detection:
     with TextFile(path) as file:
         sample = file.read(SAMPLE_BYTES)
-        return sniff(sample, path=str(path), whole=not file.read(1), wanted=wanted)
+        return detect(sample, path=str(path), whole=not file.read(1), wanted=wanted)

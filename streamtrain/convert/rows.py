@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from streamtrain.block import Array, Block
-from streamtrain.convert.dialect.detect import SAMPLE_BYTES, sniff
-from streamtrain.convert.dialect.options import Wanted, declared
+from streamtrain.convert.dialect.detect import SAMPLE_BYTES, detect
+from streamtrain.convert.dialect.options import ReadOptions, declared
 from streamtrain.convert.parse.parse import parse_chunk
 from streamtrain.convert.parse.row_parser import BadRow
-from streamtrain.convert.text.chunks import Room, chunks
+from streamtrain.convert.text.chunks import ChunkBuffer, chunks
 from streamtrain.convert.text.sources import find_sources
 from streamtrain.convert.text.text_file import TextFile
 from streamtrain.errors import DataError, UsageError
@@ -31,7 +31,7 @@ class Rows(NamedTuple):
     share: float
 
 
-def rows_of(
+def iter_rows(
     source: str | Path,
     *,
     features: int,
@@ -41,7 +41,7 @@ def rows_of(
 ) -> Iterator[Rows]:
     """Read a CSV whose rows have `features` pixels and perhaps a label, chunk by chunk.
 
-    label, header, preset: as for `converting`
+    label, header, preset: as for `iter_convert`
     Raises DataError at the call where the rows are of another width, or where the label cannot be told.
     """
     path, *more = find_sources([source])
@@ -50,8 +50,8 @@ def rows_of(
     with TextFile(path) as file:
         sample = file.read(SAMPLE_BYTES)
         whole = not file.read(1)
-    wanted = declared(Wanted(label, header, features=features), preset)
-    dialect = sniff(sample, path=str(path), whole=whole, wanted=wanted).dialect
+    wanted = declared(ReadOptions(label, header, features=features), preset)
+    dialect = detect(sample, path=str(path), whole=whole, wanted=wanted).dialect
     if len(dialect.pixel_columns) != features:
         raise DataError(
             f"{path}: a row has {len(dialect.pixel_columns)} pixels, the model reads {features}. "
@@ -62,7 +62,7 @@ def rows_of(
         before = 0
         with TextFile(path) as file:
             for chunk in chunks(file):
-                parsed = parse_chunk(chunk, dialect, Room())
+                parsed = parse_chunk(chunk, dialect, ChunkBuffer())
                 lines = np.concatenate([parsed.block.lines, [row.line for row in parsed.bad]])
                 ordinals = np.empty(len(lines), dtype=np.int64)
                 ordinals[np.argsort(lines)] = np.arange(before, before + len(lines))

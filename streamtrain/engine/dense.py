@@ -63,7 +63,7 @@ class Dense:
         """For z or dz of the layer: (rows, units)."""
         return self._x.new_zeros(rows, units)
 
-    def own(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    def to_layout(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Weight and bias as the products take them: as they are."""
         return weight, bias
 
@@ -81,7 +81,7 @@ class Dense:
     def accumulated(self, weight: Tensor, bias: Tensor, dz: Tensor, *, beta: float, alpha: float) -> list[Call]:
         """What moves weight to beta · weight + alpha · dz^T x, and bias as if its x were 1; dz: (rows, units)."""
         a, factors = self._x[: len(dz)], {"beta": beta, "alpha": alpha, "span": self._span}
-        return moved(weight, bias, dz, a=a, threads=self._threads, **factors)
+        return update_layer(weight, bias, dz, a=a, threads=self._threads, **factors)
 
 
 def affine(a: Tensor, weight: Tensor, bias: Tensor, *, alpha: float = 1.0, out: Tensor, threads: int) -> Call:
@@ -99,14 +99,14 @@ def affine(a: Tensor, weight: Tensor, bias: Tensor, *, alpha: float = 1.0, out: 
     return _shared(call, min(count, threads))
 
 
-def through(dz: Tensor, weight: Tensor, *, out: Tensor, threads: int) -> Call:
+def input_gradient(dz: Tensor, weight: Tensor, *, out: Tensor, threads: int) -> Call:
     """What fills out (rows, in) with dz W; dz: (rows, units), weight: (units, in)."""
     count = _slices(len(dz), ROWS, weight.numel())
     call = partial(torch.bmm, _cut(dz, count), weight.expand(count, -1, -1), out=_cut(out, count))
     return _shared(call, min(count, threads))
 
 
-def moved(
+def update_layer(
     weight: Tensor,
     bias: Tensor,
     dz: Tensor,

@@ -15,7 +15,7 @@ from streamtrain.block import Array
 from streamtrain.errors import UsageError
 from streamtrain.nn.functional import cross_entropy_gradient
 from streamtrain.nn.mlp import MLP, Gradients
-from streamtrain.nn.sgd import SGD, sgd_step
+from streamtrain.nn.sgd import SGDConfig, sgd_step
 from streamtrain.stream.batches import Batch
 
 
@@ -44,7 +44,7 @@ def read(pixels: Array, *, scale: tuple[float, float], to: torch.device) -> Tens
 class DeviceStep:
     """Steps of a model on the device that holds it; used like `Step`, and computes what that does."""
 
-    def __init__(self, model: MLP, sgd: SGD, velocity: Gradients, *, scale: tuple[float, float]) -> None:
+    def __init__(self, model: MLP, sgd: SGDConfig, velocity: Gradients, *, scale: tuple[float, float]) -> None:
         self.sgd = sgd
         self._model, self._velocity, self._scale = model, velocity, scale
         self._gradients: Gradients = []

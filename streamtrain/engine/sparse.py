@@ -20,7 +20,7 @@ from torch import Tensor
 
 from streamtrain.block import Array
 from streamtrain.engine.dense import Call, Dense
-from streamtrain.memory import SCORED_ROWS, SPARSE_ROWS
+from streamtrain.memory import EVAL_BATCH_ROWS, SPARSE_ROWS
 from streamtrain.metrics.metrics import evaluate
 from streamtrain.native import Compiled
 from streamtrain.native.step import accumulate, forward, list_nonzero, score
@@ -33,7 +33,7 @@ _SPREAD = 16  # numbers beside a power of two, at multiples of which the caches 
 _VECTOR, _REGISTERS = 8, 13  # numbers of a vector; vectors of a run, at most: three of 16 registers stay free
 
 
-def laid_out(rows: int, units: int) -> Tensor:
+def padded_zeros(rows: int, units: int) -> Tensor:
     """Zeros (rows, units) float32, each row of which is laid out."""
     return torch.zeros(rows, math.prod(_lanes(units)))[:, :units]
 
@@ -55,7 +55,7 @@ def runs(tensor: Tensor) -> Array:
     return tensor.as_strided((rows, count, lanes), (count * lanes, lanes, 1)).numpy()
 
 
-def products(data: Shards, model: MLP, rows: int, *, threads: int) -> Dense | Sparse:
+def first_layer_for(data: Shards, model: MLP, rows: int, *, threads: int) -> Dense | Sparse:
     """The first layer's products that suit the data, for batches of up to `rows` rows.
 
     The data alone and the sizes decide, so that the bits are the same on any machine and after any resume.
@@ -66,30 +66,30 @@ def products(data: Shards, model: MLP, rows: int, *, threads: int) -> Dense | Sp
     return Dense(rows, model.features, scale=(low, span), threads=threads)
 
 
-def forward_of(data: Shards, model: MLP) -> tuple[Callable[[Tensor], Callable[[Array], object]], int]:
+def bind_first_layer(data: Shards, model: MLP) -> tuple[Callable[[Tensor], Callable[[Array], object]], int]:
     """For z (rows or more, units), laid out, the call that fills it with x W^T + b of pixels (rows, features).
 
     W and b are the first layer's as they are now. Beside it, for how many rows at a time at most.
     """
     weight, bias = model.weights[0], model.biases[0]
     if _mostly_zero(data, model):
-        x, own = _values(data.schema.scale[1]), _own(weight, bias)
+        x, to_layout = _values(data.schema.scale[1]), _own(weight, bias)
 
         def set_ones(z: Tensor) -> Callable[[Array], object]:
-            multiplied = _multiplied(x, *own, z)
+            multiplied = _multiplied(x, *to_layout, z)
             return lambda pixels: multiplied(pixels.reshape(-1))
 
         return set_ones, SPARSE_ROWS
-    dense = products(data, model, SCORED_ROWS, threads=1)
+    dense = first_layer_for(data, model, EVAL_BATCH_ROWS, threads=1)
 
     def whole(z: Tensor) -> Callable[[Array], object]:
         multiplied = dense.affine(weight, bias, out=z)
         return lambda pixels: (dense.read(pixels), multiplied())
 
-    return whole, SCORED_ROWS
+    return whole, EVAL_BATCH_ROWS
 
 
-def machine_code(data: Shards, model: MLP) -> list[Compiled]:
+def required_kernels(data: Shards, model: MLP) -> list[Compiled]:
     """What training and evaluation call of it, to be compiled where this processor has not seen it yet."""
     _, lanes = _lanes(len(model.biases[0]))
     kernels = list_nonzero, forward(lanes), accumulate(lanes)
@@ -110,7 +110,7 @@ def _values(span: float) -> Array:
 
 def _own(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Copies of weight (units, features) and bias (units,) that are laid out."""
-    return laid_out(*weight.T.shape).copy_(weight.T).T, laid_out(1, len(bias)).copy_(bias)[0]
+    return padded_zeros(*weight.T.shape).copy_(weight.T).T, padded_zeros(1, len(bias)).copy_(bias)[0]
 
 
 def _multiplied(x: Array, weight: Tensor, bias: Tensor, out: Tensor, *pixels: Array) -> Callable[..., object]:
@@ -134,9 +134,9 @@ class Sparse:
 
     def room(self, rows: int, units: int) -> Tensor:
         """For z or dz of the layer: (rows, units)."""
-        return laid_out(rows, units)
+        return padded_zeros(rows, units)
 
-    def own(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    def to_layout(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Copies of weight (units, features) and bias (units,) that are laid out."""
         return _own(weight, bias)
 

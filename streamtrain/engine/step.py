@@ -18,13 +18,13 @@ import numpy as np
 from torch import Tensor
 
 from streamtrain.block import Array
-from streamtrain.engine.dense import Call, Dense, affine, moved, through
+from streamtrain.engine.dense import Call, Dense, affine, input_gradient, update_layer
 from streamtrain.engine.sparse import Sparse
 from streamtrain.native.step import score
 from streamtrain.nn.mlp import ACTIVATIONS, MLP, Gradients
-from streamtrain.nn.sgd import SGD
+from streamtrain.nn.sgd import SGDConfig
 from streamtrain.stream.batches import Batch
-from streamtrain.stream.prefetch import filled_ahead
+from streamtrain.stream.prefetch import prefetch
 
 # dz ← dz · σ'(z) in place, of a = σ(z), as the functions of `ACTIVATIONS` say.
 _CHAIN: dict[str, Callable[[Tensor, Tensor], object]] = {
@@ -34,7 +34,7 @@ _CHAIN: dict[str, Callable[[Tensor, Tensor], object]] = {
 }
 
 
-def onward(model: MLP, z: Sequence[Tensor], *, threads: int) -> list[Call]:
+def bind_upper_layers(model: MLP, z: Sequence[Tensor], *, threads: int) -> list[Call]:
     """The calls that lead from z of the first layer, in z[0] (rows, units), to the logits in z[-1]."""
     calls: list[Call] = []
     for layer in range(1, len(model.weights)):
@@ -71,7 +71,7 @@ class Step:
 
     `score` a slot that has read a batch, then `learn` it, torch being left with one thread.
     velocity: as for `sgd_step`; not touched where there is no momentum
-    pixels: of each slot, which make the products; the first layer's tensors become the `own` ones that these take
+    pixels: of each slot, which make the products; the first layer's tensors become those of `to_layout`
     threads: that share the other large products
     """
 
@@ -79,16 +79,16 @@ class Step:
         self,
         model: MLP,
         rows: int,
-        sgd: SGD,
+        sgd: SGDConfig,
         velocity: Gradients,
         *,
         pixels: Sequence[Dense | Sparse],
         threads: int,
     ) -> None:
         self.sgd, self.slots = sgd, [Slot(each, rows) for each in pixels]
-        model.weights[0], model.biases[0] = pixels[0].own(model.weights[0], model.biases[0])
+        model.weights[0], model.biases[0] = pixels[0].to_layout(model.weights[0], model.biases[0])
         if velocity:
-            velocity[0] = pixels[0].own(*velocity[0])
+            velocity[0] = pixels[0].to_layout(*velocity[0])
         self._model, self._velocity, self._threads = model, velocity, threads
         first, *outs = *model.hidden, model.classes
         like = model.weights[0]
@@ -113,7 +113,7 @@ class Step:
         if len(self.slots) == 1:
             yield from (self.slots[0].read(*batch) for batch in batches)
             return
-        with contextlib.closing(filled_ahead(itertools.repeat(None), self.slots, tasks=task, workers=1)) as filled:
+        with contextlib.closing(prefetch(itertools.repeat(None), self.slots, tasks=task, workers=1)) as filled:
             yield from itertools.takewhile(lambda slot: slot.rows, (slot for _, slot in filled))
 
     def score(self, slot: Slot) -> tuple[float, int]:
@@ -138,15 +138,15 @@ class Step:
         for layer, (weight, bias) in enumerate(zip(model.weights, model.biases, strict=True)):
             if layer:
                 back[:0] = [
-                    through(dz[layer], weight, out=dz[layer - 1], threads=threads),
+                    input_gradient(dz[layer], weight, out=dz[layer - 1], threads=threads),
                     partial(_CHAIN[model.activation], dz[layer - 1], z[layer - 1]),
                 ]
-            below = partial(moved, a=z[layer - 1], threads=threads) if layer else slot.pixels.accumulated
+            below = partial(update_layer, a=z[layer - 1], threads=threads) if layer else slot.pixels.accumulated
             move += self._moves((weight, bias), self._velocity[layer] if self._velocity else (), dz[layer], below)
         first = slot.pixels.affine(model.weights[0], model.biases[0], out=z[0])
         logits, dlogits = (_whole(tensor) for tensor in (z[-1], dz[-1]))
         scored = score(str(logits.dtype)).bound(logits, model.classes, slot.labels[:rows], dlogits, self._told)
-        return Passes([first, *onward(model, z, threads=threads)], [scored, *back], move)
+        return Passes([first, *bind_upper_layers(model, z, threads=threads)], [scored, *back], move)
 
     def _moves(
         self, layer: Sequence[Tensor], v: Sequence[Tensor], dz: Tensor, accumulated: Callable[..., list[Call]]

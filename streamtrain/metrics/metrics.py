@@ -45,7 +45,7 @@ class Evaluation:
 
         Raises ValueError for a label that is no class.
         """
-        return evaluator(np.ascontiguousarray(logits, np.float32), np.ascontiguousarray(labels, np.int64))()
+        return bind_evaluation(np.ascontiguousarray(logits, np.float32), np.ascontiguousarray(labels, np.int64))()
 
     def __add__(self, other: Evaluation) -> Evaluation:
         return Evaluation(
@@ -114,7 +114,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class PixelTally:
+class PixelStatistics:
     """Sum, sum of squares, minimum and maximum of every pixel position; add two to get those of both.
 
     Each is (features,); the sums are int64 and exact for integer pixels, float64 for float ones.
@@ -126,7 +126,7 @@ class PixelTally:
     max: Array
 
     @classmethod
-    def of(cls, pixels: Array) -> PixelTally:
+    def of(cls, pixels: Array) -> PixelStatistics:
         """Of pixels (rows, features), at least one row."""
         kind = np.float64 if pixels.dtype.kind == "f" else np.int64
         squares = np.zeros(pixels.shape[1], dtype=kind)
@@ -135,8 +135,8 @@ class PixelTally:
             squares += np.einsum("rf,rf->f", wide, wide)
         return cls(pixels.sum(axis=0, dtype=kind), squares, pixels.min(axis=0), pixels.max(axis=0))
 
-    def __add__(self, other: PixelTally) -> PixelTally:
-        return PixelTally(
+    def __add__(self, other: PixelStatistics) -> PixelStatistics:
+        return PixelStatistics(
             self.sum + other.sum,
             self.sum_of_squares + other.sum_of_squares,
             np.minimum(self.min, other.min),
@@ -149,7 +149,7 @@ class PixelTally:
 
 
 @dataclass(frozen=True)
-class ClassTally:
+class ClassSums:
     """Per class name, the sums (features,) of its rows' pixels by position; add two to get those of both.
 
     int64 and exact for integer pixels, float64 for float ones. None where more than MOST_SUMS would be held.
@@ -157,21 +157,21 @@ class ClassTally:
 
     sums: Mapping[str, Array] | None
 
-    MOST_SUMS: ClassVar[int] = 1 << 20
+    MAX_SUMS: ClassVar[int] = 1 << 20
 
     @classmethod
-    def of(cls, names: Sequence[str], sums: Array) -> ClassTally:
+    def of(cls, names: Sequence[str], sums: Array) -> ClassSums:
         """Of sums (classes, features), a row a name."""
-        return cls(dict(zip(names, sums, strict=True)) if sums.size <= cls.MOST_SUMS else None)
+        return cls(dict(zip(names, sums, strict=True)) if sums.size <= cls.MAX_SUMS else None)
 
-    def __add__(self, other: ClassTally) -> ClassTally:
+    def __add__(self, other: ClassSums) -> ClassSums:
         if self.sums is None or other.sums is None:
-            return ClassTally(None)
+            return ClassSums(None)
         both = dict(self.sums)
         for name, sums in other.sums.items():
             both[name] = both[name] + sums if name in both else sums
         most = max((len(sums) * len(both) for sums in both.values()), default=0)
-        return ClassTally(both if most <= self.MOST_SUMS else None)
+        return ClassSums(both if most <= self.MAX_SUMS else None)
 
     def to_json(self, names: Sequence[str]) -> list[list[int | float]] | None:
         """Lists of JSON numbers by class, in the order of its names, and pixel position."""
@@ -192,7 +192,7 @@ def class_sums(pixels: Array, labels: Array, *, classes: int) -> Array:
 
 
 @dataclass
-class DisorderTally:
+class LabelDisorder:
     """How well an order mixes the classes: label disorder D, fed the labels in that order.
 
     D = mean over batches of Σ_k (n_k − m·p_k)² / (m·p_k) / (K − 1), m = 256, K the classes present and
@@ -246,7 +246,7 @@ class DisorderTally:
         return batch_size / (1 + (batch_size - 1) * correlation)
 
 
-def evaluator(logits: Array, labels: Array) -> Callable[[], Evaluation]:
+def bind_evaluation(logits: Array, labels: Array) -> Callable[[], Evaluation]:
     """What makes an `Evaluation` of the logits and labels that are in these arrays when it is called; see `of`.
 
     Both are contiguous.

@@ -12,14 +12,14 @@ from streamtrain.nn.mlp import MLP, Gradients
 _LARGEST = torch.finfo(torch.float32).max
 
 
-class SGD(NamedTuple):
+class SGDConfig(NamedTuple):
     """The settings of the descent; see `sgd_step` for what they do."""
 
     lr: float
     momentum: float = 0.0
     weight_decay: float = 0.0
 
-    def checked(self) -> SGD:
+    def checked(self) -> SGDConfig:
         """The settings; raises UsageError where the descent would not descend, or a float32 cannot hold one."""
         lr, momentum, weight_decay = self
         if not 0 < lr <= _LARGEST:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from streamtrain.report.terminal import counted
+from streamtrain.report.terminal import plural
 
 WIDTH, HEIGHT = 480, 260  # of the drawing, in its own units
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 34
@@ -99,7 +99,7 @@ def curves(title: str, series: Mapping[str, Sequence[float | None]]) -> Chart:
     return Chart(
         title=title,
         x_title="epoch",
-        alt=f"{title} over {counted(last, 'epoch')}: {told}.",
+        alt=f"{title} over {plural(last, 'epoch')}: {told}.",
         x_ticks=tuple((x_at(x), f"{x:g}") for x in x_values),
         y_ticks=tuple((y_at(y), f"{y:g}") for y in y_values),
         lines=tuple(

@@ -29,7 +29,7 @@ class Mistake(NamedTuple):
 
 
 @dataclass
-class Study:
+class ErrorAnalysis:
     """What the pass gathers, in memory that does not grow with the rows.
 
     worst: the most confident mistakes; cells: those of each (true, predicted) pair; most confident first
@@ -40,12 +40,14 @@ class Study:
     cells: dict[tuple[int, int], list[Mistake]] = field(default_factory=dict)
 
 
-def studying(checkpoint: Checkpoint, shards: Shards, *, worst: int, each_cell: int) -> Iterator[Study]:
+def iter_error_analysis(
+    checkpoint: Checkpoint, shards: Shards, *, worst: int, each_cell: int
+) -> Iterator[ErrorAnalysis]:
     """Pass over `shards`, read with the meaning of the checkpoint, and keep so many mistakes in all and a cell.
 
     Yields the same study after each row group, and once more at the end, its mistakes in order.
     """
-    found = Study(Evaluation.empty(checkpoint.model.classes))
+    found = ErrorAnalysis(Evaluation.empty(checkpoint.model.classes))
     for block in shards.blocks():
         _take(found, checkpoint, shards, block, worst=worst, each_cell=each_cell)
         yield found
@@ -56,7 +58,7 @@ def studying(checkpoint: Checkpoint, shards: Shards, *, worst: int, each_cell: i
 
 
 def _take(
-    found: Study, checkpoint: Checkpoint, shards: Shards, block: Block, *, worst: int, each_cell: int
+    found: ErrorAnalysis, checkpoint: Checkpoint, shards: Shards, block: Block, *, worst: int, each_cell: int
 ) -> None:
     with one_thread():
         x = normalise(block.pixels, shards.schema, out=torch.empty(block.pixels.shape))
@@ -70,7 +72,7 @@ def _take(
         _keep(found.cells.setdefault((mistake.true, mistake.said), []), mistake, each_cell)
 
 
-def keep_within(found: Study, room: float, *, picture: float, cell: float) -> None:
+def keep_within(found: ErrorAnalysis, room: float, *, picture: float, cell: float) -> None:
     """Drop mistakes, the least confident of each cell first, until what a page takes for the rest fits in `room`.
 
     picture, cell: what a mistake takes, and a cell beside its mistakes, in the unit of `room`. Where not even

@@ -18,12 +18,12 @@ from streamtrain.block import Array
 from streamtrain.errors import StreamtrainError, UsageError
 from streamtrain.report import png
 from streamtrain.report.charts import Chart, curves
-from streamtrain.report.error_analysis import Mistake, Study, keep_within, studying
-from streamtrain.report.summary import Facts, Row, origin
+from streamtrain.report.error_analysis import ErrorAnalysis, Mistake, iter_error_analysis, keep_within
+from streamtrain.report.summary import DatasetSummary, Row, origin
 from streamtrain.shards.manifest import Manifest
 from streamtrain.stream.dataset import Shards
 from streamtrain.train.checkpoint import LAST, Checkpoint, load, load_checkpoint, weights_sha256
-from streamtrain.train.run import history
+from streamtrain.train.run import read_metrics
 
 FILE_NAME = "report.html"
 WORST = 24  # the most confident mistakes that are shown
@@ -60,7 +60,7 @@ class RunView:
     shards: Shards
     checkpoint: Checkpoint
     epochs: Sequence[Mapping[str, Any]]
-    study: Study
+    study: ErrorAnalysis
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -156,10 +156,10 @@ class RunView:
         return png.signed(_mosaic(tiles.reshape(-1, *shape)))
 
     @cached_property
-    def train_facts(self) -> Facts | None:
+    def train_facts(self) -> DatasetSummary | None:
         """The facts of the training data; None where it is no longer there, or has changed."""
         manifest = self._train_manifest
-        return Facts.of(manifest) if manifest else None
+        return DatasetSummary.of(manifest) if manifest else None
 
     @cached_property
     def _train_manifest(self) -> Manifest | None:
@@ -174,9 +174,9 @@ class RunView:
         return None
 
     @cached_property
-    def test_facts(self) -> Facts:
+    def test_facts(self) -> DatasetSummary:
         """The facts of the data that the figures are of."""
-        return Facts.of(self.shards.manifest)
+        return DatasetSummary.of(self.shards.manifest)
 
     @cached_property
     def weights_sha256(self) -> str:
@@ -213,22 +213,22 @@ class RunView:
 
 def view(folder: Path, shards: Shards, *, tested: str, runs: int = 1) -> RunView:
     """Study a run on `shards`; runs: how many share the page, and so its room for pictures."""
-    *_, seen = viewing(folder, shards, tested=tested, runs=runs)
+    *_, seen = iter_view(folder, shards, tested=tested, runs=runs)
     assert isinstance(seen, RunView)
     return seen
 
 
-def viewing(folder: Path, shards: Shards, *, tested: str, runs: int = 1) -> Iterator[Study | RunView]:
+def iter_view(folder: Path, shards: Shards, *, tested: str, runs: int = 1) -> Iterator[ErrorAnalysis | RunView]:
     """Yield the study of a run on `shards` as it grows, and the view of the run at the end, as `view` gives it."""
     checkpoint = load(folder)
-    meant = shards.like(checkpoint.schema)
+    meant = shards.with_schema(checkpoint.schema)
     cells = max(checkpoint.model.classes * (checkpoint.model.classes - 1), 1)
     each_cell = min(_A_CELL, 1 + _HELD // cells)
-    for found in studying(checkpoint, meant, worst=WORST, each_cell=each_cell):
+    for found in iter_error_analysis(checkpoint, meant, worst=WORST, each_cell=each_cell):
         yield found
     picture = 300 + 0.7 * checkpoint.schema.features
     keep_within(found, _IMAGE_BYTES / runs - WORST * picture, picture=picture, cell=_CELL_BYTES)
-    yield RunView(folder, tested, meant, checkpoint, history(folder), found)
+    yield RunView(folder, tested, meant, checkpoint, read_metrics(folder), found)
 
 
 def render(runs: Sequence[RunView]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from streamtrain.block import Array, Block
 from streamtrain.errors import UsageError
-from streamtrain.report.terminal import counted
+from streamtrain.report.terminal import plural
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Manifest, Source
 from streamtrain.stream.dataset import Shards
@@ -21,7 +21,7 @@ _FEW = 0.1  # of the average class
 
 
 @dataclass(frozen=True)
-class Facts:
+class DatasetSummary:
     """A data set's facts, all counted over every row.
 
     classes: rows of each; pixel_range: what becomes 0 and 1; seen: least and largest value; mean, deviation: of
@@ -44,7 +44,7 @@ class Facts:
     warnings: tuple[str, ...]
 
     @classmethod
-    def of(cls, manifest: Manifest) -> Facts:
+    def of(cls, manifest: Manifest) -> DatasetSummary:
         """Of the data that a manifest describes."""
         schema, pixels = manifest.schema, {name: np.array(values) for name, values in manifest.pixels.items()}
         low, span = schema.scale
@@ -92,7 +92,7 @@ def _order_warnings(disorder: float | None) -> list[str]:
 def _class_warnings(classes: dict[str, int]) -> list[str]:
     average = sum(classes.values()) / max(len(classes), 1)
     few = {name: count for name, count in classes.items() if count < _FEW * average}
-    return [f"class {name} has {counted(count, 'row')}, the average {average:,.0f}" for name, count in few.items()]
+    return [f"class {name} has {plural(count, 'row')}, the average {average:,.0f}" for name, count in few.items()]
 
 
 def _pixel_warnings(schema: Schema, seen: tuple[float, float], constant: int, *, declared: bool) -> list[str]:

@@ -67,10 +67,10 @@ def megabytes(count: float) -> str:
     return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
 
 
-def counted(count: int, noun: str, plural: str = "") -> str:
+def plural(count: int, noun: str, plural: str = "") -> str:
     """A number of things, in words.
 
-    >>> counted(1, "shard"), counted(1200, "shard"), counted(0, "class", "classes")
+    >>> plural(1, "shard"), plural(1200, "shard"), plural(0, "class", "classes")
     ('1 shard', '1,200 shards', '0 classes')
     """
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

@@ -45,7 +45,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Totals:
+class LineCounts:
     """Every line of the sources: lines = header + blank + repeated_headers + kept + rejected.
 
     `comments` is how many of the blank lines hold a comment; `in_other_parts` how many of the kept rows
@@ -68,7 +68,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `manifest.json` says; see the fields of `Schema`, `Source`, `Shard` and `Totals`.
+    """What `manifest.json` says; see the fields of `Schema`, `Source`, `Shard` and `LineCounts`.
 
     pixels:     sum, sum_of_squares, min and max of every pixel position
     class_sums: (classes, features) sums of the pixels of each class's rows, whose numbers are `label_counts`;
@@ -80,7 +80,7 @@ class Manifest:
     parse: dict[str, Any]
     rows_per_group: int
     shards: tuple[Shard, ...]
-    totals: Totals
+    totals: LineCounts
     pixels: dict[str, Any]
     label_disorder: float | None
     shuffle: dict[str, Any] | None
@@ -147,7 +147,7 @@ class Manifest:
                 shards=tuple(
                     Shard(**shard | {"label_counts": tuple(shard["label_counts"])}) for shard in body["shards"]
                 ),
-                totals=Totals(**body["totals"]),
+                totals=LineCounts(**body["totals"]),
                 pixels=body["pixels"],
                 label_disorder=body["label_disorder"],
                 shuffle=body["shuffle"],
@@ -157,7 +157,7 @@ class Manifest:
             raise DataError(f"{path} is damaged: {error}. Convert the source again") from error
 
 
-def parts_of(folder: Path) -> list[Path]:
+def split_folders(folder: Path) -> list[Path]:
     """The folder itself where a manifest lies in it, else the parts of a split below it.
 
     Raises DataError where there is no manifest in either.

@@ -17,7 +17,7 @@ from streamtrain.shards.manifest import Manifest, Shard, digest_of_file
 from streamtrain.shards.writer import column_types
 
 
-class DamageError(DataError):
+class CorruptShardError(DataError):
     """A shard that is not what the manifest says; `what` is wrong with it."""
 
     def __init__(self, path: Path, what: str) -> None:
@@ -39,14 +39,16 @@ class ShardFile:
         try:
             facts = self.path.stat()
             if facts.st_size != shard.bytes:
-                raise DamageError(self.path, f"it has {facts.st_size} bytes, the manifest says {shard.bytes}")
+                raise CorruptShardError(
+                    self.path, f"it has {facts.st_size} bytes, the manifest says {shard.bytes}"
+                )
             check_digest(self.path, shard.digest, _identity(facts))
             # No buffer that threads of Arrow's fill first: reading from a disk it costs a tenth of the time.
             self._file = pq.ParquetFile(self.path, page_checksum_verification=True, pre_buffer=False)
         except FileNotFoundError as error:
             raise DataError(f"{self.path} is missing. Convert the source again") from error
         except (OSError, UnicodeDecodeError, pa.ArrowException) as error:  # Unicode: the name of a column
-            raise DamageError(self.path, str(error)[:120]) from error
+            raise CorruptShardError(self.path, str(error)[:120]) from error
         try:
             self._check_layout()
         except BaseException:
@@ -57,13 +59,17 @@ class ShardFile:
         """Raise DataError where the footer describes other columns or row groups than the manifest."""
         metadata, size = self._file.metadata, self.rows_per_group
         if metadata.num_rows != self.shard.rows:
-            raise DamageError(self.path, f"it has {metadata.num_rows} rows, the manifest says {self.shard.rows}")
+            raise CorruptShardError(
+                self.path, f"it has {metadata.num_rows} rows, the manifest says {self.shard.rows}"
+            )
         columns = column_types(self.schema, labelled=bool(self.schema.classes))
         if not self._file.schema_arrow.equals(columns):
-            raise DamageError(self.path, f"its columns are {', '.join(map(str, self._file.schema_arrow))}"[:120])
+            raise CorruptShardError(
+                self.path, f"its columns are {', '.join(map(str, self._file.schema_arrow))}"[:120]
+            )
         groups = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
         if groups != [min(size, metadata.num_rows - start) for start in range(0, metadata.num_rows, size)]:
-            raise DamageError(self.path, f"its row groups are not of {size} rows each")
+            raise CorruptShardError(self.path, f"its row groups are not of {size} rows each")
 
     def __enter__(self) -> ShardFile:
         return self
@@ -93,11 +99,11 @@ class ShardFile:
             else:
                 labels = np.full(len(pixels), -1, dtype=np.int32)
         except (OSError, KeyError, IndexError, ValueError, pa.ArrowException) as error:
-            raise DamageError(self.path, str(error)[:120]) from error
+            raise CorruptShardError(self.path, str(error)[:120]) from error
         if len(pixels) != rows:
-            raise DamageError(self.path, f"row group {group} has {len(pixels)} rows, not {rows}")
+            raise CorruptShardError(self.path, f"row group {group} has {len(pixels)} rows, not {rows}")
         if self.schema.classes and not 0 <= labels.min() <= labels.max() < len(self.schema.classes):
-            raise DamageError(
+            raise CorruptShardError(
                 self.path, f"row group {group} has a label outside its {len(self.schema.classes)} classes"
             )
         return Block(pixels, labels, numbers)
@@ -108,7 +114,7 @@ class ShardFile:
             table = self._file.read_row_group(group, columns=["label"], use_threads=False)
             return _integers(table.combine_chunks().column("label").chunk(0), np.int32)
         except (OSError, KeyError, IndexError, ValueError, pa.ArrowException) as error:
-            raise DamageError(self.path, str(error)[:120]) from error
+            raise CorruptShardError(self.path, str(error)[:120]) from error
 
 
 def _identity(facts: os.stat_result) -> tuple[int, ...]:
@@ -123,7 +129,7 @@ def check_digest(path: Path, digest: str, identity: tuple[int, ...]) -> None:
     `check_digest.cache_clear()` forgets the rest.)
     """
     if digest_of_file(path) != digest:
-        raise DamageError(path, "its bytes are not those that were written (digest)")
+        raise CorruptShardError(path, "its bytes are not those that were written (digest)")
 
 
 def _integers(column: pa.Array, kind: type) -> Array:

@@ -16,9 +16,9 @@ import numpy as np
 
 from streamtrain.block import Array, Block, joined
 from streamtrain.errors import RunError, UsageError
-from streamtrain.metrics.metrics import DisorderTally
+from streamtrain.metrics.metrics import LabelDisorder
 from streamtrain.schema import Schema
-from streamtrain.shards.manifest import REJECTED, Manifest, Shard, parts_of
+from streamtrain.shards.manifest import REJECTED, Manifest, Shard, split_folders
 from streamtrain.shards.reader import ShardFile
 from streamtrain.shards.writer import GROUP_BYTES, rows_per_group, write_shard
 from streamtrain.storage.files import published, refuse_existing
@@ -30,7 +30,7 @@ _FIXED = 60 << 20  # a shard to be written, its columns and compressed bytes; a 
 
 
 @dataclass(frozen=True)
-class Shuffling:
+class ShuffleProgress:
     """How far a shuffle is, in rows read and rows written, of twice `rows`; and the manifests at the end."""
 
     done: int
@@ -39,14 +39,14 @@ class Shuffling:
 
 
 def shuffle(data: str | Path, dest: str | Path, **options: object) -> dict[str, Manifest]:
-    """Shuffle a folder of shards; the arguments are those of `shuffling`. One manifest a part, "" where one."""
-    *_, last = shuffling(data, dest, **options)  # type: ignore[arg-type]  # named by shuffling
+    """Shuffle a folder of shards; the arguments are those of `iter_shuffle`. One manifest a part, "" where one."""
+    *_, last = iter_shuffle(data, dest, **options)  # type: ignore[arg-type]  # named by shuffling
     return last.manifests
 
 
-def shuffling(
+def iter_shuffle(
     data: str | Path, dest: str | Path, *, seed: int = 0, memory_bytes: int = 256_000_000, overwrite: bool = False
-) -> Iterator[Shuffling]:
+) -> Iterator[ShuffleProgress]:
     """Yield how far it is while DATA, or each part of it, is written to DEST in a random order.
 
     The order depends on the seed and the rows of DATA, not on the memory. DEST appears whole or not at all.
@@ -57,19 +57,19 @@ def shuffling(
     if seed < 0:
         raise UsageError(f"--seed is 0 or more, not {seed}")
     refuse_existing(dest, overwrite=overwrite)
-    for part in parts_of(source):
-        room_rows(Manifest.load(part).schema, memory_bytes)
+    for part in split_folders(source):
+        max_rows_in_memory(Manifest.load(part).schema, memory_bytes)
 
-    def run() -> Iterator[Shuffling]:
+    def run() -> Iterator[ShuffleProgress]:
         with published(dest, overwrite=overwrite) as staging:
             yield from shuffle_into(source, staging, seed=seed, memory_bytes=memory_bytes)
 
     return run()
 
 
-def shuffle_into(source: Path, folder: Path, *, seed: int, memory_bytes: int) -> Iterator[Shuffling]:
-    """Shuffle into a folder that exists and is not published yet; the arguments are those of `shuffling`."""
-    manifests = {part: Manifest.load(part) for part in parts_of(source)}
+def shuffle_into(source: Path, folder: Path, *, seed: int, memory_bytes: int) -> Iterator[ShuffleProgress]:
+    """Shuffle into a folder that exists and is not published yet; the arguments are those of `iter_shuffle`."""
+    manifests = {part: Manifest.load(part) for part in split_folders(source)}
     rows, done = sum(manifest.rows for manifest in manifests.values()), 0
     shuffled = {}
     for part, manifest in manifests.items():
@@ -78,11 +78,11 @@ def shuffle_into(source: Path, folder: Path, *, seed: int, memory_bytes: int) ->
         work = _Shuffle(part, manifest, folder / name, seed=seed, memory_bytes=memory_bytes)
         for step in work.run():
             done += step
-            yield Shuffling(done, rows, {})
+            yield ShuffleProgress(done, rows, {})
         shuffled[name] = work.finish()
     if (source / REJECTED).exists():
         shutil.copyfile(source / REJECTED, folder / REJECTED)
-    yield Shuffling(done, rows, shuffled)
+    yield ShuffleProgress(done, rows, shuffled)
 
 
 def _record(schema: Schema) -> np.dtype[np.void]:
@@ -91,7 +91,7 @@ def _record(schema: Schema) -> np.dtype[np.void]:
     return np.dtype([("key", np.uint64), ("line", np.int64), ("label", np.int32), pixels])
 
 
-def room_rows(schema: Schema, memory_bytes: int) -> int:
+def max_rows_in_memory(schema: Schema, memory_bytes: int) -> int:
     """Rows that may be held at once, their sort keys and order included."""
     each = _record(schema).itemsize + 32
     least = _FIXED + 4 * max(GROUP_BYTES, each)
@@ -106,12 +106,12 @@ class _Shuffle:
     def __init__(self, source: Path, manifest: Manifest, folder: Path, *, seed: int, memory_bytes: int) -> None:
         self.source, self.manifest, self.folder, self.seed = source, manifest, folder, seed
         self.spill = folder / "spill"
-        room = room_rows(manifest.schema, memory_bytes)
+        room = max_rows_in_memory(manifest.schema, memory_bytes)
         # A range of the key has a binomial number of rows: six standard deviations of it are left free.
         self.buckets = -(-manifest.rows // max(1, int(room - 6 * room**0.5)))
         self.batch_rows = room
         self.shards: list[Shard] = []
-        self.disorder = DisorderTally()
+        self.disorder = LabelDisorder()
 
     def run(self) -> Iterator[int]:
         """Write the shards; yield the number of rows of each step, read or written."""

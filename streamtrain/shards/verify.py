@@ -12,9 +12,9 @@ import numpy as np
 
 from streamtrain.block import Array, Block
 from streamtrain.errors import DataError
-from streamtrain.metrics.metrics import DisorderTally, PixelTally, class_sums
-from streamtrain.shards.manifest import FILE_NAME, REJECTED, Manifest, Shard, parts_of
-from streamtrain.shards.reader import DamageError, ShardFile, check_digest
+from streamtrain.metrics.metrics import LabelDisorder, PixelStatistics, class_sums
+from streamtrain.shards.manifest import FILE_NAME, REJECTED, Manifest, Shard, split_folders
+from streamtrain.shards.reader import CorruptShardError, ShardFile, check_digest
 from streamtrain.shards.writer import rows_per_group
 
 
@@ -27,7 +27,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifyReport:
     """What was found so far: shards and rows that were read, and the problems; `total` shards there are."""
 
     shards: int
@@ -41,16 +41,16 @@ class Verified:
         return not self.problems
 
 
-def verifying(data: str | Path) -> Iterator[Verified]:
+def iter_verify(data: str | Path) -> Iterator[VerifyReport]:
     """Yield what is found while every byte of a folder of shards, or of its parts, is read; the last is all.
 
     Raises DataError where there is no manifest, neither in the folder nor in those right below it.
     """
     folder = Path(data)
-    return _verifying(folder, parts_of(folder))
+    return _verifying(folder, split_folders(folder))
 
 
-def _verifying(folder: Path, parts: list[Path]) -> Iterator[Verified]:
+def _verifying(folder: Path, parts: list[Path]) -> Iterator[VerifyReport]:
     check_digest.cache_clear()  # what was read before may be damaged now
     problems: list[Problem] = []
     manifests: dict[Path, Manifest] = {}
@@ -68,19 +68,19 @@ def _verifying(folder: Path, parts: list[Path]) -> Iterator[Verified]:
                 with ShardFile(part, shard, manifest.schema, rows_per_group=manifest.rows_per_group) as file:
                     found = seen.shard(shard, file)
                 shards, rows = shards + 1, rows + shard.rows
-            except DamageError as damage:
+            except CorruptShardError as damage:
                 found = [damage.what]
             except DataError:
                 found = ["it is missing"]
             seen.whole &= not found
             problems += [Problem(_name(part / shard.file, folder), what) for what in found]
-            yield Verified(shards, total, rows, tuple(problems))
+            yield VerifyReport(shards, total, rows, tuple(problems))
         found = [*_sums(manifest), *seen.sums(), *_rejected(folder, part, manifest)]
         if part != folder:
             found += _other_parts(manifest, list(manifests.values()))
         problems += [Problem(_name(part / FILE_NAME, folder), what) for what in found]
     problems += _strangers(folder, parts, manifests)
-    yield Verified(shards, total, rows, tuple(problems))
+    yield VerifyReport(shards, total, rows, tuple(problems))
 
 
 def _name(path: Path, folder: Path) -> str:
@@ -92,9 +92,9 @@ class _Seen:
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest, self.whole = manifest, True
-        self._pixels: PixelTally | None = None
+        self._pixels: PixelStatistics | None = None
         self._class_sums: Array | int = 0
-        self._disorder = DisorderTally()
+        self._disorder = LabelDisorder()
         self._line = 0
         self._lines = np.zeros(manifest.totals.lines + 1 if manifest.shuffle else 0, dtype=bool)
 
@@ -126,7 +126,7 @@ class _Seen:
         return ["it holds a line that was there before"] if twice else []
 
     def _pixels_of(self, pixels: Array) -> list[str]:
-        tally = PixelTally.of(pixels)
+        tally = PixelStatistics.of(pixels)
         self._pixels = tally if self._pixels is None else self._pixels + tally
         low, high = self.manifest.schema.pixel_range
         fine = low <= tally.min.min() and tally.max.max() <= high

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from streamtrain.block import Array
-from streamtrain.metrics.metrics import DisorderTally
+from streamtrain.metrics.metrics import LabelDisorder
 from streamtrain.native.gather import gather_scaled
 from streamtrain.schema import Schema
 from streamtrain.stream.order import Cursor, Window, row_order, windows
-from streamtrain.stream.prefetch import Task, filled_ahead
+from streamtrain.stream.prefetch import Task, prefetch
 
 if TYPE_CHECKING:
-    from streamtrain.stream.dataset import Shards, Slot
+    from streamtrain.stream.dataset import Shards, WindowBuffer
 
 _LABELS = 1 << 12  # tallied at a time
 
@@ -46,7 +46,7 @@ class Batch(NamedTuple):
         return len(self.labels)
 
 
-class Place(NamedTuple):
+class WindowPosition(NamedTuple):
     """A window of an epoch, and whether it is the last of it."""
 
     epoch: int
@@ -54,14 +54,14 @@ class Place(NamedTuple):
     last: bool
 
 
-class Loaded(NamedTuple):
+class LoadedWindow(NamedTuple):
     """A window in memory.
 
     pixels: (rows, row bytes) uint8, raw; order: (rows,) int64, in which to visit them; labels: (rows,) int64, in
     this order
     """
 
-    place: Place
+    place: WindowPosition
     pixels: Array
     order: Array
     labels: Array
@@ -76,11 +76,11 @@ class Epoch:
     """
 
     def __init__(
-        self, number: int, loaded: Iterator[Loaded], store: Shards, *, size: int, start: int, raw: bool
+        self, number: int, loaded: Iterator[LoadedWindow], store: Shards, *, size: int, start: int, raw: bool
     ) -> None:
-        self.number, self.disorder = number, DisorderTally()
+        self.number, self.disorder = number, LabelDisorder()
         tallied = _tallied(loaded, self.disorder) if raw and store.schema.classes else loaded
-        self._batches = gathered(tallied, size=size, start=start, schema=store.schema, raw=raw)
+        self._batches = gather_batches(tallied, size=size, start=start, schema=store.schema, raw=raw)
 
     def __iter__(self) -> Iterator[Batch]:
         return self._batches
@@ -92,7 +92,7 @@ def epochs(
     batch_size: int,
     seed: int,
     window_rows: int,
-    decoders: int,
+    prefetch_threads: int,
     last: int,
     start: Cursor,
     raw: bool = False,
@@ -100,53 +100,53 @@ def epochs(
     """The epochs from `start` to `last`, each an iterable of shuffled minibatches, the last of which is short.
 
     While a window is visited, threads load the next, be it the next epoch's. To close this is to be rid of them.
-    decoders: how many threads; with none there is one window, loaded when it is needed
+    prefetch_threads: how many threads; with none there is one window, loaded when it is needed
     raw: batches as they are stored, in one buffer that is refilled, so each is valid only until the next is asked
     for; else normalised, each in memory of its own
     """
-    order = {"seed": seed, "window_rows": window_rows, "decoders": decoders}
+    order = {"seed": seed, "window_rows": window_rows, "prefetch_threads": prefetch_threads}
     with contextlib.closing(shuffled(store, start=start, last=last, **order)) as loaded:
         for number in range(start.epoch, last + 1):
             done = start.rows if number == start.epoch else 0
             mine = _one_epoch(loaded) if done < store.rows else iter(())
             epoch = Epoch(number, mine, store, size=min(batch_size, store.rows), start=done, raw=raw)
-            for labels in _passed_labels(store, start, seed=seed, window_rows=window_rows) if done and raw else ():
+            for labels in _labels_before(store, start, seed=seed, window_rows=window_rows) if done and raw else ():
                 epoch.disorder.update(labels)
             yield epoch
             deque(mine, maxlen=0)  # where the consumer left it early
 
 
 def shuffled(
-    store: Shards, *, seed: int, window_rows: int, decoders: int, start: Cursor, last: int
-) -> Generator[Loaded]:
+    store: Shards, *, seed: int, window_rows: int, prefetch_threads: int, start: Cursor, last: int
+) -> Generator[LoadedWindow]:
     """Load each window from `start` to the end of epoch `last`, ahead of the consumer.
 
     A window is valid until the next is asked for. Where one window holds all rows, they are decoded once.
     """
 
-    def places() -> Iterator[Place]:
+    def places() -> Iterator[WindowPosition]:
         for epoch in range(start.epoch, last + 1):
             plan = windows(store.group_rows, seed=seed, epoch=epoch, window_rows=window_rows)
             for window in plan:
                 if epoch > start.epoch or window.start + window.rows > start.rows:
-                    yield Place(epoch, window, window is plan[-1])
+                    yield WindowPosition(epoch, window, window is plan[-1])
 
-    def tasks(place: Place, slot: Slot) -> Iterator[Task]:
+    def tasks(place: WindowPosition, slot: WindowBuffer) -> Iterator[Task]:
         def sort() -> None:
             slot.order[: place.window.rows] = row_order(place.window, seed=seed, epoch=place.epoch)
 
         yield sort
-        if not slot.held:
-            yield from store.decoding(place.window.groups, slot)
+        if not slot.resident:
+            yield from store.decode_tasks(place.window.groups, slot)
 
-    workers = max(1, decoders)
-    with store.slots(window_rows, count=2 if decoders else 1, workers=workers) as slots:
-        for place, slot in filled_ahead(places(), slots, tasks=tasks, workers=workers):
+    workers = max(1, prefetch_threads)
+    with store.slots(window_rows, count=2 if prefetch_threads else 1, workers=workers) as slots:
+        for place, slot in prefetch(places(), slots, tasks=tasks, workers=workers):
             order = slot.order[: place.window.rows]
-            yield Loaded(place, slot.pixels[: len(order)], order, slot.labels[order])
+            yield LoadedWindow(place, slot.pixels[: len(order)], order, slot.labels[order])
 
 
-def _passed_labels(store: Shards, start: Cursor, *, seed: int, window_rows: int) -> Iterator[Array]:
+def _labels_before(store: Shards, start: Cursor, *, seed: int, window_rows: int) -> Iterator[Array]:
     """The labels of the windows that a resumed epoch does not load, in the order in which they were trained."""
     plan = windows(store.group_rows, seed=seed, epoch=start.epoch, window_rows=window_rows)
     passed = [window for window in plan if window.start + window.rows <= start.rows]
@@ -160,7 +160,7 @@ def labels_in_order(store: Shards, plan: Iterable[Window], *, seed: int, epoch: 
             yield store.labels(window.groups)[row_order(window, seed=seed, epoch=epoch)]
 
 
-def _one_epoch(loaded: Iterator[Loaded]) -> Iterator[Loaded]:
+def _one_epoch(loaded: Iterator[LoadedWindow]) -> Iterator[LoadedWindow]:
     """The windows up to the last of an epoch; those after it stay."""
     for window in loaded:
         yield window
@@ -168,7 +168,7 @@ def _one_epoch(loaded: Iterator[Loaded]) -> Iterator[Loaded]:
             return
 
 
-def _tallied(loaded: Iterable[Loaded], disorder: DisorderTally) -> Iterator[Loaded]:
+def _tallied(loaded: Iterable[LoadedWindow], disorder: LabelDisorder) -> Iterator[LoadedWindow]:
     """Pass windows on, their labels counted in the order in which they will be visited."""
     for window in loaded:
         for at in range(0, len(window.labels), _LABELS):
@@ -176,7 +176,9 @@ def _tallied(loaded: Iterable[Loaded], disorder: DisorderTally) -> Iterator[Load
         yield window
 
 
-def gathered(loaded: Iterable[Loaded], *, size: int, start: int, schema: Schema, raw: bool) -> Iterator[Batch]:
+def gather_batches(
+    loaded: Iterable[LoadedWindow], *, size: int, start: int, schema: Schema, raw: bool
+) -> Iterator[Batch]:
     """Gather batches of `size` rows, across windows where one ends; raw ones in one buffer.
 
     start: rows of the epoch that are passed over
@@ -184,7 +186,7 @@ def gathered(loaded: Iterable[Loaded], *, size: int, start: int, schema: Schema,
     dtype = schema.stored_dtype if raw else np.dtype(np.float32)
     filled, x, y = 0, np.empty((0, 0), dtype), np.empty(0, np.int64)
     for window in loaded:
-        gather = _gathering(window, schema=schema, raw=raw)
+        gather = _gather_into(window, schema=schema, raw=raw)
         at = max(0, start - window.place.window.start)
         while at < len(window.order):
             if not filled and not (raw and len(x)):
@@ -201,7 +203,7 @@ def gathered(loaded: Iterable[Loaded], *, size: int, start: int, schema: Schema,
         yield Batch(x[:filled], y[:filled])
 
 
-def _gathering(window: Loaded, *, schema: Schema, raw: bool) -> Callable[[int, Array], object]:
+def _gather_into(window: LoadedWindow, *, schema: Schema, raw: bool) -> Callable[[int, Array], object]:
     """What writes rows of a window, from a place in its order on, to a buffer: as they are, or normalised."""
     pixels, order = window.pixels.view(schema.stored_dtype), window.order
     if raw:

@@ -19,7 +19,7 @@ import numpy as np
 
 from streamtrain.block import Array, Block
 from streamtrain.errors import UsageError
-from streamtrain.memory import Need, Plan, plan
+from streamtrain.memory import Plan, Workload, plan
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Manifest
 from streamtrain.shards.reader import ShardFile, group_rows
@@ -39,7 +39,7 @@ def open_shards(path: str | Path, *, workers: int = os.cpu_count() or 1) -> Shar
     return Shards(folder, manifest, manifest.schema, None, workers)
 
 
-class Slot(NamedTuple):
+class WindowBuffer(NamedTuple):
     """Room for a window of decoded rows; whoever holds it may write to it, nobody else.
 
     pixels: (rows, row bytes) uint8, raw; labels: (rows,) int64; order: (rows,) int64, in which to visit them
@@ -49,7 +49,7 @@ class Slot(NamedTuple):
     pixels: Array
     labels: Array
     order: Array
-    held: bool
+    resident: bool
 
 
 class Shards:
@@ -69,7 +69,7 @@ class Shards:
         self.group_rows: Array = self.groups[:, 2]
         self.resident_rows = 0
         self._room_now = 0
-        self._held: Slot | None = None
+        self._held: WindowBuffer | None = None
 
     @property
     def rows(self) -> int:
@@ -89,7 +89,7 @@ class Shards:
         part.group_rows = part.groups[:, 2]
         return part
 
-    def like(self, schema: Schema) -> Shards:
+    def with_schema(self, schema: Schema) -> Shards:
         """The same rows with another data set's meaning: its class indices and its pixel range.
 
         Raises DataError where they cannot be read so: other pixels, or a class that `schema` lacks.
@@ -104,7 +104,7 @@ class Shards:
         """The sizes that keep training within a budget; see `budget.plan`."""
         compressed = max(shard.bytes / shard.rows for shard in self.manifest.shards)
         group_rows = int(self.group_rows.max())
-        need = Need(
+        need = Workload(
             schema=self.schema,
             rows=self.rows,
             group_rows=group_rows,
@@ -128,17 +128,17 @@ class Shards:
         if epoch < 1 or seed < 0:
             raise UsageError(f"epochs count from 1 and a seed is not below 0: {epoch}, {seed}")
         plan = self.plan(memory_bytes, batch_size=batch_size)
-        return Minibatches(self, batch_size, seed, epoch, plan.window_rows, plan.decoders)
+        return Minibatches(self, batch_size, seed, epoch, plan.window_rows, plan.prefetch_threads)
 
     @contextlib.contextmanager
-    def slots(self, window_rows: int, *, count: int, workers: int) -> Iterator[list[Slot]]:
+    def slots(self, window_rows: int, *, count: int, workers: int) -> Iterator[list[WindowBuffer]]:
         """`count` slots for windows of so many rows inside a `with`; where one holds the whole set, that in each.
 
         workers: threads that decode the whole set
         """
         if window_rows >= self.rows:
-            held = self._hold(workers)
-            yield [held._replace(order=np.empty(self.rows, np.int64)) for _ in range(count)]
+            resident = self._hold(workers)
+            yield [resident._replace(order=np.empty(self.rows, np.int64)) for _ in range(count)]
             return
         self._count_room(count * window_rows)
         try:
@@ -146,27 +146,27 @@ class Shards:
         finally:
             self._count_room(-count * window_rows)
 
-    def _hold(self, workers: int) -> Slot:
+    def _hold(self, workers: int) -> WindowBuffer:
         """The whole set, decoded at the first call and kept from then on, read-only."""
         if self._held is None:
             slot = self._empty_slot(self.rows)
             with ThreadPoolExecutor(workers) as pool:
-                for task in [pool.submit(task) for task in self.decoding(np.arange(len(self.groups)), slot)]:
+                for task in [pool.submit(task) for task in self.decode_tasks(np.arange(len(self.groups)), slot)]:
                     task.result()
             slot.pixels.flags.writeable = slot.labels.flags.writeable = False
-            self._held = slot._replace(held=True)
+            self._held = slot._replace(resident=True)
             self._count_room(self.rows)
         return self._held
 
-    def _empty_slot(self, rows: int) -> Slot:
+    def _empty_slot(self, rows: int) -> WindowBuffer:
         pixels = np.empty((rows, self.manifest.schema.row_bytes), np.uint8)
-        return Slot(pixels, np.empty(rows, np.int64), np.empty(rows, np.int64), held=False)
+        return WindowBuffer(pixels, np.empty(rows, np.int64), np.empty(rows, np.int64), resident=False)
 
     def _count_room(self, rows: int) -> None:
         self._room_now += rows
         self.resident_rows = max(self.resident_rows, self._room_now)
 
-    def decoding(self, groups: Array, slot: Slot) -> Iterator[Callable[[], None]]:
+    def decode_tasks(self, groups: Array, slot: WindowBuffer) -> Iterator[Callable[[], None]]:
         """Tasks that together decode row groups into a slot, end to end; they may run at the same time.
 
         groups: ascending indices
@@ -179,7 +179,7 @@ class Shards:
                 yield functools.partial(self._decode, run, slot, at)
                 at += int(self.group_rows[run].sum())
 
-    def _decode(self, run: list[int], slot: Slot, at: int) -> None:
+    def _decode(self, run: list[int], slot: WindowBuffer, at: int) -> None:
         """Decode row groups of one shard into a slot, from its row `at` on."""
         for block in self.read(run, lines=False):
             stop = at + len(block)
@@ -202,13 +202,13 @@ class Shards:
         for shard, run in itertools.groupby(groups, key=self._shard_of):
             with self._opened(shard) as file:
                 for group in run:
-                    yield self._meant(file.read_group(int(self.groups[group, 1]), lines=lines))
+                    yield self._relabel(file.read_group(int(self.groups[group, 1]), lines=lines))
 
     def _opened(self, shard: int) -> ShardFile:
         facts, size = self.manifest.shards[shard], self.manifest.rows_per_group
         return ShardFile(self.folder, facts, self.manifest.schema, rows_per_group=size)
 
-    def _meant(self, block: Block) -> Block:
+    def _relabel(self, block: Block) -> Block:
         """A block as it was stored, with the class indices of `schema`."""
         return block if self.label_map is None else replace(block, labels=self.label_map[block.labels])
 
@@ -241,7 +241,7 @@ class Minibatches:
     seed: int
     epoch: int
     window_rows: int
-    decoders: int
+    prefetch_threads: int
 
     def __iter__(self) -> Iterator[Minibatch]:
         with contextlib.closing(
@@ -250,7 +250,7 @@ class Minibatches:
                 batch_size=self.batch_size,
                 seed=self.seed,
                 window_rows=self.window_rows,
-                decoders=self.decoders,
+                prefetch_threads=self.prefetch_threads,
                 start=Cursor(self.epoch, 0),
                 last=self.epoch,
             )

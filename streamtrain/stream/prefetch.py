@@ -13,7 +13,7 @@ Slot = TypeVar("Slot")
 Task = Callable[[], object]
 
 
-def filled_ahead(
+def prefetch(
     jobs: Iterable[Job], slots: Sequence[Slot], *, tasks: Callable[[Job, Slot], Iterable[Task]], workers: int
 ) -> Generator[tuple[Job, Slot]]:
     """Yield each job with a slot that holds it, in order, while `workers` threads fill the other slots ahead.

@@ -17,14 +17,14 @@ from torch import Tensor
 from streamtrain.block import Array, Block
 from streamtrain.engine.dense import Call, one_thread
 from streamtrain.engine.device import read
-from streamtrain.engine.sparse import forward_of, laid_out
-from streamtrain.engine.step import onward
+from streamtrain.engine.sparse import bind_first_layer, padded_zeros
+from streamtrain.engine.step import bind_upper_layers
 from streamtrain.errors import DataError
-from streamtrain.memory import SCORERS
-from streamtrain.metrics.metrics import Evaluation, evaluator
+from streamtrain.memory import EVAL_THREADS
+from streamtrain.metrics.metrics import Evaluation, bind_evaluation
 from streamtrain.nn.mlp import MLP
 from streamtrain.stream.dataset import Shards
-from streamtrain.stream.prefetch import Task, filled_ahead
+from streamtrain.stream.prefetch import Task, prefetch
 
 _GROUPS = 4  # that a thread scores before it hands over
 _LEAST = 128  # rows of a product: for few the library takes other kernels, whose sums end in other bits
@@ -37,11 +37,11 @@ def evaluate(model: MLP, shards: Shards) -> Evaluation:
     row of the manifest was seen.
     """
     with one_thread() as threads:
-        (total,) = deque(evaluating(model, shards, threads), maxlen=1)
+        (total,) = deque(iter_evaluate(model, shards, threads), maxlen=1)
     return total
 
 
-def evaluating(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation]:
+def iter_evaluate(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation]:
     """Yield the evaluation of the rows so far, a few row groups at a time, that of all rows last.
 
     threads: that share the row groups, torch being left with one; two at most
@@ -57,7 +57,7 @@ def evaluating(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation]
 def _evaluating(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation]:
     total = Evaluation.empty(model.classes)
     here = model.device.type == "cpu"
-    count = min(threads, SCORERS) if here else 1
+    count = min(threads, EVAL_THREADS) if here else 1
     free: SimpleQueue[_Scorer] = SimpleQueue()
 
     def score(groups: Sequence[int], told: list[Evaluation]) -> None:
@@ -77,7 +77,7 @@ def _evaluating(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation
             scored = _scored(model, shards) if here else _sent(model, shards)
             free.put(stack.enter_context(contextlib.closing(_Scorer(shards, scored))))
         ahead = stack.enter_context(
-            contextlib.closing(filled_ahead(_jobs(len(shards.groups)), told, tasks=tasks, workers=count))
+            contextlib.closing(prefetch(_jobs(len(shards.groups)), told, tasks=tasks, workers=count))
         )
         for _, of_groups in ahead:
             total = sum(of_groups, start=total)  # in their order, so that no number of threads changes a bit
@@ -90,7 +90,7 @@ def _jobs(groups: int) -> Iterator[range]:
     """The row groups in runs, short ones at the end, lest one thread has many left while the other has none."""
     at = 0
     while left := groups - at:
-        size = max(1, min(_GROUPS, left // (2 * SCORERS)))
+        size = max(1, min(_GROUPS, left // (2 * EVAL_THREADS)))
         yield range(at, at + size)
         at += size
 
@@ -114,7 +114,7 @@ class _Scorer:
 
 def _scored(model: MLP, shards: Shards) -> Callable[[Block], Evaluation]:
     """What evaluates blocks, in buffers that are made once."""
-    forward, most = forward_of(shards, model)
+    forward, most = bind_first_layer(shards, model)
     most = min(most, int(shards.group_rows.max()))
     room = _room(model, max(most, _LEAST))
     logits, labels = torch.zeros(most, model.classes), np.zeros(most, np.int64)
@@ -122,8 +122,8 @@ def _scored(model: MLP, shards: Shards) -> Callable[[Block], Evaluation]:
     @functools.lru_cache(maxsize=8)  # the parts of a shard have few lengths
     def prepared(rows: int) -> tuple[Callable[[Array], object], list[Call], Callable[[], Evaluation]]:
         z = [z[: max(rows, _LEAST)] for z in room]
-        calls: list[Call] = [*onward(model, z, threads=1), partial(logits[:rows].copy_, z[-1][:rows])]
-        return forward(z[0]), calls, evaluator(logits[:rows].numpy(), labels[:rows])
+        calls: list[Call] = [*bind_upper_layers(model, z, threads=1), partial(logits[:rows].copy_, z[-1][:rows])]
+        return forward(z[0]), calls, bind_evaluation(logits[:rows].numpy(), labels[:rows])
 
     def scored(part: Block) -> Evaluation:
         first, calls, evaluation = prepared(len(part))
@@ -139,7 +139,7 @@ def _scored(model: MLP, shards: Shards) -> Callable[[Block], Evaluation]:
 def _room(model: MLP, rows: int) -> list[Tensor]:
     """For z (rows, units) of each layer; all but the first lie by columns, which halves a product of few units."""
     first, *outs = *model.hidden, model.classes
-    return [laid_out(rows, first), *(torch.zeros(units, rows).T for units in outs)]
+    return [padded_zeros(rows, first), *(torch.zeros(units, rows).T for units in outs)]
 
 
 def _parts(block: Block, most: int) -> Iterable[Block]:

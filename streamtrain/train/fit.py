@@ -11,17 +11,17 @@ from typing import Any, NamedTuple
 
 from streamtrain.engine.dense import one_thread
 from streamtrain.engine.device import DeviceStep
-from streamtrain.engine.sparse import Sparse, machine_code, products
+from streamtrain.engine.sparse import Sparse, first_layer_for, required_kernels
 from streamtrain.engine.step import Step
 from streamtrain.errors import DataError, RunError, UsageError
 from streamtrain.native import load
 from streamtrain.nn.mlp import MLP, Gradients
-from streamtrain.nn.sgd import SGD, rest
+from streamtrain.nn.sgd import SGDConfig, rest
 from streamtrain.stream.batches import Epoch
 from streamtrain.stream.batches import epochs as stream_epochs
 from streamtrain.stream.dataset import Shards
 from streamtrain.stream.order import Cursor
-from streamtrain.train.evaluate import evaluating
+from streamtrain.train.evaluate import iter_evaluate
 
 
 class Progress(NamedTuple):
@@ -85,11 +85,11 @@ class EpochReport:
 
 
 def fit(model: MLP, train: Shards, **options: Any) -> Iterator[EpochReport]:
-    """Train `model` in place and yield a report an epoch; the options are those of `training`."""
-    return (report for report in training(model, train, **options) if isinstance(report, EpochReport))
+    """Train `model` in place and yield a report an epoch; the options are those of `iter_fit`."""
+    return (report for report in iter_fit(model, train, **options) if isinstance(report, EpochReport))
 
 
-def training(
+def iter_fit(
     model: MLP,
     train: Shards,
     *,
@@ -102,7 +102,7 @@ def training(
     weight_decay: float = 0.0,
     seed: int = 0,
     window_rows: int | None = None,
-    decoders: int = 1,
+    prefetch_threads: int = 1,
     ahead: bool = False,
     eval_train: bool = True,
     start: Progress | None = None,
@@ -111,7 +111,7 @@ def training(
     """Train `model` in place by SGD; yield Progress after every step and a report at the end of each epoch.
 
     test, val: read with the meaning of the training data; window_rows: rows shuffled together, by default all
-    decoders: threads that load the next window meanwhile; with 0 there is one window in memory, else two
+    prefetch_threads: threads that load the next window meanwhile; with 0 there is one window in memory, else two
     ahead: one more may read the next batch while one is learned
     start: go on from there, `model` and `velocity` being as they were then; by default from epoch 1 and from rest
     velocity: moved in place, where there is momentum; see `sgd_step`
@@ -123,18 +123,21 @@ def training(
         raise UsageError(
             f"epochs and batch size are positive and seed is not below 0: {epochs}, {batch_size}, {seed}"
         )
-    sgd = SGD(lr, momentum, weight_decay).checked()
+    sgd = SGDConfig(lr, momentum, weight_decay).checked()
     _check_fit(model, train)
     order = {"batch_size": batch_size, "seed": seed, "window_rows": window_rows or train.rows}
-    evaluated = [data and data.like(train.schema) for data in (train if eval_train else None, test, val)]
+    evaluated = [data and data.with_schema(train.schema) for data in (train if eval_train else None, test, val)]
 
     def reports() -> Iterator[Progress | EpochReport]:
         progress = start or Progress.at(1)
-        stream = stream_epochs(train, start=progress.cursor, last=epochs, decoders=decoders, raw=True, **order)
+        stream = stream_epochs(
+            train, start=progress.cursor, last=epochs, prefetch_threads=prefetch_threads, raw=True, **order
+        )
         with one_thread() as threads, contextlib.closing(stream):
             moving = velocity or (rest(model) if momentum else [])
             step = _step(model, train, batch_size, sgd, moving, threads=threads, ahead=ahead)
-            shared = threads if decoders else 1  # without room for a decoder there is none for two row groups
+            # Without memory for one prefetch thread there is none for two row groups either.
+            shared = threads if prefetch_threads else 1
             for epoch in stream:
                 trained, waited = yield from _steps(step, train, epoch, progress)
                 began = time.perf_counter()
@@ -187,16 +190,16 @@ def _check_fit(model: MLP, train: Shards) -> None:
 
 
 def _step(
-    model: MLP, train: Shards, rows: int, sgd: SGD, velocity: Gradients, *, threads: int, ahead: bool
+    model: MLP, train: Shards, rows: int, sgd: SGDConfig, velocity: Gradients, *, threads: int, ahead: bool
 ) -> Step | DeviceStep:
     """What takes the steps on the model's device."""
     if model.device.type != "cpu":
         return DeviceStep(model, sgd, velocity, scale=train.schema.scale)
-    load(machine_code(train, model))
+    load(required_kernels(train, model))
     rows = min(rows, train.rows)
-    pixels = [products(train, model, rows, threads=threads)]
+    pixels = [first_layer_for(train, model, rows, threads=threads)]
     if ahead and threads > 1 and isinstance(pixels[0], Sparse):  # dense ones take all threads themselves
-        pixels.append(products(train, model, rows, threads=threads))
+        pixels.append(first_layer_for(train, model, rows, threads=threads))
     return Step(model, rows, sgd, velocity, pixels=pixels, threads=threads)
 
 
@@ -237,7 +240,7 @@ def _figures(
 ) -> Generator[Progress, None, tuple[float | None, float | None]]:
     """Loss and accuracy over a whole set, None of none; the progress stays where it is meanwhile."""
     figures: tuple[float | None, float | None] = (None, None)
-    for total in evaluating(model, data, threads) if data else ():
+    for total in iter_evaluate(model, data, threads) if data else ():
         figures = total.loss, total.accuracy
         yield progress
     if data and not math.isfinite(figures[0] or 0.0):

@@ -98,8 +98,8 @@ class Run:
         write_file(self.folder / RECIPE, self._told_recipe())
 
     def metrics(self) -> list[dict[str, Any]]:
-        """What it left of each epoch so far; see `history`."""
-        return history(self.folder)
+        """What it left of each epoch so far; see `read_metrics`."""
+        return read_metrics(self.folder)
 
     def save(self, model: MLP, progress: Progress) -> None:
         """Keep the model as the last checkpoint, and the last one as the previous."""
@@ -142,7 +142,7 @@ class Run:
         return Checkpoint(model, self.schema, self.recipe, progress, self.manifest_digest, self.velocity)
 
 
-def history(run: Path) -> list[dict[str, Any]]:
+def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics.jsonl, none before its first epoch; a last one that was cut short is left out.
 
     Raises RunError for a line that no training writes.

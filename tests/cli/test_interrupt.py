@@ -76,7 +76,7 @@ def test_elsewhere_an_interrupt_is_what_python_makes_of_it(monkeypatch: pytest.M
 def cut_off(csv: Path) -> Path:
     """Leave a conversion of `csv` beside it that was cut off after its first chunk."""
     folder = csv.with_name(f"{csv.name}.shards")
-    steps = ingest.converting(csv, folder, workers=1)
+    steps = ingest.iter_convert(csv, folder, workers=1)
     next(steps)
     steps.close()
     assert interrupted(folder)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import streamtrain as st
-from streamtrain.cli.progress import Live
+from streamtrain.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
     from conftest import RunCli
@@ -155,7 +155,7 @@ def test_all_long_work_shows_where_it_stands(
         pytest.importorskip("jinja2")
         call_cli("train", shards, "--test", shards, "--out", "run", "--epochs", "1", "-q")
     words = tuple(word.format(csv=digits_csv, shards=shards) for word in words)
-    monkeypatch.setattr(Live, "due", lambda self: not self._quiet)
+    monkeypatch.setattr(ProgressLine, "due", lambda self: not self._quiet)
     assert said in call_cli(*words).stderr
     again = ("--overwrite",) if "out" in words else ()
     hushed = call_cli(*words, *again, "-q")

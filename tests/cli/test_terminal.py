@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from streamtrain.cli import progress as live
-from streamtrain.cli.progress import Live
+from streamtrain.cli.progress import ProgressLine
 from streamtrain.cli.tables import status_line
 from streamtrain.stream.order import Cursor
 from streamtrain.train.fit import Progress
@@ -142,7 +142,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_a_log_gets_a_line_after_1_2_4_8_seconds_and_a_quiet_one_none(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Live(quiet=False) as shown, Live(quiet=True) as hushed:
+    with ProgressLine(quiet=False) as shown, ProgressLine(quiet=True) as hushed:
         for tenth in range(1, 201):
             clock.now = 100 + tenth / 10
             assert not hushed.due()
@@ -157,7 +157,7 @@ def test_a_terminal_that_knows_no_control_characters_is_a_log(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     for term, shown in (("dumb", "half\n"), ("xterm", "\r\x1b[Khalf\r\x1b[K")):
         monkeypatch.setenv("TERM", term)
-        with Live(quiet=False) as live_line:
+        with ProgressLine(quiet=False) as live_line:
             clock.now += 1
             assert live_line.due()
             live_line.update("half")
@@ -167,7 +167,7 @@ def test_a_terminal_that_knows_no_control_characters_is_a_log(
 def test_a_log_that_was_not_asked_for_long_gets_one_line_and_not_the_missed_ones(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Live(quiet=False) as shown:
+    with ProgressLine(quiet=False) as shown:
         for now in (5.0, 6.0, 7.9, 8.0):
             clock.now = 100 + now
             if shown.due():
@@ -185,7 +185,7 @@ def test_long_inputs_show_where_they_stand(
     call_cli: RunCli, shards: Path, digits_csv: Path, monkeypatch: pytest.MonkeyPatch, command: str, said: str
 ) -> None:
     call_cli("train", shards, "--out", "run", "--epochs", "1", "-q")
-    monkeypatch.setattr(Live, "due", lambda self: not self._quiet)
+    monkeypatch.setattr(ProgressLine, "due", lambda self: not self._quiet)
     source = digits_csv if command == "predict" else shards
     told = call_cli(command, "run", source)
     assert re.search(rf"^{said}  100%  0:00 left", told.stderr, flags=re.M)

@@ -80,8 +80,8 @@ BAD_CELLS = {
 GOOD_CELLS = {"007": 7, "+5": 5, " 7 ": 7, "\t7": 7, '"7"': 7, '" 7 "': 7, "-0": 0, "0" * 30 + "9": 9}
 BAD_LABELS = ("-1", "3.5", "3.0", "cat", "", "70000", "1e0", "٣")
 
-Outcome = Bad | Kept | Counted
-TABLE: dict[str, tuple[Callable[[list[str]], str], Outcome]] = {
+ManifestBuilder = Bad | Kept | Counted
+TABLE: dict[str, tuple[Callable[[list[str]], str], ManifestBuilder]] = {
     **{
         f"{text!r} in column {column}": (cell(column, text), Bad(reason, column + 1, text.strip(" \t")))
         for column in (FIRST, MIDDLE, LAST)
@@ -168,7 +168,7 @@ def test_each_defect_has_the_outcome_that_is_written_down(source: Source, tmp_pa
     assert len(bad) == len(ledger) == totals.rejected
 
     lines = data.split(b"\n")
-    wrong, counted = [], {"repeated_headers": 0, "blank": 0, "comments": 0}
+    wrong, plural = [], {"repeated_headers": 0, "blank": 0, "comments": 0}
     wanted = {line: VALUES[line - 2].copy() for line in range(2, len(VALUES) + 2)}
     for number, (name, (_, outcome)) in enumerate(TABLE.items()):
         line = 3 * number + 4
@@ -177,7 +177,7 @@ def test_each_defect_has_the_outcome_that_is_written_down(source: Source, tmp_pa
             continue
         del wanted[line]
         if isinstance(outcome, Counted):
-            counted[outcome.name] += 1
+            plural[outcome.name] += 1
             continue
         entry = bad.pop(line, {})
         found = Bad(entry.get("reason", ""), entry.get("column"), entry.get("value", "") if outcome.value else "")
@@ -190,8 +190,8 @@ def test_each_defect_has_the_outcome_that_is_written_down(source: Source, tmp_pa
     assert list(rows) == list(wanted)
     assert all(np.array_equal(rows[line], wanted[line]) for line in rows)
     assert totals.header == 1
-    assert totals.repeated_headers == counted["repeated_headers"]
-    assert (totals.comments, totals.blank) == (counted["comments"], counted["comments"] + counted["blank"])
+    assert totals.repeated_headers == plural["repeated_headers"]
+    assert (totals.comments, totals.blank) == (plural["comments"], plural["comments"] + plural["blank"])
     assert (
         totals.lines == len(VALUES) + 1 == 1 + totals.blank + totals.repeated_headers + totals.kept + len(ledger)
     )

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from streamtrain.engine import dense as products
-from streamtrain.engine.dense import accumulated, affine, one_thread, through
+from streamtrain.engine import dense as dense
+from streamtrain.engine.dense import accumulated, affine, input_gradient, one_thread
 
 
 def drawn(*shape: int) -> Tensor:
@@ -22,9 +22,9 @@ def test_they_are_the_plain_products(rows: int, units: int, features: int, threa
     a, weight, bias, dz = drawn(rows, features), drawn(units, features), drawn(units), drawn(rows, units)
     z, da, moved = torch.empty(rows, units).double(), torch.empty(rows, features).double(), weight.clone()
     with pytest.MonkeyPatch.context() as patch, one_thread():
-        patch.setattr(products, "LARGE", 1 << 16)  # so that most are cut
+        patch.setattr(dense, "LARGE", 1 << 16)  # so that most are cut
         affine(a, weight, bias, alpha=0.5, out=z, threads=threads)()
-        through(dz, weight, out=da, threads=threads)()
+        input_gradient(dz, weight, out=da, threads=threads)()
         accumulated(moved, dz, a, beta=0.75, alpha=-2.0, threads=threads)()
         assert torch.get_num_threads() == 1
     torch.testing.assert_close(z, 0.5 * a @ weight.T + bias)
@@ -43,7 +43,7 @@ def test_no_number_of_threads_changes_a_bit(rows: int, units: int) -> None:
         z, da, moved = torch.empty(rows, units), torch.empty(rows, features), weight.clone()
         with one_thread():
             affine(a, weight, bias, out=z, threads=threads)()
-            through(dz, weight, out=da, threads=threads)()
+            input_gradient(dz, weight, out=da, threads=threads)()
             accumulated(moved, dz, a, beta=1.0, alpha=-0.1, threads=threads)()
         return [z, da, moved]
 

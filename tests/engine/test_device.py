@@ -16,7 +16,7 @@ from streamtrain.engine.device import DeviceStep, device, moved
 from streamtrain.engine.step import Step
 from streamtrain.errors import UsageError
 from streamtrain.nn.mlp import MLP
-from streamtrain.nn.sgd import SGD, rest
+from streamtrain.nn.sgd import SGDConfig, rest
 from streamtrain.stream.batches import Batch
 from streamtrain.train import evaluate as module
 from streamtrain.train.evaluate import evaluate
@@ -29,8 +29,8 @@ SOME = [pytest.param("cpu"), pytest.param("cuda", marks=GPU)]
 
 
 @pytest.mark.parametrize("name", SOME)
-@pytest.mark.parametrize("sgd", [SGD(0.05), SGD(0.05, momentum=0.9, weight_decay=1e-3)], ids=str)
-def test_its_steps_stay_with_those_of_the_processor(name: str, sgd: SGD) -> None:
+@pytest.mark.parametrize("sgd", [SGDConfig(0.05), SGDConfig(0.05, momentum=0.9, weight_decay=1e-3)], ids=str)
+def test_its_steps_stay_with_those_of_the_processor(name: str, sgd: SGDConfig) -> None:
     there, here = MLP(49, (70, 30), 10, seed=3), MLP(49, (70, 30), 10, seed=3)
     there = there.to(torch.device(name))
     far, near = rest(there) if sgd.momentum else [], rest(here) if sgd.momentum else []

@@ -8,7 +8,7 @@ import torch
 
 import streamtrain as st
 from streamtrain.engine.dense import Dense
-from streamtrain.engine.sparse import Sparse, laid_out, products, runs
+from streamtrain.engine.sparse import Sparse, first_layer_for, padded_zeros, runs
 from streamtrain.nn.mlp import MLP
 from streamtrain.stream.dataset import Shards
 from streamtrain.train.evaluate import evaluate
@@ -16,7 +16,7 @@ from streamtrain.train.evaluate import evaluate
 
 @pytest.mark.parametrize("units", [1, 8, 10, 100, 104, 105, 128, 225, 256])
 def test_what_is_laid_out_shares_its_memory_with_its_runs(units: int) -> None:
-    tensor = laid_out(5, units)
+    tensor = padded_zeros(5, units)
     tensor.copy_(torch.arange(5 * units).reshape(5, units))
     found = runs(tensor[:3])
     assert found.shape[0] == 3
@@ -50,7 +50,7 @@ def test_pixels_that_are_mostly_zero_are_multiplied_alone_and_others_all(tmp_pat
         shards = digits(tmp_path / f"{share}", full * (random.random(full.shape) < share))
         assert shards.density == pytest.approx(share, abs=0.02)
         for units, expected in ((256, kind), (257, Dense)):
-            assert type(products(shards, MLP(64, (units,), 3), 10, threads=1)) is expected
+            assert type(first_layer_for(shards, MLP(64, (units,), 3), 10, threads=1)) is expected
 
 
 def test_an_evaluation_is_the_same_with_and_without_the_zeros(

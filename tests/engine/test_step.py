@@ -11,7 +11,7 @@ from streamtrain.engine.sparse import Sparse
 from streamtrain.engine.step import Step
 from streamtrain.nn.functional import cross_entropy_gradient
 from streamtrain.nn.mlp import ACTIVATIONS, MLP, Gradients
-from streamtrain.nn.sgd import SGD, rest, sgd_step
+from streamtrain.nn.sgd import SGDConfig, rest, sgd_step
 
 FEATURES, CLASSES = 49, 10
 
@@ -31,7 +31,7 @@ def dense(rows: int, threads: int, dtype: torch.dtype = torch.float32) -> Dense:
     return Dense(rows, FEATURES, scale=(0.0, 1.0), threads=threads, dtype=dtype)
 
 
-def plainly(model: MLP, x: Tensor, y: Tensor, sgd: SGD, velocity: Gradients) -> tuple[float, int]:
+def plainly(model: MLP, x: Tensor, y: Tensor, sgd: SGDConfig, velocity: Gradients) -> tuple[float, int]:
     logits, inputs = model.forward(x)
     losses, dlogits = cross_entropy_gradient(logits, y)
     sgd_step(model, model.backward(inputs, dlogits), **sgd._asdict(), velocity=velocity)
@@ -39,16 +39,16 @@ def plainly(model: MLP, x: Tensor, y: Tensor, sgd: SGD, velocity: Gradients) -> 
 
 
 HOWS = [
-    ((), "sigmoid", SGD(0.05)),
-    ((100,), "sigmoid", SGD(0.05)),
-    ((70, 130), "tanh", SGD(0.05, momentum=0.9, weight_decay=1e-3)),
-    ((65,), "relu", SGD(0.05, weight_decay=1e-2)),
-    ((3,), "sigmoid", SGD(0.05, momentum=0.5)),
+    ((), "sigmoid", SGDConfig(0.05)),
+    ((100,), "sigmoid", SGDConfig(0.05)),
+    ((70, 130), "tanh", SGDConfig(0.05, momentum=0.9, weight_decay=1e-3)),
+    ((65,), "relu", SGDConfig(0.05, weight_decay=1e-2)),
+    ((3,), "sigmoid", SGDConfig(0.05, momentum=0.5)),
 ]
 
 
 @pytest.mark.parametrize(("hidden", "activation", "sgd"), HOWS, ids=str)
-def test_500_steps_stay_with_the_plain_ones(hidden: tuple[int, ...], activation: str, sgd: SGD) -> None:
+def test_500_steps_stay_with_the_plain_ones(hidden: tuple[int, ...], activation: str, sgd: SGDConfig) -> None:
     plain = MLP(FEATURES, hidden, CLASSES, seed=3, activation=activation)
     fast = copy.deepcopy(plain)
     velocities = rest(plain), rest(fast)
@@ -69,9 +69,9 @@ def test_500_steps_stay_with_the_plain_ones(hidden: tuple[int, ...], activation:
     assert right[0] > 30_000
 
 
-@pytest.mark.parametrize(("hidden", "activation", "sgd"), [*HOWS, ((225,), "sigmoid", SGD(0.05))], ids=str)
+@pytest.mark.parametrize(("hidden", "activation", "sgd"), [*HOWS, ((225,), "sigmoid", SGDConfig(0.05))], ids=str)
 def test_500_steps_with_the_zeros_left_out_stay_with_the_plain_ones(
-    hidden: tuple[int, ...], activation: str, sgd: SGD
+    hidden: tuple[int, ...], activation: str, sgd: SGDConfig
 ) -> None:
     plain = MLP(FEATURES, hidden, CLASSES, seed=3, activation=activation)
     fast = copy.deepcopy(plain)
@@ -99,7 +99,7 @@ def test_500_steps_with_the_zeros_left_out_stay_with_the_plain_ones(
 @pytest.mark.parametrize("rows", [1, 7, 129, 256])
 def test_one_step_in_float64_is_the_plain_one(activation: str, rows: int) -> None:
     plain = MLP(FEATURES, (66, 9), CLASSES, activation=activation).to(torch.float64)
-    fast, sgd = plain.to(torch.float64), SGD(0.1, momentum=0.9, weight_decay=0.01)
+    fast, sgd = plain.to(torch.float64), SGDConfig(0.1, momentum=0.9, weight_decay=0.01)
     x, y = (t[:rows] for t in batches(2, 256)[0])
     velocities = rest(plain), rest(fast)
     with one_thread() as threads:
@@ -113,8 +113,8 @@ def test_one_step_in_float64_is_the_plain_one(activation: str, rows: int) -> Non
     torch.testing.assert_close(velocities[1], velocities[0], rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("sgd", [SGD(0.05), SGD(0.05, momentum=0.9, weight_decay=1e-3)], ids=str)
-def test_no_number_of_threads_changes_a_bit(sgd: SGD) -> None:
+@pytest.mark.parametrize("sgd", [SGDConfig(0.05), SGDConfig(0.05, momentum=0.9, weight_decay=1e-3)], ids=str)
+def test_no_number_of_threads_changes_a_bit(sgd: SGDConfig) -> None:
     def trained(threads: int) -> dict[str, Tensor]:
         model = MLP(FEATURES, (200, 70), CLASSES)
         with one_thread():
@@ -136,7 +136,7 @@ def test_scoring_leaves_the_weights_alone_and_a_loss_beyond_float_is_told() -> N
     before = copy.deepcopy(model.state_dict())
     x, y = batches(2, 50)[0]
     with one_thread() as threads:
-        step = Step(model, 50, SGD(1.0), rest(model), pixels=[dense(50, threads)], threads=threads)
+        step = Step(model, 50, SGDConfig(1.0), rest(model), pixels=[dense(50, threads)], threads=threads)
         loss, _ = step.score(step.slots[0].read(x.numpy(), y.numpy()))
     assert not torch.tensor(loss).isfinite()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

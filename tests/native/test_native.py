@@ -143,7 +143,7 @@ def test_an_array_of_another_type_or_layout_is_refused_and_not_misread() -> None
 def test_an_installation_that_is_read_only_keeps_code_in_the_users_cache(digits_csv: Path, tmp_path: Path) -> None:
     site, cache = tmp_path / "site", tmp_path / "cache"
     shutil.copytree(PACKAGE, site / "streamtrain", ignore=shutil.ignore_patterns("__pycache__"))
-    (site / "streamtrain" / "compiled" / "__pycache__").touch()  # a file: nothing can be written below it
+    (site / "streamtrain" / "native" / "__pycache__").touch()  # a file: nothing can be written below it
     code = (
         "import sys; from streamtrain.convert.pipeline import convert; "
         f"convert({str(digits_csv)!r}, sys.argv[1]); print('numba' in sys.modules)"

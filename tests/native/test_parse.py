@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streamtrain.convert.dialect.dialect import Dialect
 from streamtrain.convert.parse.parse import Parsed, parse_chunk
-from streamtrain.convert.text.chunks import Chunk, Room
+from streamtrain.convert.text.chunks import Chunk, ChunkBuffer
 from streamtrain.native import parse as kernel
 
 MUTANTS = [
@@ -71,7 +71,7 @@ def carefully(text: bytes, how: Dialect) -> tuple[object, ...]:
     """What the careful path alone says: pixels of two bytes are none for the kernel."""
     wide = replace(how, dtype="uint16")
     assert not wide.fits_kernel
-    return facts(parse_chunk(chunk(text), wide, Room()))
+    return facts(parse_chunk(chunk(text), wide, ChunkBuffer()))
 
 
 class Kernel(NamedTuple):
@@ -125,7 +125,7 @@ def texts(draw: st.DrawFn) -> tuple[bytes, Dialect]:
 @given(texts())
 def test_the_kernel_says_of_every_mutated_row_what_the_careful_path_says(given: tuple[bytes, Dialect]) -> None:
     text, how = given
-    assert facts(parse_chunk(chunk(text), how, Room())) == carefully(text, how)
+    assert facts(parse_chunk(chunk(text), how, ChunkBuffer())) == carefully(text, how)
 
 
 @pytest.mark.long
@@ -133,7 +133,7 @@ def test_the_kernel_says_of_every_mutated_row_what_the_careful_path_says(given: 
 @given(texts())
 def test_the_kernel_says_what_the_careful_path_says_of_10_000_texts(given: tuple[bytes, Dialect]) -> None:
     text, how = given
-    assert facts(parse_chunk(chunk(text), how, Room())) == carefully(text, how)
+    assert facts(parse_chunk(chunk(text), how, ChunkBuffer())) == carefully(text, how)
 
 
 @settings(max_examples=150, deadline=None)

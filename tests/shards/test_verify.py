@@ -20,18 +20,18 @@ from streamtrain.convert.pipeline import convert
 from streamtrain.errors import DataError
 from streamtrain.shards import reader as read
 from streamtrain.shards.manifest import Manifest, Shard, digest_of_file
-from streamtrain.shards.reader import DamageError, ShardFile
+from streamtrain.shards.reader import CorruptShardError, ShardFile
 from streamtrain.shards.shuffle import shuffle
-from streamtrain.shards.verify import Verified, verifying
+from streamtrain.shards.verify import VerifyReport, iter_verify
 from streamtrain.shards.writer import write_shard
 
 
-def verified(folder: Path) -> Verified:
-    *_, last = verifying(folder)
+def verified(folder: Path) -> VerifyReport:
+    *_, last = iter_verify(folder)
     return last
 
 
-def rows_of(folder: Path) -> Block:
+def iter_rows(folder: Path) -> Block:
     """What training reads: every row group of every shard."""
     manifest, blocks = Manifest.load(folder), []
     for shard in manifest.shards:
@@ -157,7 +157,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
 
 
 def test_shards_as_they_were_written_have_no_problem(data: Path) -> None:
-    assert verified(data) == Verified(1, 1, 600, ())
+    assert verified(data) == VerifyReport(1, 1, 600, ())
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -171,15 +171,15 @@ def test_verify_finds(data: Path, fault: str) -> None:
 def test_a_folder_that_is_unfinished_or_not_there_is_an_error(data: Path, tmp_path: Path) -> None:
     (data / "manifest.json").unlink()
     with pytest.raises(DataError, match="no manifest"):
-        verifying(data)
+        iter_verify(data)
     with pytest.raises(DataError, match="no such folder"):
-        verifying(tmp_path / "nowhere")
+        iter_verify(tmp_path / "nowhere")
 
 
 def test_a_line_twice_is_found_in_rows_that_lie_in_any_order(data: Path, tmp_path: Path) -> None:
     shuffle(data, tmp_path / "mixed")
     assert verified(tmp_path / "mixed").ok
-    rewrite_rows(tmp_path / "mixed", "lines", 599, rows_of(tmp_path / "mixed").lines[0])
+    rewrite_rows(tmp_path / "mixed", "lines", 599, iter_rows(tmp_path / "mixed").lines[0])
     assert [problem.what for problem in verified(tmp_path / "mixed").problems] == [
         "it holds a line that was there before"
     ]
@@ -188,9 +188,9 @@ def test_a_line_twice_is_found_in_rows_that_lie_in_any_order(data: Path, tmp_pat
 def test_damage_since_the_shards_were_read_is_found(data: Path) -> None:
     """The reader remembers which files it has checked, by what the file system says of them; `verify` does not."""
     shard = data / "shard-00000.parquet"
-    rows_of(data)
+    iter_rows(data)
     with patch.object(read, "_identity", lambda _: (1,)):  # as if nobody had written to it
-        rows_of(data)
+        iter_rows(data)
         flip(shard, 8 * shard.read_bytes().rindex(b"parquet-cpp"))  # where Arrow minds nothing
         assert not verified(data).ok
 
@@ -200,7 +200,7 @@ def test_the_parts_of_a_split_are_verified_together_and_apart(digits_csv: Path, 
     (tmp_path / "d.csv").write_text(text)
     out = tmp_path / "out"
     convert(tmp_path / "d.csv", out, split={"train": 0.8, "val": 0.2}, on_bad_row="reject")
-    assert verified(out) == Verified(2, 2, 600, ())
+    assert verified(out) == VerifyReport(2, 2, 600, ())
     assert verified(out / "val").ok
     flip(out / "val" / "shard-00000.parquet", 999)
     (out / "more").mkdir()
@@ -216,7 +216,7 @@ def test_conversions_that_lie_in_one_folder_are_verified_each(digits_csv: Path, 
     (tmp_path / "d.csv").write_text(digits_csv.read_text() + "1,2,x\n")
     convert(digits_csv, tmp_path / "out" / "test")
     convert(tmp_path / "d.csv", tmp_path / "out" / "train", on_bad_row="reject")
-    assert verified(tmp_path / "out") == Verified(2, 2, 1200, ())
+    assert verified(tmp_path / "out") == VerifyReport(2, 2, 1200, ())
     (tmp_path / "out" / "train" / "rejected.jsonl").unlink()
     assert [problem.shard for problem in verified(tmp_path / "out").problems] == ["train/manifest.json"]
 
@@ -255,7 +255,7 @@ def unnoticed(folder: Path, count: int) -> list[tuple[str, int]]:
         if verified(folder).ok:
             missed.append(("verify", bit))
         try:
-            rows_of(folder)
+            iter_rows(folder)
             missed.append(("read", bit))
         except DataError:
             pass
@@ -279,5 +279,5 @@ def test_a_column_whose_name_is_no_text_is_damage_even_under_a_right_digest(data
     path = data / manifest.shards[0].file
     path.write_bytes(path.read_bytes().replace(b"label", b"lab\x85l"))
     shard = replace(manifest.shards[0], digest=digest_of_file(path))
-    with pytest.raises(DamageError, match="can't decode"):
+    with pytest.raises(CorruptShardError, match="can't decode"):
         ShardFile(data, shard, manifest.schema, rows_per_group=manifest.rows_per_group)

@@ -51,7 +51,7 @@ def handed_out(
     """The numbers of the rows of each epoch, in order."""
     found = []
     for epoch in epochs(
-        store, batch_size=64, seed=3, window_rows=window_rows, decoders=1, last=last, start=start, raw=raw
+        store, batch_size=64, seed=3, window_rows=window_rows, prefetch_threads=1, last=last, start=start, raw=raw
     ):
         found.append([])
         for x, y in epoch:
@@ -85,7 +85,7 @@ def test_an_order_can_be_entered_anywhere_without_what_came_before(
 @pytest.mark.parametrize("rows", [0, 64, 1984, ROWS])
 def test_the_disorder_of_a_resumed_epoch_is_that_of_the_whole_one(numbered: Path, rows: int) -> None:
     def disorder(start: Cursor) -> float | None:
-        options = {"batch_size": 64, "seed": 3, "window_rows": 900, "decoders": 1, "last": 1, "raw": True}
+        options = {"batch_size": 64, "seed": 3, "window_rows": 900, "prefetch_threads": 1, "last": 1, "raw": True}
         for epoch in epochs(st.open_shards(numbered), start=start, **options):
             assert sum(len(y) for _, y in epoch) == ROWS - start.rows
         return epoch.disorder.value()
@@ -101,7 +101,7 @@ def test_the_next_epochs_first_window_is_read_while_this_ones_last_is_used(
     decoded = []
     inner = Shards._decode
     monkeypatch.setattr(Shards, "_decode", lambda self, *args: decoded.append(1) or inner(self, *args))
-    stream = epochs(store, batch_size=64, seed=0, window_rows=3100, decoders=1, start=Cursor(1, 0), last=2)
+    stream = epochs(store, batch_size=64, seed=0, window_rows=3100, prefetch_threads=1, start=Cursor(1, 0), last=2)
     first = next(stream)
     assert sum(len(y) for _, y in first) == ROWS
     patience = time.monotonic() + 60
@@ -116,7 +116,9 @@ def test_an_epoch_left_early_is_skipped_to_its_end(numbered: Path) -> None:
     store = st.open_shards(numbered)
     whole = handed_out(store, 900)
     starts = []
-    for epoch in epochs(store, batch_size=64, seed=3, window_rows=900, decoders=1, start=Cursor(1, 0), last=2):
+    for epoch in epochs(
+        store, batch_size=64, seed=3, window_rows=900, prefetch_threads=1, start=Cursor(1, 0), last=2
+    ):
         x, _ = next(iter(epoch))
         starts.append(rows_of(x).tolist())
     assert starts == [rows[:64] for rows in whole]
@@ -164,7 +166,7 @@ def test_pixels_of_any_kind_are_normalised_to_the_bit(
     assert store.schema.dtype == dtype
     stored = np.concatenate([block.pixels for block in store.blocks()])
     expected = normalise(stored, store.schema, out=torch.empty(stored.shape)).numpy()
-    sizes = {"batch_size": 32, "window_rows": window_rows, "decoders": 1, "last": 1}
+    sizes = {"batch_size": 32, "window_rows": window_rows, "prefetch_threads": 1, "last": 1}
     for raw, meant in ((False, expected), (True, stored)):
         found = np.zeros(300, int)
         for epoch in epochs(store, seed=3, start=BEGIN, raw=raw, **sizes):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from streamtrain.block import Array
-from streamtrain.stream.prefetch import filled_ahead
+from streamtrain.stream.prefetch import prefetch
 
 
 def write(job: int, slot: Array) -> Iterator[Callable[[], None]]:
@@ -29,7 +29,7 @@ def write(job: int, slot: Array) -> Iterator[Callable[[], None]]:
 def corrupted(slots: Sequence[Array], *, jobs: int, workers: int) -> int:
     """How many jobs the consumer saw mixed with another one, now or after it had kept the slot for a while."""
     seen = 0
-    for job, slot in filled_ahead(range(jobs), slots, tasks=write, workers=workers):
+    for job, slot in prefetch(range(jobs), slots, tasks=write, workers=workers):
         before = (slot != job).any()
         time.sleep(random.random() * 2e-3)
         seen += bool(before or (slot != job).any())
@@ -55,7 +55,7 @@ def test_jobs_come_in_order_and_the_next_is_ready_while_one_is_used() -> None:
         yield begun[job].set
 
     order = []
-    for job, _ in filled_ahead(range(5), (0, 1), tasks=note, workers=1):
+    for job, _ in prefetch(range(5), (0, 1), tasks=note, workers=1):
         order.append(job)
         assert job == 4 or begun[job + 1].wait(5)
         assert not any(event.is_set() for event in begun[job + 2 :])  # bounded: no slot, no work
@@ -71,7 +71,7 @@ def test_no_thread_is_left_behind(how: str) -> None:
             yield lambda: 1 // (0 if how == "error of a task" and job == 3 else 1)
 
     def consume() -> None:
-        for job, _ in filled_ahead(range(6), (0, 1), tasks=tasks, workers=4):
+        for job, _ in prefetch(range(6), (0, 1), tasks=tasks, workers=4):
             if job == 2 and how == "break":
                 break
             if job == 2 and how == "error of the consumer":

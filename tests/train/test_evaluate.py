@@ -16,7 +16,7 @@ import streamtrain as st
 from streamtrain.errors import DataError
 from streamtrain.metrics.metrics import CALIBRATION_BINS, Evaluation
 from streamtrain.nn.mlp import MLP
-from streamtrain.shards.reader import DamageError, ShardFile
+from streamtrain.shards.reader import CorruptShardError, ShardFile
 
 CLASSES = 5
 
@@ -134,10 +134,10 @@ def test_damage_to_every_row_group_is_told_and_not_waited_for(
     assert shards.density < 1  # which reads one
 
     def damaged(file: ShardFile, group: int, **_: object) -> None:
-        raise DamageError(file.path, f"row group {group} is gone")
+        raise CorruptShardError(file.path, f"row group {group} is gone")
 
     monkeypatch.setattr(ShardFile, "read_group", damaged)
-    with pytest.raises(DamageError, match="row group 0 is gone"):
+    with pytest.raises(CorruptShardError, match="row group 0 is gone"):
         st.evaluate(MLP(64), shards)
 
 

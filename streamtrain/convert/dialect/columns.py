@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamtrain.block import Array
-from streamtrain.convert.dialect.options import Wanted
+from streamtrain.convert.dialect.options import ReadOptions
 from streamtrain.convert.parse.row_parser import DECIMAL
 from streamtrain.errors import DataError, UsageError
 
@@ -44,7 +44,7 @@ class Sample:
         return len(self.rows[0])
 
 
-def find_columns(sample: Sample, wanted: Wanted) -> Columns:
+def find_columns(sample: Sample, wanted: ReadOptions) -> Columns:
     """Tell the columns apart. Raises DataError where two readings are possible, naming the option that decides."""
     dropped, said = _dropped(sample, wanted)
     left = [c for c in range(sample.fields) if c not in dropped]
@@ -58,7 +58,7 @@ def find_columns(sample: Sample, wanted: Wanted) -> Columns:
     return Columns(label, dropped, (*said, why))
 
 
-def _dropped(sample: Sample, wanted: Wanted) -> tuple[tuple[int, ...], list[str]]:
+def _dropped(sample: Sample, wanted: ReadOptions) -> tuple[tuple[int, ...], list[str]]:
     if wanted.drop is not None:
         present = [name for name in wanted.drop if not wanted.preset or name in sample.names or name.isdecimal()]
         columns = tuple(_column(sample, name, "--drop") for name in present if name != "none")

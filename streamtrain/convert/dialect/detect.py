@@ -15,7 +15,7 @@ import numpy as np
 from streamtrain.block import Array
 from streamtrain.convert.dialect.columns import Sample, find_columns, is_square, label_kind, median, numbers
 from streamtrain.convert.dialect.dialect import INTEGER_LIMIT, Dialect
-from streamtrain.convert.dialect.options import Wanted
+from streamtrain.convert.dialect.options import ReadOptions
 from streamtrain.convert.parse.row_parser import DECIMAL, RowError, split_row
 from streamtrain.errors import DataError, UsageError
 
@@ -27,14 +27,14 @@ _CONTROL = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f]")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Detection:
     """A dialect and, a line each, how it was decided."""
 
     dialect: Dialect
     reasons: tuple[str, ...]
 
 
-def sniff(sample: bytes, *, path: str, whole: bool, wanted: Wanted) -> Verdict:
+def detect(sample: bytes, *, path: str, whole: bool, wanted: ReadOptions) -> Detection:
     """Decide how a file is written from its first bytes; the order of its rows does not matter.
 
     sample: decompressed; whole: whether it is all of the file.
@@ -87,7 +87,7 @@ def sniff(sample: bytes, *, path: str, whole: bool, wanted: Wanted) -> Verdict:
         class_line=class_line,
     )
     reasons = (layout.said, why_header, *columns.reasons, *labelling.reasons, why_shape, why_dtype)
-    return Verdict(dialect, (f"preset {wanted.preset}", *reasons) if wanted.preset else reasons)
+    return Detection(dialect, (f"preset {wanted.preset}", *reasons) if wanted.preset else reasons)
 
 
 def refuse_foreign(sample: bytes, *, path: str) -> None:
@@ -165,7 +165,7 @@ def _layout(lines: Sequence[str], wanted: str | None, path: str) -> _Layout:
     return layout
 
 
-def _header(top: list[str], rows: Sequence[Sequence[str]], wanted: Wanted, *, path: str) -> tuple[bool, str]:
+def _header(top: list[str], rows: Sequence[Sequence[str]], wanted: ReadOptions, *, path: str) -> tuple[bool, str]:
     if wanted.header is not None:
         who = wanted.who("header", "--header" if wanted.header else "--no-header")
         return wanted.header, f"{'a' if wanted.header else 'no'} header, as {who} says"
@@ -189,7 +189,7 @@ def _class_line(top: list[str], fields: int, sample: Sample, label: range) -> tu
 
 
 @dataclass(frozen=True)
-class Labelling:
+class LabelEncoding:
     """How labels are written: see Dialect; and why."""
 
     kind: str
@@ -198,17 +198,17 @@ class Labelling:
     reasons: tuple[str, ...]
 
 
-def read_labels(sample: Sample, label: range, class_line: tuple[str, ...], wanted: Wanted) -> Labelling:
+def read_labels(sample: Sample, label: range, class_line: tuple[str, ...], wanted: ReadOptions) -> LabelEncoding:
     """Decide how the label in these columns is written."""
     kind = label_kind(sample, label, wanted.labels or ())
     classes, written, why = _classes(sample, label, kind, class_line, wanted)
     if written and kind in ("number", "decimal") and not all(name.isdecimal() for name in written):
         kind = "word"
-    return Labelling(kind, classes, written, tuple(why))
+    return LabelEncoding(kind, classes, written, tuple(why))
 
 
 def _classes(
-    sample: Sample, label: range, kind: str, class_line: tuple[str, ...], wanted: Wanted
+    sample: Sample, label: range, kind: str, class_line: tuple[str, ...], wanted: ReadOptions
 ) -> tuple[tuple[str, ...], tuple[str, ...], list[str]]:
     """Class names in index order, how the source writes each, and why; empty where the full pass finds them."""
     said = [f"line 1 lists the {len(class_line)} classes"] if class_line else []
@@ -253,7 +253,7 @@ def _is_decimal(row: Sequence[str], columns: Sequence[int]) -> bool:
     return not "".join([row[c] for c in columns]).isdecimal()
 
 
-def _dtype(pixels: Array, wanted: Wanted, path: str) -> tuple[str, float, float, str]:
+def _dtype(pixels: Array, wanted: ReadOptions, path: str) -> tuple[str, float, float, str]:
     """How pixels are stored, the least and the largest that they may be, and why."""
     if not len(pixels):
         raise DataError(f"{path}: no row of the sample holds only numbers. Is the label elsewhere? Say --label")
@@ -270,7 +270,7 @@ def _dtype(pixels: Array, wanted: Wanted, path: str) -> tuple[str, float, float,
     return dtype, 0, INTEGER_LIMIT[dtype], f"pixels are integers 0..{INTEGER_LIMIT[dtype]}"
 
 
-def _shape(features: int, last_name: str, wanted: Wanted) -> tuple[tuple[int, ...], str]:
+def _shape(features: int, last_name: str, wanted: ReadOptions) -> tuple[tuple[int, ...], str]:
     upright = ", set upright" if wanted.transposed else ""
     if wanted.shape is not None:
         said = "x".join(map(str, wanted.shape))

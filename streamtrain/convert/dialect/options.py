@@ -13,7 +13,7 @@ from streamtrain.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReadOptions:
     """What was declared; None where it is to be found.
 
     label: "first", "last", "none", a column's name, its number from 1, or a range of columns as 257-266
@@ -47,7 +47,7 @@ class Wanted:
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "of_preset"}
         return {"--" + name.replace("_", "-"): value for name, value in own.items()}
 
-    def over(self, preset: Wanted) -> Wanted:
+    def over(self, preset: ReadOptions) -> ReadOptions:
         """The declarations of a preset, and these where both say something."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "of_preset"}
         own = {name: value for name, value in own.items() if value not in (None, False)}
@@ -113,7 +113,7 @@ _KEYS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 
 
-def declared(own: Wanted, preset: str | None) -> Wanted:
+def declared(own: ReadOptions, preset: str | None) -> ReadOptions:
     """What the options declare, over what the preset does."""
     if own.delimiter:
         own = replace(own, delimiter=delimiter(own.delimiter))
@@ -128,7 +128,7 @@ def preset_names() -> list[str]:
     return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
 
 
-def read_preset(name: str) -> Wanted:
+def read_preset(name: str) -> ReadOptions:
     """What a preset declares: one that comes with streamtrain, or a file whose name ends in .toml.
 
     Raises UsageError for an unknown name, with those like it, and for an unknown key, with those known.
@@ -160,7 +160,7 @@ def read_preset(name: str) -> Wanted:
             declared[field] = read(value)
         except (ValueError, TypeError) as error:
             raise UsageError(f"{name}: {key} = {value!r} should be {error}") from error
-    wanted = Wanted(**declared | {"preset": Path(name).stem})
+    wanted = ReadOptions(**declared | {"preset": Path(name).stem})
     if wanted.labels and len(wanted.labels) != len(wanted.classes or wanted.labels):
         raise UsageError(
             f"{name}: {len(wanted.labels)} labels for {len(wanted.classes or ())} classes. List as many"

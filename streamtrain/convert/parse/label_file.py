@@ -12,11 +12,11 @@ import numpy as np
 
 from streamtrain.block import Block
 from streamtrain.convert.dialect.columns import Sample, numbers
-from streamtrain.convert.dialect.detect import Verdict, read_labels, refuse_foreign
+from streamtrain.convert.dialect.detect import Detection, read_labels, refuse_foreign
 from streamtrain.convert.dialect.dialect import Dialect
-from streamtrain.convert.dialect.options import Wanted
+from streamtrain.convert.dialect.options import ReadOptions
 from streamtrain.convert.parse.parse import Parsed
-from streamtrain.convert.parse.row_parser import DECIMAL, Careful, RowError, bad_row, line_text, split_row
+from streamtrain.convert.parse.row_parser import DECIMAL, RowError, RowParser, bad_row, line_text, split_row
 from streamtrain.convert.text.chunks import Chunk
 from streamtrain.convert.text.text_file import FileFacts, TextFile
 from streamtrain.errors import DataError
@@ -26,7 +26,7 @@ _READ_BYTES = 1 << 20  # of text at a time
 _LONGEST_LABEL = 64 << 10
 
 
-def sniff_labels(path: Path, verdict: Verdict, wanted: Wanted) -> Verdict:
+def detect_labels(path: Path, verdict: Detection, wanted: ReadOptions) -> Detection:
     """The verdict on data without labels, with that on the file of its labels.
 
     Raises DataError where the file does not hold one label a line.
@@ -55,10 +55,10 @@ def sniff_labels(path: Path, verdict: Verdict, wanted: Wanted) -> Verdict:
     )
     said = f"the labels are those of {path}" + (f", whose line 1 is a header: {values[0][:20]}" if header else "")
     reasons = [reason for reason in verdict.reasons if not reason.startswith("no label")]
-    return Verdict(dialect, (*reasons, said, *labelling.reasons))
+    return Detection(dialect, (*reasons, said, *labelling.reasons))
 
 
-def _is_header(values: list[str], data_has_one: bool, wanted: Wanted) -> bool:
+def _is_header(values: list[str], data_has_one: bool, wanted: ReadOptions) -> bool:
     """Whether the first value is no label: a word before numbers, or a word of its own that can be none."""
     first, *rest = values
     if 2 * sum(DECIMAL.fullmatch(value) is not None for value in rest) > len(rest):
@@ -76,7 +76,7 @@ def _values(line: bytes) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Taken:
+class LabelSlice:
     """Lines of a file of labels: one a data row, or fewer where it is too short for that."""
 
     path: Path
@@ -85,7 +85,7 @@ class Taken:
     short: bool
 
 
-class LabelsFile:
+class LabelFile:
     """The labels of a pass, handed out a chunk of rows at a time, in order; use it in a `with`."""
 
     def __init__(self, dialect: Dialect) -> None:
@@ -97,14 +97,14 @@ class LabelsFile:
         self._abandoned = False
         self._turn = threading.Condition()
 
-    def __enter__(self) -> LabelsFile:
+    def __enter__(self) -> LabelFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.abandon()
+        self.cancel()
         self._file.__exit__()
 
-    def take(self, number: int, rows: int) -> Taken:
+    def take(self, number: int, rows: int) -> LabelSlice:
         """The labels of the `rows` data rows of chunk `number`, once those of the chunks before are taken."""
         with self._turn:
             self._turn.wait_for(lambda: self._next == number or self._abandoned)
@@ -116,9 +116,9 @@ class LabelsFile:
             self._labels += len(lines)
             self._next += 1
             self._turn.notify_all()
-        return Taken(self.path, first_line, lines, short=len(lines) < rows)
+        return LabelSlice(self.path, first_line, lines, short=len(lines) < rows)
 
-    def abandon(self) -> None:
+    def cancel(self) -> None:
         """Let those go that wait for a turn which does not come."""
         with self._turn:
             self._abandoned = True
@@ -162,9 +162,9 @@ def _lines(file: TextFile) -> Iterator[bytes]:
     yield rest
 
 
-def labelled(parsed: Parsed, chunk: Chunk, taken: Taken, dialect: Dialect) -> Parsed:
+def labelled(parsed: Parsed, chunk: Chunk, taken: LabelSlice, dialect: Dialect) -> Parsed:
     """The rows of a chunk with the labels taken for them; a row whose label is at fault is a bad row."""
-    careful = Careful(chunk, dialect)
+    careful = RowParser(chunk, dialect)
     block = parsed.block
     # A bad row has a label too, which nobody reads.
     place = np.arange(len(block)) + np.searchsorted([row.line for row in parsed.bad], block.lines)
@@ -191,8 +191,8 @@ def labelled(parsed: Parsed, chunk: Chunk, taken: Taken, dialect: Dialect) -> Pa
     )
 
 
-def _index(line: bytes, careful: Careful) -> int:
-    """The label of a line as `Careful.label_of` gives it, −1 for one at fault."""
+def _index(line: bytes, careful: RowParser) -> int:
+    """The label of a line as `RowParser.label_of` gives it, −1 for one at fault."""
     values = _values(line)
     try:
         return careful.label_of(values) if len(values) == 1 else -1
@@ -200,7 +200,7 @@ def _index(line: bytes, careful: Careful) -> int:
         return -1
 
 
-def _fault(line: bytes, careful: Careful, what: str) -> RowError:
+def _fault(line: bytes, careful: RowParser, what: str) -> RowError:
     values = _values(line)
     value, said = " ".join(values), f"is a line of {len(values)} values" if values else "has a quote left open"
     if len(values) == 1:

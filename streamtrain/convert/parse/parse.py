@@ -9,8 +9,8 @@ import numpy as np
 
 from streamtrain.block import Array, Block
 from streamtrain.convert.dialect.dialect import Dialect
-from streamtrain.convert.parse.row_parser import BadRow, Careful
-from streamtrain.convert.text.chunks import Chunk, Room
+from streamtrain.convert.parse.row_parser import BadRow, RowParser
+from streamtrain.convert.text.chunks import Chunk, ChunkBuffer
 from streamtrain.native import parse as kernel
 
 
@@ -28,7 +28,7 @@ class Parsed:
     words: tuple[str, ...] = ()
 
 
-def parse_chunk(chunk: Chunk, dialect: Dialect, room: Room) -> Parsed:
+def parse_chunk(chunk: Chunk, dialect: Dialect, room: ChunkBuffer) -> Parsed:
     """The rows of a chunk in their order, and what every other line is.
 
     The pixels may lie in `room`, and stay only until its next use.
@@ -55,7 +55,7 @@ def parse_chunk(chunk: Chunk, dialect: Dialect, room: Room) -> Parsed:
         counts,
     )
     kept, blank, refused = counts.tolist()
-    careful = Careful(chunk, dialect)
+    careful = RowParser(chunk, dialect)
     for index, start, stop in odd[:refused].tolist():
         careful.take(index, start, stop)
     return Parsed(

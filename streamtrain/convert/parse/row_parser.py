@@ -75,7 +75,7 @@ def split_row(text: str, delimiter: str) -> list[str]:
     return [cell.strip(_BLANKS) for cell in cells]
 
 
-class Careful:
+class RowParser:
     """The careful path over one chunk: takes lines one by one, collects rows and faults."""
 
     def __init__(self, chunk: Chunk, dialect: Dialect) -> None:

@@ -20,7 +20,7 @@ STREAM_BYTES = 1 << 20  # read of a stream at a time
 STEP_BYTES = 64 << 10  # read at a time to find the end of a chunk's last line
 
 
-class Place(NamedTuple):
+class LinePosition(NamedTuple):
     """Where a chunk begins, in lines: its first one's number in its file and over all sources, from 1."""
 
     file_line: int
@@ -52,13 +52,13 @@ class Chunk:
         return self.data[start : min(stop, self.size)].tobytes()
 
     @property
-    def end(self) -> Place:
+    def end(self) -> LinePosition:
         """The place of the line after its last."""
-        return Place(self.file_line + self.lines, self.line + self.lines)
+        return LinePosition(self.file_line + self.lines, self.line + self.lines)
 
 
 @dataclass
-class Room:
+class ChunkBuffer:
     """The memory of one chunk on its way to a shard, reused by the next one."""
 
     text: bytearray = field(default_factory=bytearray)
@@ -91,7 +91,7 @@ class Reader:
         self.file, self.chunk_bytes = file, chunk_bytes
         self._ahead, self._ahead_at = b"", 0  # of a stream: what was read and the next chunk needs, and its offset
 
-    def read(self, number: int, room: Room) -> bool:
+    def read(self, number: int, room: ChunkBuffer) -> bool:
         """Read a chunk's range of the file into `room`; whether the file goes on after it."""
         # One byte before the range comes along: a line begins after a newline.
         room.begin, room.filled = max(number * self.chunk_bytes - 1, 0), 0
@@ -99,7 +99,7 @@ class Reader:
         self._fill(room, wanted)
         return room.filled == wanted
 
-    def cut(self, number: int, room: Room, place: Place) -> Chunk:
+    def cut(self, number: int, room: ChunkBuffer, place: LinePosition) -> Chunk:
         """The chunk whose range `read` has put into `room`; `place` is the end of the chunk before it.
 
         Raises DataError for a line longer than 64 MiB.
@@ -119,7 +119,7 @@ class Reader:
         lines = kernel.count_lines(data, size)
         return Chunk(data, size, str(self.file.path), room.begin + first, lines, place.file_line, place.line)
 
-    def _line_end(self, room: Room, end: int) -> int:
+    def _line_end(self, room: ChunkBuffer, end: int) -> int:
         """Where the line ends that the byte before `end` belongs to, reading on as far as it takes."""
         searched = end - 1
         while (stop := room.text.find(b"\n", searched, room.filled)) < 0:
@@ -135,7 +135,7 @@ class Reader:
             self._end_lines(room, searched)
         return stop + 1
 
-    def _end_lines(self, room: Room, start: int) -> None:
+    def _end_lines(self, room: ChunkBuffer, start: int) -> None:
         """Make newlines of the lone carriage returns from `start` on, as `TextFile.read` does of a stream's."""
         if not self.file.plain or room.text.find(b"\r", start, room.filled) < 0:
             return
@@ -145,7 +145,7 @@ class Reader:
             self._fill(room, 1)
         kernel.end_lines(np.frombuffer(room.text, dtype=np.uint8), start, room.filled)
 
-    def _fill(self, room: Room, size: int) -> None:
+    def _fill(self, room: ChunkBuffer, size: int) -> None:
         """Append up to `size` bytes of the file, fewer only at its end."""
         room.reserve(room.filled + size)
         offset = room.begin + room.filled
@@ -169,11 +169,11 @@ class Reader:
 
 def chunks(file: TextFile, *, chunk_bytes: int = CHUNK_BYTES) -> Iterator[Chunk]:
     """The chunks of one file, one after another, each in memory of its own."""
-    reader, place, more = Reader(file, chunk_bytes=chunk_bytes), Place(1, 1), True
+    reader, place, more = Reader(file, chunk_bytes=chunk_bytes), LinePosition(1, 1), True
     for number in itertools.count():
         if not more:
             return
-        room = Room()
+        room = ChunkBuffer()
         more = reader.read(number, room)
         chunk = reader.cut(number, room, place)
         place = chunk.end

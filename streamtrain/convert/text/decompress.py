@@ -47,10 +47,18 @@ FORMATS: dict[bytes, tuple[str, Callable[[], Decompressor]]] = {
     b"\x50\x2a\x4d\x18": ("zstd", zstd.ZstdDecompressor),  # as pzstd begins
 }
 # What a damaged stream raises, and a damaged zip.
-DAMAGE = (EOFError, OSError, lzma.LZMAError, zstd.ZstdError, zlib.error, zipfile.BadZipFile, igzip_lib.IsalError)
+DECOMPRESS_ERRORS = (
+    EOFError,
+    OSError,
+    lzma.LZMAError,
+    zstd.ZstdError,
+    zlib.error,
+    zipfile.BadZipFile,
+    igzip_lib.IsalError,
+)
 
 
-class Inflated(io.RawIOBase):
+class MultiMemberStream(io.RawIOBase):
     """The text of a compressed stream of one member or several; EOFError where the last is not whole.
 
     What follows a member must be the start of another, or zero bytes, with which tapes and xz pad.

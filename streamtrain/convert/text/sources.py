@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from streamtrain.convert.text.text_file import STDIN, file_of
+from streamtrain.convert.text.text_file import STDIN, physical_path
 from streamtrain.errors import DataError, UsageError
 
 _CSV_NAME = re.compile(r"^[^.].*\.(csv|tsv|txt|data|dat|tra|tes)(\.(gz|bz2|xz|zst|zip))?$", re.IGNORECASE)
@@ -28,7 +28,7 @@ def find_sources(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
         if not paths:
             raise DataError(f"{source}: no file matches. Check the pattern and the folder")
         for path in paths:
-            file = file_of(path)
+            file = physical_path(path)
             if file and not file.exists():
                 raise DataError(f"{path}: there is no such file. Check the name and the folder")
             found += _files_of(path) if path.is_dir() else [path]

@@ -17,7 +17,7 @@ from typing import cast
 
 import xxhash
 
-from streamtrain.convert.text.decompress import DAMAGE, FORMATS, Inflated
+from streamtrain.convert.text.decompress import DECOMPRESS_ERRORS, FORMATS, MultiMemberStream
 from streamtrain.errors import DataError, UsageError
 
 STDIN = Path("-")
@@ -39,7 +39,7 @@ class FileFacts:
     digest: str
 
 
-def file_of(path: Path) -> Path | None:
+def physical_path(path: Path) -> Path | None:
     """The file on disk that a source lies in: the archive of `a.zip:member.csv`, None for standard input."""
     if path == STDIN:
         return None
@@ -49,7 +49,7 @@ def file_of(path: Path) -> Path | None:
 
 def size_on_disk(path: Path) -> int:
     """Bytes of the file that a source lies in, for progress; 0 where that is not known beforehand."""
-    file = file_of(path)
+    file = physical_path(path)
     return file.stat().st_size if file else 0
 
 
@@ -63,7 +63,7 @@ class TextFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = file_of(path)
+        self._file = physical_path(path)
         self._raw = _opened(self._file)
         self._start = os.fstat(self._raw.fileno()) if self._file else None
         self._hashed = _Hashed(self._raw)
@@ -74,7 +74,7 @@ class TextFile:
         self._format, make = next((f for start, f in FORMATS.items() if magic.startswith(start)), ("", None))
         self._text: io.BufferedIOBase = buffer
         if make:
-            self._text = io.BufferedReader(Inflated(buffer, make), _READ_BYTES)
+            self._text = io.BufferedReader(MultiMemberStream(buffer, make), _READ_BYTES)
         elif magic.startswith(_ZIP):
             self._format = "zip"
             self._text = self._member()
@@ -121,7 +121,7 @@ class TextFile:
     def _read(self, size: int) -> bytes:
         try:
             return self._text.read(size)
-        except DAMAGE as error:  # type: ignore[misc]  # isal does not say that its error is a class
+        except DECOMPRESS_ERRORS as error:  # type: ignore[misc]  # isal does not say that its error is a class
             if isinstance(error, OSError) and error.errno:
                 raise
             raise self._damaged(error) from error
@@ -222,7 +222,7 @@ class _Hashed(io.RawIOBase):
         self.bytes += len(data)
 
 
-class _Replayed(io.RawIOBase):
+class _RewindableStdin(io.RawIOBase):
     """A stream that can be read from its start again, as long as no more than 16 MiB were read."""
 
     def __init__(self, stream: io.BufferedReader) -> None:
@@ -231,7 +231,7 @@ class _Replayed(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def again(self) -> _Replayed:
+    def again(self) -> _RewindableStdin:
         if self._at > len(self._kept):
             raise UsageError("standard input can be read only once. Name - once, or save it to a file first")
         self._at = 0
@@ -251,5 +251,5 @@ class _Replayed(io.RawIOBase):
 
 
 @functools.lru_cache(maxsize=1)
-def _standard_input(stream: io.BufferedReader) -> _Replayed:
-    return _Replayed(stream)
+def _standard_input(stream: io.BufferedReader) -> _RewindableStdin:
+    return _RewindableStdin(stream)

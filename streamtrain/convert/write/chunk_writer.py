@@ -11,19 +11,19 @@ import numpy as np
 
 from streamtrain.block import Array, Block
 from streamtrain.convert.dialect.dialect import Dialect
-from streamtrain.convert.parse.label_file import LabelsFile, labelled
+from streamtrain.convert.parse.label_file import LabelFile, labelled
 from streamtrain.convert.parse.parse import Parsed, parse_chunk
 from streamtrain.convert.parse.row_parser import BadRow
-from streamtrain.convert.text.chunks import Chunk, Room
+from streamtrain.convert.text.chunks import Chunk, ChunkBuffer
 from streamtrain.convert.write.statistics import tallies
-from streamtrain.metrics.metrics import ClassTally, PixelTally
+from streamtrain.metrics.metrics import ClassSums, PixelStatistics
 from streamtrain.schema import Schema
-from streamtrain.shards.manifest import Shard, Totals, digest_bytes
+from streamtrain.shards.manifest import LineCounts, Shard, digest_bytes
 from streamtrain.shards.writer import write_shard
 
 
 @dataclass(frozen=True)
-class PartRecord:
+class PartResult:
     """One part's rows of a chunk, as they are on the disk.
 
     shard:  its label_counts are those of `names`
@@ -32,12 +32,12 @@ class PartRecord:
 
     shard: Shard
     names: tuple[str, ...]
-    pixels: PixelTally
-    classes: ClassTally
+    pixels: PixelStatistics
+    classes: ClassSums
 
 
 @dataclass(frozen=True)
-class ChunkRecord:
+class ChunkResult:
     """What came of a chunk; nothing else of it is needed any more.
 
     digest: of its text
@@ -46,16 +46,16 @@ class ChunkRecord:
     """
 
     digest: str
-    totals: Totals
+    totals: LineCounts
     bad: tuple[BadRow, ...]
     names: tuple[str, ...]
     labels: Array
     part_of_row: Array
-    parts: Mapping[str, PartRecord]
+    parts: Mapping[str, PartResult]
 
 
 @dataclass(frozen=True)
-class Recorder:
+class ChunkWriter:
     """Makes the records of a pass, in any thread.
 
     schema: of the shards, its classes those that were declared
@@ -69,9 +69,9 @@ class Recorder:
     folders: Mapping[str, Path]
     shares: Mapping[str, float]
     strict: bool
-    labels: LabelsFile | None = None
+    labels: LabelFile | None = None
 
-    def __call__(self, chunk: Chunk, number: int, room: Room) -> ChunkRecord:
+    def __call__(self, chunk: Chunk, number: int, room: ChunkBuffer) -> ChunkResult:
         """Parse a chunk and write its rows, synced to disk, as shard `number` of each part."""
         parsed = parse_chunk(chunk, self.dialect, room)
         short = False  # of labels, which ends the conversion
@@ -88,8 +88,8 @@ class Recorder:
                     path = self.folders[name] / f"shard-{number:05d}.parquet"
                     schema = Schema(self.schema.image_shape, self.schema.dtype, self.schema.pixel_range, names)
                     shard = write_shard(path, rows, schema, labelled=self.dialect.labelled)
-                    parts[name] = PartRecord(shard, names, *tallies(rows, names))
-        totals = Totals(
+                    parts[name] = PartResult(shard, names, *tallies(rows, names))
+        totals = LineCounts(
             lines=parsed.lines,
             header=parsed.header,
             blank=parsed.blank,
@@ -99,7 +99,7 @@ class Recorder:
             comments=parsed.comments,
         )
         digest = digest_bytes(chunk.data[: chunk.size].data)
-        return ChunkRecord(digest, totals, tuple(parsed.bad), names, parsed.block.labels, part_of_row, parts)
+        return ChunkResult(digest, totals, tuple(parsed.bad), names, parsed.block.labels, part_of_row, parts)
 
     def _names(self, parsed: Parsed) -> tuple[str, ...]:
         """What the labels of a chunk are indices into: the declared classes, its words, or 0, 1, 2, …"""

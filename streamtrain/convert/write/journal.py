@@ -19,12 +19,12 @@ import pyarrow as pa
 
 from streamtrain._version import __version__
 from streamtrain.convert.parse.row_parser import BadRow
-from streamtrain.convert.text.chunks import Chunk, Room
-from streamtrain.convert.text.text_file import file_of
-from streamtrain.convert.write.chunk_writer import ChunkRecord, PartRecord, Recorder
+from streamtrain.convert.text.chunks import Chunk, ChunkBuffer
+from streamtrain.convert.text.text_file import physical_path
+from streamtrain.convert.write.chunk_writer import ChunkResult, ChunkWriter, PartResult
 from streamtrain.errors import DataError, UsageError
-from streamtrain.metrics.metrics import ClassTally, PixelTally
-from streamtrain.shards.manifest import Shard, Totals, digest_bytes, digest_of_file
+from streamtrain.metrics.metrics import ClassSums, PixelStatistics
+from streamtrain.shards.manifest import LineCounts, Shard, digest_bytes, digest_of_file
 from streamtrain.storage.files import staging_of, write_file
 
 _FOLDER, _RECIPE = ".journal", "recipe.json"
@@ -38,7 +38,7 @@ def interrupted(dest: Path) -> bool:
 
 def recipe(paths: Sequence[Path], options: Mapping[str, Any]) -> dict[str, Any]:
     """All that decides the bytes of the shards, as JSON values: sources, options by their flag, versions."""
-    files = [file_of(path) for path in paths]
+    files = [physical_path(path) for path in paths]
     facts = [(file.stat().st_size, file.stat().st_mtime_ns) if file else None for file in files]
     names = [path.absolute() if file else path for path, file in zip(paths, files, strict=True)]
     said = {
@@ -54,9 +54,9 @@ class Journal:
     """A recorder that keeps what it made, for when the same chunk comes again and its shards are still there."""
 
     folder: Path
-    recorder: Recorder
+    recorder: ChunkWriter
 
-    def __call__(self, chunk: Chunk, number: int, room: Room) -> ChunkRecord:
+    def __call__(self, chunk: Chunk, number: int, room: ChunkBuffer) -> ChunkResult:
         """The record of a chunk, its shards on the disk. Raises DataError where the chunk's text is another."""
         path = self.folder / f"{number:05d}.record"
         record = _read(path)
@@ -107,7 +107,7 @@ def _refuse_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
             raise DataError(f"{path} changed since its conversion was interrupted. {_ANEW}")
 
 
-def _packed(record: ChunkRecord) -> bytes:
+def _packed(record: ChunkResult) -> bytes:
     """A line of JSON, then the arrays in NumPy's own format, in the order that `_read` takes them."""
     parts, arrays = {}, [record.labels, record.part_of_row]
     for name, part in record.parts.items():
@@ -129,7 +129,7 @@ def _packed(record: ChunkRecord) -> bytes:
     return file.getvalue()
 
 
-def _read(path: Path) -> ChunkRecord | None:
+def _read(path: Path) -> ChunkResult | None:
     """A record, or None where there is none that is whole."""
     data = path.read_bytes() if path.exists() else b""
     start = len(digest_bytes(b""))
@@ -138,9 +138,9 @@ def _read(path: Path) -> ChunkRecord | None:
     file = io.BytesIO(data[start:])
     said = json.loads(file.readline())
     labels, part_of_row = np.load(file), np.load(file)
-    return ChunkRecord(
+    return ChunkResult(
         said["digest"],
-        Totals(**said["totals"]),
+        LineCounts(**said["totals"]),
         tuple(BadRow(**row) for row in said["bad"]),
         tuple(said["names"]),
         labels,
@@ -149,8 +149,8 @@ def _read(path: Path) -> ChunkRecord | None:
     )
 
 
-def _part(said: dict[str, Any], file: io.BytesIO) -> PartRecord:
+def _part(said: dict[str, Any], file: io.BytesIO) -> PartResult:
     shard = Shard(**said["shard"] | {"label_counts": tuple(said["shard"]["label_counts"])})
-    pixels, sums, names = PixelTally(*(np.load(file) for _ in range(4))), np.load(file), said["classes"]
-    classes = ClassTally(None if names is None else dict(zip(names, sums, strict=True)))
-    return PartRecord(shard, tuple(said["names"]), pixels, classes)
+    pixels, sums, names = PixelStatistics(*(np.load(file) for _ in range(4))), np.load(file), said["classes"]
+    classes = ClassSums(None if names is None else dict(zip(names, sums, strict=True)))
+    return PartResult(shard, tuple(said["names"]), pixels, classes)

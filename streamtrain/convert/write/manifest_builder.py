@@ -14,11 +14,11 @@ import numpy as np
 from streamtrain.block import Block, joined
 from streamtrain.convert.dialect.dialect import Dialect
 from streamtrain.convert.text.text_file import FileFacts
-from streamtrain.convert.write.chunk_writer import ChunkRecord, PartRecord
+from streamtrain.convert.write.chunk_writer import ChunkResult, PartResult
 from streamtrain.errors import DataError
-from streamtrain.metrics.metrics import ClassTally, DisorderTally, PixelTally
+from streamtrain.metrics.metrics import ClassSums, LabelDisorder, PixelStatistics
 from streamtrain.schema import Schema
-from streamtrain.shards.manifest import REJECTED, Manifest, Shard, Source, Totals
+from streamtrain.shards.manifest import REJECTED, LineCounts, Manifest, Shard, Source
 from streamtrain.shards.reader import ShardFile
 from streamtrain.shards.writer import rows_per_group, write_shard
 
@@ -29,28 +29,28 @@ class _Part:
 
     folder: Path
     shards: list[tuple[Shard, tuple[str, ...]]] = field(default_factory=list)
-    pixels: PixelTally | None = None
-    classes: ClassTally = field(default_factory=lambda: ClassTally({}))
-    disorder: DisorderTally = field(default_factory=DisorderTally)
+    pixels: PixelStatistics | None = None
+    classes: ClassSums = field(default_factory=lambda: ClassSums({}))
+    disorder: LabelDisorder = field(default_factory=LabelDisorder)
 
 
-class Outcome:
+class ManifestBuilder:
     """What a pass has come to so far; of its rows nothing is kept."""
 
     def __init__(self, dialect: Dialect, schema: Schema, staging: Path, folders: Mapping[str, Path]) -> None:
         self.dialect, self.schema, self.staging = dialect, schema, staging
         self.parts = {name: _Part(folder) for name, folder in folders.items()}
-        self.disorder = DisorderTally()
+        self.disorder = LabelDisorder()
         self.sources: list[Source] = []
         self._counts: Counter[str] = Counter()
         self._classes: dict[str, int] = {}  # the names of the labels that occur → where disorder counts them
 
     @property
-    def totals(self) -> Totals:
+    def totals(self) -> LineCounts:
         """Every line so far."""
-        return Totals(**self._counts)
+        return LineCounts(**self._counts)
 
-    def add(self, record: ChunkRecord) -> None:
+    def add(self, record: ChunkResult) -> None:
         """Account for the next chunk; its rejected rows go to their file."""
         if record.bad:
             with (self.staging / REJECTED).open("a", encoding="utf-8") as file:
@@ -138,7 +138,7 @@ class Outcome:
         return write_shard(folder / shard.file, block, self.schema, labelled=True)
 
 
-def _add_part(part: _Part, record: PartRecord) -> None:
+def _add_part(part: _Part, record: PartResult) -> None:
     part.shards.append((record.shard, record.names))
     part.pixels = record.pixels if part.pixels is None else part.pixels + record.pixels
     part.classes = part.classes + record.classes

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from streamtrain.convert.text.chunks import CHUNK_BYTES, Chunk, Place, Reader, Room
+from streamtrain.convert.text.chunks import CHUNK_BYTES, Chunk, ChunkBuffer, LinePosition, Reader
 from streamtrain.convert.text.text_file import FileFacts, TextFile
 
 T = TypeVar("T")
@@ -33,19 +33,19 @@ class Step(Generic[T]):
     facts: FileFacts | None
 
 
-def in_order(
+def map_chunks(
     paths: Sequence[Path],
-    work: Callable[[Chunk, int, Room], T],
+    work: Callable[[Chunk, int, ChunkBuffer], T],
     *,
     workers: int,
     chunk_bytes: int = CHUNK_BYTES,
-    abandon: Callable[[], None] = lambda: None,
+    cancel: Callable[[], None] = lambda: None,
 ) -> Generator[Step[T], None, None]:
     """Call work(chunk, number, room) in `workers` threads for every chunk; yield the results in order.
 
     Chunks are numbered from 0 over all files. A plain file is read by the threads, a stream ahead of them by the
     caller's. No more than workers + 2 chunks are under way, whatever the size of the source. Where the pass ends
-    early, `abandon` is called: what waits for the work on an earlier chunk, which may not come, has to give up.
+    early, `cancel` is called: what waits for the work on an earlier chunk, which may not come, has to give up.
     """
     waiting: deque[Future[Step[T]]] = deque()
     with contextlib.ExitStack() as files, ThreadPoolExecutor(workers) as pool:
@@ -57,7 +57,7 @@ def in_order(
             while waiting:
                 yield waiting.popleft().result()
         except BaseException:
-            abandon()
+            cancel()
             pool.shutdown(cancel_futures=True)
             raise
 
@@ -66,16 +66,16 @@ class _Jobs(Generic[T]):
     """The jobs of one pass: each takes the place where it begins from the one before, and hands on its end."""
 
     def __init__(
-        self, work: Callable[[Chunk, int, Room], T], files: contextlib.ExitStack, chunk_bytes: int
+        self, work: Callable[[Chunk, int, ChunkBuffer], T], files: contextlib.ExitStack, chunk_bytes: int
     ) -> None:
         self._work, self._files, self._chunk_bytes = work, files, chunk_bytes
-        self._rooms: list[Room] = []  # which no chunk uses just now
+        self._rooms: list[ChunkBuffer] = []  # which no chunk uses just now
         self._number = itertools.count()
 
     def of(self, paths: Sequence[Path]) -> Iterator[Callable[[], Step[T]]]:
         """A job a chunk, to be started in this order."""
-        before: Future[Place] = Future()
-        before.set_result(Place(1, 1))
+        before: Future[LinePosition] = Future()
+        before.set_result(LinePosition(1, 1))
         for source, path in enumerate(paths):
             file = self._files.enter_context(TextFile(path))
             reader = Reader(file, chunk_bytes=self._chunk_bytes)
@@ -83,7 +83,7 @@ class _Jobs(Generic[T]):
             for index in itertools.count():
                 if not more:
                     break
-                after: Future[Place] = Future()
+                after: Future[LinePosition] = Future()
                 if file.plain:
                     more = (index + 1) * self._chunk_bytes < file.size
                     yield functools.partial(
@@ -106,8 +106,8 @@ class _Jobs(Generic[T]):
         source: int,
         number: int,
         last: bool,
-        before: Future[Place],
-        after: Future[Place],
+        before: Future[LinePosition],
+        after: Future[LinePosition],
     ) -> Step[T]:
         room = self._room()
         try:
@@ -121,19 +121,21 @@ class _Jobs(Generic[T]):
         return self._finish(chunk, room, source, number, bytes_read, facts)
 
     def _finish(
-        self, chunk: Chunk, room: Room, source: int, number: int, bytes_read: int, facts: FileFacts | None
+        self, chunk: Chunk, room: ChunkBuffer, source: int, number: int, bytes_read: int, facts: FileFacts | None
     ) -> Step[T]:
         result = self._work(chunk, number, room)
         self._rooms.append(room)
         return Step(result, source, bytes_read, facts)
 
-    def _room(self) -> Room:
+    def _room(self) -> ChunkBuffer:
         try:
             return self._rooms.pop()
         except IndexError:
-            return Room()
+            return ChunkBuffer()
 
 
-def _cut(reader: Reader, index: int, room: Room, place: Place, *, last: bool) -> tuple[Chunk, FileFacts | None]:
-    chunk = reader.cut(index, room, Place(1, place.line) if index == 0 else place)
+def _cut(
+    reader: Reader, index: int, room: ChunkBuffer, place: LinePosition, *, last: bool
+) -> tuple[Chunk, FileFacts | None]:
+    chunk = reader.cut(index, room, LinePosition(1, place.line) if index == 0 else place)
     return chunk, reader.file.facts() if last else None

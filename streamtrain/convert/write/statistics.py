@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamtrain.block import Array, Block
-from streamtrain.metrics.metrics import ClassTally, PixelTally, class_sums
+from streamtrain.metrics.metrics import ClassSums, PixelStatistics, class_sums
 from streamtrain.native import Compiled
 
 _ROWS = 32_768  # of 255² each, whose sum fits 32 bits
@@ -55,7 +55,7 @@ accumulate = Compiled(
 )
 
 
-def tallies(block: Block, names: Sequence[str]) -> tuple[PixelTally, ClassTally]:
+def tallies(block: Block, names: Sequence[str]) -> tuple[PixelStatistics, ClassSums]:
     """The tallies of a block of at least one row; of pixels of one byte in compiled code.
 
     names: what the block's labels are indices into; empty where there are none
@@ -63,19 +63,19 @@ def tallies(block: Block, names: Sequence[str]) -> tuple[PixelTally, ClassTally]
     features = block.pixels.shape[1]
     occurs = np.bincount(block.labels, minlength=len(names)) > 0 if names else np.zeros(0, dtype=bool)
     present = np.flatnonzero(occurs)
-    if 0 < len(present) * features <= ClassTally.MOST_SUMS:
+    if 0 < len(present) * features <= ClassSums.MAX_SUMS:
         group = (np.cumsum(occurs) - 1)[block.labels]
     else:
         present, group = present[:0], np.zeros(len(block), dtype=np.int64)
     groups = max(1, len(present))
     if block.pixels.dtype != np.uint8:
-        pixels, sums = PixelTally.of(block.pixels), class_sums(block.pixels, group, classes=groups)
+        pixels, sums = PixelStatistics.of(block.pixels), class_sums(block.pixels, group, classes=groups)
     else:
         sums, squares = np.zeros((groups, features), dtype=np.int64), np.zeros(features, dtype=np.int64)
         low, high = np.full(features, 255, dtype=np.uint8), np.zeros(features, dtype=np.uint8)
         short = sums.astype(np.uint32), squares.astype(np.uint32)
         accumulate(np.ascontiguousarray(block.pixels), group, sums, squares, low, high, *short)
-        pixels = PixelTally(sums.sum(axis=0), squares, low, high)
+        pixels = PixelStatistics(sums.sum(axis=0), squares, low, high)
     if not len(present):
-        return pixels, ClassTally(None)
-    return pixels, ClassTally.of([names[label] for label in present.tolist()], sums)
+        return pixels, ClassSums(None)
+    return pixels, ClassSums.of([names[label] for label in present.tolist()], sums)

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamtrain.convert.dialect.detect import sniff
-from streamtrain.convert.dialect.options import Wanted
+from streamtrain.convert.dialect.detect import detect
+from streamtrain.convert.dialect.options import ReadOptions
 from streamtrain.convert.pipeline import convert
-from streamtrain.convert.rows import rows_of
+from streamtrain.convert.rows import iter_rows
 from streamtrain.errors import DataError, UsageError
 from streamtrain.shards.manifest import Manifest
 
@@ -215,7 +215,7 @@ def test_an_option_that_cannot_be_is_refused(tmp_path: Path, options: dict[str, 
 def verdict(data: bytes) -> str:
     """The dialect that is found, or what the refusal says."""
     try:
-        return repr(sniff(data, path="d.csv", whole=True, wanted=Wanted()).dialect)
+        return repr(detect(data, path="d.csv", whole=True, wanted=ReadOptions()).dialect)
     except DataError as error:
         return str(error)
 
@@ -279,8 +279,8 @@ def test_a_prediction_reads_the_images_of_a_preset_upright(tmp_path: Path) -> No
     images = RANDOM.integers(0, 256, (5, 28, 28))
     source = tmp_path / "letters.csv"
     source.write_text("".join(",".join(map(str, [k + 1, *images[k].T.ravel()])) + "\n" for k in range(5)))
-    [rows] = rows_of(source, features=784, preset="emnist-letters")
+    [rows] = iter_rows(source, features=784, preset="emnist-letters")
     assert np.array_equal(rows.block.pixels, images.reshape(5, 784))
     (tmp_path / "more.csv").write_text("")
     with pytest.raises(UsageError, match="names 2 files"):
-        rows_of(tmp_path, features=784)
+        iter_rows(tmp_path, features=784)

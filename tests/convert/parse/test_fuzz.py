@@ -16,7 +16,7 @@ import pytest
 
 from streamtrain.convert.dialect.dialect import Dialect
 from streamtrain.convert.parse.parse import parse_chunk
-from streamtrain.convert.text.chunks import Room, chunks
+from streamtrain.convert.text.chunks import ChunkBuffer, chunks
 from streamtrain.convert.text.text_file import TextFile
 
 PLAIN = Dialect(
@@ -288,7 +288,7 @@ def parsed(path: Path, dialect: Dialect, *, chunk_bytes: int) -> tuple[dict[int,
     counts: Counter[str] = Counter()
     with TextFile(path) as file:
         for chunk in chunks(file, chunk_bytes=chunk_bytes):
-            result = parse_chunk(chunk, dialect, Room())
+            result = parse_chunk(chunk, dialect, ChunkBuffer())
             block = result.block
             for line, label, pixels in zip(
                 block.lines.tolist(), block.labels.tolist(), block.pixels.tolist(), strict=True

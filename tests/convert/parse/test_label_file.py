@@ -20,18 +20,18 @@ from streamtrain.cli import group
 from streamtrain.cli.data import changed
 from streamtrain.convert import pipeline as module
 from streamtrain.convert.parse import label_file as labels_module
-from streamtrain.convert.pipeline import convert, converting
+from streamtrain.convert.pipeline import convert, iter_convert
 from streamtrain.convert.write import chunk_writer as record
-from streamtrain.convert.write.parallel import in_order
+from streamtrain.convert.write.parallel import map_chunks
 from streamtrain.errors import DataError, UsageError
 from streamtrain.shards.manifest import Manifest
-from streamtrain.shards.verify import verifying
+from streamtrain.shards.verify import iter_verify
 
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file in chunks of a few rows."""
-    monkeypatch.setattr(module, "in_order", functools.partial(in_order, chunk_bytes=200))
+    monkeypatch.setattr(module, "map_chunks", functools.partial(map_chunks, chunk_bytes=200))
 
 
 def row(i: int) -> str:
@@ -71,7 +71,7 @@ def test_each_row_gets_the_label_of_its_place(data: Path, tmp_path: Path, labels
     assert (other.path, other.lines, other.first_line) == (str(file), 0, 41)
     assert (other.size, other.mtime_ns) == (file.stat().st_size, file.stat().st_mtime_ns)
     assert len(manifest.shards) > 3
-    assert not [*verifying(tmp_path / "out")][-1].problems
+    assert not [*iter_verify(tmp_path / "out")][-1].problems
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -206,7 +206,7 @@ def test_an_interrupted_conversion_goes_on_to_the_same_bytes(data: Path, tmp_pat
     file = write(tmp_path / "l.txt", ["y" if i in (5, 30) else str(i % 3) for i in range(40)])
     options: dict[str, Any] = {"labels": file, "on_bad_row": "reject", "workers": 1}
     convert(data, tmp_path / "whole", **options)
-    steps = converting(data, tmp_path / "out", **options)
+    steps = iter_convert(data, tmp_path / "out", **options)
     for _ in range(4):
         next(steps)
     steps.close()  # type: ignore[attr-defined]  # a generator
@@ -222,12 +222,12 @@ def test_an_interrupted_conversion_goes_on_to_the_same_bytes(data: Path, tmp_pat
 @pytest.mark.usefixtures("small_chunks")
 def test_a_file_of_labels_that_changed_is_noticed(data: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "l.txt", [str(i % 3) for i in range(40)])
-    steps = converting(data, tmp_path / "out", labels=file, workers=1)
+    steps = iter_convert(data, tmp_path / "out", labels=file, workers=1)
     next(steps)
     os.utime(file, (1, 1))
     with pytest.raises(DataError, match=r"l.txt changed while it was read"):
         list(steps)
-    steps = converting(data, tmp_path / "out", labels=file, workers=1)
+    steps = iter_convert(data, tmp_path / "out", labels=file, workers=1)
     next(steps)
     steps.close()  # type: ignore[attr-defined]  # a generator
     os.utime(file, (2, 2))

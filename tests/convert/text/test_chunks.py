@@ -14,14 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamtrain.convert import pipeline as conversion
-from streamtrain.convert.dialect.detect import Wanted, sniff
+from streamtrain.convert.dialect.detect import ReadOptions, detect
 from streamtrain.convert.dialect.dialect import Dialect
 from streamtrain.convert.parse.parse import parse_chunk
 from streamtrain.convert.pipeline import convert
 from streamtrain.convert.text import chunks as module
-from streamtrain.convert.text.chunks import Chunk, Room, chunks
+from streamtrain.convert.text.chunks import Chunk, ChunkBuffer, chunks
 from streamtrain.convert.text.text_file import TextFile
-from streamtrain.convert.write.parallel import in_order
+from streamtrain.convert.write.parallel import map_chunks
 from streamtrain.errors import DataError
 from streamtrain.shards.manifest import Manifest, digest_bytes
 
@@ -46,12 +46,12 @@ def awkward(rows: int) -> bytes:
 def told(paths: list[Path], dialect: Dialect, *, chunk_bytes: int, workers: int) -> dict[str, Any]:
     """All that a pass finds in the files, with the chunks put together again."""
 
-    def work(chunk: Chunk, number: int, room: Room) -> tuple[Any, ...]:
+    def work(chunk: Chunk, number: int, room: ChunkBuffer) -> tuple[Any, ...]:
         parsed = parse_chunk(chunk, dialect, room)
         block, counts = parsed.block, (parsed.lines, parsed.header, parsed.blank, parsed.repeated_headers)
         return block.pixels.tolist(), block.labels.tolist(), block.lines.tolist(), parsed.bad, counts
 
-    steps = list(in_order(paths, work, workers=workers, chunk_bytes=chunk_bytes))
+    steps = list(map_chunks(paths, work, workers=workers, chunk_bytes=chunk_bytes))
     pixels, labels, lines, bad, counts = zip(*(step.result for step in steps), strict=True)
     return {
         "rows": [list(chain(*pixels)), list(chain(*labels)), list(chain(*lines))],
@@ -70,7 +70,7 @@ def plain(tmp_path: Path) -> Path:
 
 
 def dialect_of(path: Path) -> Dialect:
-    return sniff(path.read_bytes(), path=str(path), whole=True, wanted=Wanted(label="first")).dialect
+    return detect(path.read_bytes(), path=str(path), whole=True, wanted=ReadOptions(label="first")).dialect
 
 
 def test_chunks_of_every_size_from_a_byte_to_two_rows_find_the_same(plain: Path) -> None:
@@ -125,7 +125,7 @@ def test_conversions_in_chunks_of_random_sizes_by_1_to_8_workers_are_one(
     whole = rows_and_ledger(tmp_path / "whole")
     assert len(whole[1]) == 48
     for size in random.integers(300, source.stat().st_size, times).tolist():
-        monkeypatch.setattr(conversion, "in_order", functools.partial(in_order, chunk_bytes=size))
+        monkeypatch.setattr(conversion, "map_chunks", functools.partial(map_chunks, chunk_bytes=size))
         workers = [1, int(random.integers(2, 9))]
         for number in workers:
             convert(source, tmp_path / str(number), workers=number, **how)
@@ -145,12 +145,12 @@ def test_a_line_that_never_ends_is_an_error_and_not_a_memory(
 
 
 def test_an_error_in_one_thread_ends_them_all(plain: Path) -> None:
-    def work(chunk: Chunk, number: int, room: Room) -> int:
+    def work(chunk: Chunk, number: int, room: ChunkBuffer) -> int:
         if number == 3:
             raise DataError("chunk 3")
         return number
 
-    steps = in_order([plain], work, workers=4, chunk_bytes=100)
+    steps = map_chunks([plain], work, workers=4, chunk_bytes=100)
     assert [next(steps).result for _ in range(3)] == [0, 1, 2]
     with pytest.raises(DataError, match="chunk 3"):
         next(steps)

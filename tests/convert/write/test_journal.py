@@ -15,9 +15,9 @@ from click.testing import CliRunner
 
 from streamtrain.cli import group
 from streamtrain.convert import pipeline as module
-from streamtrain.convert.pipeline import convert, converting
-from streamtrain.convert.write.chunk_writer import Recorder
-from streamtrain.convert.write.parallel import in_order
+from streamtrain.convert.pipeline import convert, iter_convert
+from streamtrain.convert.write.chunk_writer import ChunkWriter
+from streamtrain.convert.write.parallel import map_chunks
 from streamtrain.errors import DataError, RunError, UsageError
 from streamtrain.storage.files import exclusive
 
@@ -31,13 +31,13 @@ def source(digits_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     path = tmp_path / "d.csv"
     path.write_text("\n".join(lines) + "\n")
     chunk_bytes = -(-path.stat().st_size // 8)
-    monkeypatch.setattr(module, "in_order", functools.partial(in_order, chunk_bytes=chunk_bytes))
+    monkeypatch.setattr(module, "map_chunks", functools.partial(map_chunks, chunk_bytes=chunk_bytes))
     return path
 
 
 def start(source: Path, dest: Path, chunks: int, **options: Any) -> None:
     """Convert until so many chunks are done, and leave it as a killed process does."""
-    steps = converting(source, dest, on_bad_row="reject", workers=1, **options)
+    steps = iter_convert(source, dest, on_bad_row="reject", workers=1, **options)
     for _ in range(chunks):
         next(steps)
     steps.close()  # type: ignore[attr-defined]  # a generator
@@ -51,13 +51,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The numbers of the chunks that were parsed."""
     numbers: list[int] = []
-    original = Recorder.__call__
+    original = ChunkWriter.__call__
 
-    def counted(self: Recorder, chunk: Any, number: int, room: Any) -> Any:
+    def counted(self: ChunkWriter, chunk: Any, number: int, room: Any) -> Any:
         numbers.append(number)
         return original(self, chunk, number, room)
 
-    monkeypatch.setattr(Recorder, "__call__", counted)
+    monkeypatch.setattr(ChunkWriter, "__call__", counted)
     return numbers
 
 
@@ -162,7 +162,7 @@ def test_a_bad_row_leaves_nothing_behind(source: Path, tmp_path: Path) -> None:
 
 
 def test_of_two_converters_on_one_folder_the_other_says_so(source: Path, tmp_path: Path) -> None:
-    steps = converting(source, tmp_path / "out", on_bad_row="reject")
+    steps = iter_convert(source, tmp_path / "out", on_bad_row="reject")
     next(steps)
     with pytest.raises(UsageError, match="being written by another process"):
         convert(source, tmp_path / "out", on_bad_row="reject")
@@ -201,7 +201,7 @@ def interruptible() -> Iterator[None]:
 def test_a_signal_keeps_what_is_finished_and_says_how_to_go_on(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
-    whole, arguments = module.in_order, ["convert", str(source), str(tmp_path / "out"), "--on-bad-row", "reject"]
+    whole, arguments = module.map_chunks, ["convert", str(source), str(tmp_path / "out"), "--on-bad-row", "reject"]
 
     def signalled(*args: Any, **kwargs: Any) -> Any:
         for count, step in enumerate(whole(*args, **kwargs)):
@@ -209,12 +209,12 @@ def test_a_signal_keeps_what_is_finished_and_says_how_to_go_on(
                 os.kill(os.getpid(), number)
             yield step
 
-    monkeypatch.setattr(module, "in_order", signalled)
+    monkeypatch.setattr(module, "map_chunks", signalled)
     done = CliRunner().invoke(group, arguments, standalone_mode=False)
     assert (done.return_value, done.stdout) == (code, "")
     assert "--resume" in done.stderr
     assert not (tmp_path / "out").exists()
-    monkeypatch.setattr(module, "in_order", whole)
+    monkeypatch.setattr(module, "map_chunks", whole)
     done = CliRunner().invoke(group, [*arguments, "--resume"], standalone_mode=False)
     assert done.return_value == 3, done.stderr
     start(source, tmp_path / "out", 3, overwrite=True)
@@ -226,7 +226,7 @@ def test_a_signal_keeps_what_is_finished_and_says_how_to_go_on(
 def test_a_full_disk_is_told_with_the_way_on(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, fsync, synced = module.in_order, os.fsync, []
+    whole, fsync, synced = module.map_chunks, os.fsync, []
 
     def full(descriptor: int) -> None:
         fsync(descriptor)
@@ -241,12 +241,12 @@ def test_a_full_disk_is_told_with_the_way_on(
     assert "the disk is full" in str(done.exception)
     assert "--resume" in str(done.exception)
     monkeypatch.undo()
-    monkeypatch.setattr(module, "in_order", whole)
+    monkeypatch.setattr(module, "map_chunks", whole)
     assert CliRunner().invoke(group, [*arguments, "--resume"], standalone_mode=False).return_value == 3
 
 
 def test_a_source_that_changes_while_it_is_read_is_an_error(source: Path, tmp_path: Path) -> None:
-    steps = converting(source, tmp_path / "out", on_bad_row="reject", workers=1)
+    steps = iter_convert(source, tmp_path / "out", on_bad_row="reject", workers=1)
     next(steps)
     grown(source)
     with pytest.raises(DataError, match="changed while it was read"):

@@ -11,7 +11,7 @@ import pytest
 from streamtrain.block import Block
 from streamtrain.convert.pipeline import convert
 from streamtrain.convert.write.statistics import accumulate, tallies
-from streamtrain.metrics.metrics import ClassTally
+from streamtrain.metrics.metrics import ClassSums
 from streamtrain.shards.manifest import Manifest
 
 
@@ -46,9 +46,9 @@ def test_sums_are_those_of_numpy_and_parts_add_up_to_the_whole(dtype: str) -> No
 
 def test_rows_without_labels_or_with_too_many_classes_have_no_sums_by_class() -> None:
     assert tallies(block("uint8", 50), ())[1].sums is None
-    many = ClassTally({str(i): np.zeros(1000) for i in range(1000)})
+    many = ClassSums({str(i): np.zeros(1000) for i in range(1000)})
     assert many.sums is not None
-    assert (many + ClassTally({str(i): np.zeros(1000) for i in range(1000, 1100)})).sums is None
+    assert (many + ClassSums({str(i): np.zeros(1000) for i in range(1000, 1100)})).sums is None
 
 
 @pytest.mark.parametrize("words", [False, True])
