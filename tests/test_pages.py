@@ -6,41 +6,57 @@ import importlib.util
 import re
 import runpy
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
 
+import streamtrain as st
 from streamtrain.cli import COMMANDS, group
 
 if TYPE_CHECKING:
     from conftest import RunCli
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
-FENCE = re.compile(r"^```(\w+)(?: (needs|from) ([^\n]*))?\n(.*?)^```$", re.M | re.S)
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+FENCE = re.compile(r"^```(python|console|toml)(?: (needs|from|exits) ([^\n]*))?\n(.*?)^```$", re.M | re.S)
+
+
+def name(page: Path) -> str:
+    return page.relative_to(DOCS).with_suffix("").as_posix()
+
+
+@pytest.fixture(scope="session")
+def start(digits_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the pages start from: digits.csv, shards/train, shards/test and runs/first."""
+    folder = tmp_path_factory.mktemp("start")
+    (folder / "digits.csv").write_bytes(digits_csv.read_bytes())
+    st.convert(folder / "digits.csv", folder / "shards", split={"train": 0.8, "test": 0.2})
+    train = ["train", "shards/train", "--test", "shards/test", "--out", "runs/first", "--epochs", "3"]
+    subprocess.run(
+        [sys.executable, "-m", "streamtrain", *train, "--batch-size", "32", "-q"], cwd=folder, check=True
+    )
+    return folder
 
 
 @pytest.fixture
-def work(digits_csv: Path, tmp_path: Path, call_cli: RunCli) -> Path:
-    """A folder with what the pages start from: digits.csv, shards/train, shards/test and runs/first."""
-    (tmp_path / "digits.csv").write_bytes(digits_csv.read_bytes())
-    for command in (
-        "convert digits.csv shards --split train=0.8,test=0.2",
-        "train shards/train --test shards/test --out runs/first --epochs 3 --batch-size 32",
-    ):
-        assert call_cli(*command.split()).returncode == 0
+def work(start: Path, tmp_path: Path) -> Path:
+    shutil.copytree(start, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
-@pytest.mark.parametrize("page", [page.stem for page in PAGES if "\n```" in page.read_text(encoding="utf-8")])
+@pytest.mark.parametrize("page", [name(page) for page in PAGES if FENCE.search(page.read_text(encoding="utf-8"))])
 def test_what_a_page_shows_runs(work: Path, call_cli: RunCli, page: str) -> None:
     names: dict[str, Any] = {}
     ran, skipped = 0, []
-    for kind, what, which, code in FENCE.findall((ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")):
-        wanted = which.split() if what == "needs" else []
-        if missing := [module for module in wanted if importlib.util.find_spec(module) is None]:
+    for kind, what, which, code in FENCE.findall((DOCS / f"{page}.md").read_text(encoding="utf-8")):
+        needed = which.split() if what == "needs" else []
+        if missing := [module for module in needed if importlib.util.find_spec(module) is None]:
             skipped += missing
         elif what == "from":
             source = [line.strip() for line in (ROOT / which).read_text(encoding="utf-8").splitlines()]
@@ -55,7 +71,7 @@ def test_what_a_page_shows_runs(work: Path, call_cli: RunCli, page: str) -> None
         else:
             for command in re.findall(r"^\$ streamtrain (.*)$", code, flags=re.M):
                 done = call_cli(*shlex.split(command))
-                assert done.returncode == 0, f"{command}\n{done.stderr}"
+                assert done.returncode == int(which if what == "exits" else 0), f"{command}\n{done.stderr}"
         ran += 1
     assert ran > len(skipped)
     if skipped:
@@ -64,8 +80,8 @@ def test_what_a_page_shows_runs(work: Path, call_cli: RunCli, page: str) -> None
 
 def test_the_page_of_commands_is_what_the_commands_say() -> None:
     made = runpy.run_path(str(ROOT / "scripts" / "commands_page"))["page"]()
-    told = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
-    assert told == made, "Make it anew: scripts/commands_page > docs/commands.md"
+    told = (DOCS / "reference" / "commands.md").read_text(encoding="utf-8")
+    assert told == made, "Make it anew: scripts/commands_page > docs/reference/commands.md"
     ctx = click.Context(group)
     for name in COMMANDS:
         command = group.get_command(ctx, name)
@@ -75,8 +91,12 @@ def test_the_page_of_commands_is_what_the_commands_say() -> None:
 
 
 def test_every_page_is_listed_and_every_link_leads_somewhere() -> None:
-    listed = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    assert {f"({page.name})" for page in PAGES} - {"(README.md)"} <= {*re.findall(r"\([^)]*\)", listed)}
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     for page in PAGES:
-        for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
-            assert (page.parent / link).exists(), f"{page.name}: {link}"
+        path = page.relative_to(DOCS).as_posix()
+        assert path == "index.md" or f"({path})" in index, path
+        assert f"- {path}" in site, path
+    for text in (*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
+        for link in re.findall(r"\]\(([^)#]+)", text.read_text(encoding="utf-8")):
+            assert "://" in link or (text.parent / link).exists(), f"{text.name}: {link}"
