@@ -4,9 +4,25 @@ from __future__ import annotations
 
 
 class StreamtrainError(Exception):
-    """A fault explained in one line; `exit_code` is what the command line leaves with."""
+    """A fault explained in one line; `exit_code` is the exit status of the command line.
+
+    option: the parameter at fault, such as "memory_bytes", or None
+    path, line, column: the place in a file, each None if unknown; line and column count from 1
+    """
 
     exit_code = 1
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        option: str | None = None,
+        path: str | None = None,
+        line: int | None = None,
+        column: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.option, self.path, self.line, self.column = option, path, line, column
 
 
 class DataError(StreamtrainError):
