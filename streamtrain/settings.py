@@ -200,15 +200,19 @@ def spelled_out(
 ) -> Callable[[Callable[[A, B, C], R]], Callable[Concatenate[A, B, P], R]]:
     """Decorate a function of two arguments and a `config`, so that callers spell out the fields of the config.
 
-    Its signature, for type checkers and `help()` alike, has each field as a keyword with its default.
+    Its signature, for type checkers and `help()` alike, has each field as a keyword with its default, and its
+    docstring gets a line for each.
     Raises TypeError, at the call, for a keyword that is not a field.
     """
     fields = inspect.signature(config).parameters.values()
+    lines = [f"    {each.name}: {each.help}" for each in settings(config)]
 
     def decorate(function: Callable[[A, B, C], R]) -> Callable[Concatenate[A, B, P], R]:
         own = inspect.signature(function)
-        first = list(own.parameters.values())[:2]
+        first = [each.replace(kind=each.POSITIONAL_ONLY) for each in own.parameters.values()][:2]
         signature = own.replace(parameters=[*first, *fields])
+        call: Callable[..., R] = function
+        make: Callable[..., C] = config
 
         @functools.wraps(function)
         def spelled(*args: Any, **kwargs: Any) -> R:
@@ -217,9 +221,10 @@ def spelled_out(
             except TypeError as error:
                 raise TypeError(f"{function.__name__}() {error}") from None
             given = [bound.pop(each.name) for each in first]
-            return function(*given, config(**bound))
+            return call(*given, make(**bound))
 
-        spelled.__signature__ = signature  # type: ignore[attr-defined]  # which inspect and help() read
-        return spelled  # type: ignore[return-value]  # it takes what `signature` says
+        spelled.__signature__ = signature  # type: ignore[attr-defined]  # inspect and help() read it
+        spelled.__doc__ = "\n".join([(function.__doc__ or "").rstrip(), "", *lines, "    "])
+        return spelled
 
     return decorate
