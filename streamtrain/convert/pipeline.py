@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from streamtrain.convert.dialect.detect import SAMPLE_BYTES, Detection, detect
 from streamtrain.convert.dialect.dialect import Dialect
+from streamtrain.convert.dialect.label_file import detect_labels
 from streamtrain.convert.dialect.options import ReadOptions, declared
-from streamtrain.convert.parse.label_file import LabelFile, detect_labels
+from streamtrain.convert.parse.label_file import LabelFile
 from streamtrain.convert.text.sources import find_labels, find_sources
 from streamtrain.convert.text.text_file import TextFile, size_on_disk
 from streamtrain.convert.write.chunk_writer import ChunkWriter
