@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class StreamtrainError(Exception):
-    """A fault explained in one line; `exit_code` is what the command line leaves with."""
+    """A fault explained in one line.
+
+    option:       the parameter at fault, as `memory_bytes`
+    path:         the file or folder at fault
+    line, column: the place in it, counted from 1
+    """
 
     exit_code = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        option: str | None = None,
+        path: str | Path | None = None,
+        line: int | None = None,
+        column: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.option, self.path, self.line, self.column = option, path, line, column
 
 
 class DataError(StreamtrainError):
