@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from streamtrain.convert.dialect.options import ReadOptions, declared, delimiter
-from streamtrain.errors import UsageError
+from streamtrain.errors import UsageError, argument
 from streamtrain.settings import Integer, Number, OneOf, boolean, check_settings, integers, setting
 
 
@@ -173,7 +173,7 @@ class ConvertOptions:
         check_settings(self)
         if self.max_rejected is not None and self.on_bad_row != "reject":
             raise UsageError(
-                "max_rejected limits the rows that on_bad_row='reject' leaves out. Pass both",
+                f"`max_rejected` limits how many rows may be rejected. Pass {argument('on_bad_row', 'reject')} too",
                 option="max_rejected",
             )
 

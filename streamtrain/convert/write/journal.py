@@ -31,12 +31,12 @@ _FOLDER, _RECIPE = ".journal", "recipe.json"
 _ANEW = "Start anew: the same convert without --resume"
 
 
-def interrupted(dest: Path) -> bool:
+def can_resume(dest: Path) -> bool:
     """Whether a conversion to `dest` was interrupted and can go on."""
     return (staging_of(dest) / _FOLDER / _RECIPE).exists()
 
 
-def recipe(paths: Sequence[Path], options: Mapping[str, Any]) -> dict[str, Any]:
+def fingerprint(paths: Sequence[Path], options: Mapping[str, Any]) -> dict[str, Any]:
     """All that decides the bytes of the shards, as JSON values: sources, options by their flag, versions."""
     files = [physical_path(path) for path in paths]
     facts = [(file.stat().st_size, file.stat().st_mtime_ns) if file else None for file in files]
@@ -77,7 +77,7 @@ class Journal:
         return path.exists() and digest_of_file(path) == shard.digest
 
 
-def begin(staging: Path, wanted: dict[str, Any], *, resume: bool) -> Path:
+def open_journal(staging: Path, wanted: dict[str, Any], *, resume: bool) -> Path:
     """The folder of the journal: that of an interrupted conversion, where one goes on, else a new one.
 
     Raises UsageError or DataError, by name, for an option or a source that is not what it was.
