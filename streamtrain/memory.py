@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamtrain.errors import UsageError
+from streamtrain.errors import UsageError, argument
 from streamtrain.schema import Schema
 
 # Bytes for everything small: file footers, the state of zstd, counted labels, the rest of malloc.
@@ -108,6 +108,7 @@ def plan(memory_bytes: int, need: Workload, *, workers: int) -> Plan:
             return Plan(window_rows, used, ahead and (held or workers > 2), taken)
     least = -(-(need.fixed(0) + need.group_rows * need.row) // 10**6)
     raise UsageError(
-        f"--memory {memory_bytes / 1e6:g}MB is too small for one row group of {need.group_rows} rows and a "
-        f"batch of {need.batch_rows}. Use {least}MB or more"
+        f"{argument('memory_bytes', memory_bytes)} is too small for one row group of {need.group_rows} rows and "
+        f"a batch of {need.batch_rows}. Pass {argument('memory_bytes', least * 10**6)} or more",
+        option="memory_bytes",
     )

@@ -35,7 +35,7 @@ def test_default_shards_of_mnist_fit_8_mb_and_of_pixels_that_do_not_compress_9_m
 def test_a_batch_is_never_larger_than_the_data_and_what_is_too_small_for_it_is_told() -> None:
     few = replace(need(rows=300), batch_size=10**9)
     assert plan(8_000_000, few, workers=4).window_rows == 300
-    with pytest.raises(UsageError, match=r"row group of 1337 rows and a batch of 60000\. Use \d+MB"):
+    with pytest.raises(UsageError, match=r"row group of 1337 rows and a batch of 60000\. Pass `memory_bytes=\d+`"):
         plan(40_000_000, replace(need(), batch_size=10**9), workers=4)
 
 
@@ -53,7 +53,7 @@ def test_no_plan_exceeds_its_budget_and_a_refusal_names_one_that_works(
     try:
         made = plan(memory_bytes, wanted, workers=workers)
     except UsageError as error:
-        least = int(str(error).split("Use ")[1].split("MB")[0]) * 10**6
+        least = int(str(error).split("Pass `memory_bytes=")[1].split("`")[0])
         assert least > memory_bytes
         made, memory_bytes = plan(least, wanted, workers=workers), least
     assert made.predicted_peak_bytes <= memory_bytes

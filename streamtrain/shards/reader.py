@@ -11,18 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamtrain.block import Array, Block
-from streamtrain.errors import DataError
+from streamtrain.errors import CorruptShardError, DataError
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Manifest, Shard, digest_of_file
 from streamtrain.shards.writer import column_types
 
 
-class CorruptShardError(DataError):
-    """A shard that is not what the manifest says; `what` is wrong with it."""
-
-    def __init__(self, path: Path, what: str) -> None:
-        super().__init__(f"{path} is damaged: {what}. Find all damage: streamtrain verify {path.parent}")
-        self.what = what
+def _corrupt(path: Path, what: str) -> CorruptShardError:
+    message = f"{path} is damaged: {what}. Find all damage: streamtrain verify {path.parent}"
+    return CorruptShardError(message, what=what, path=path)
 
 
 class ShardFile:
@@ -39,16 +36,14 @@ class ShardFile:
         try:
             facts = self.path.stat()
             if facts.st_size != shard.bytes:
-                raise CorruptShardError(
-                    self.path, f"it has {facts.st_size} bytes, the manifest says {shard.bytes}"
-                )
+                raise _corrupt(self.path, f"it has {facts.st_size} bytes, the manifest says {shard.bytes}")
             check_digest(self.path, shard.digest, _identity(facts))
             # No buffer that threads of Arrow's fill first: reading from a disk it costs a tenth of the time.
             self._file = pq.ParquetFile(self.path, page_checksum_verification=True, pre_buffer=False)
         except FileNotFoundError as error:
             raise DataError(f"{self.path} is missing. Convert the source again") from error
         except (OSError, UnicodeDecodeError, pa.ArrowException) as error:  # Unicode: the name of a column
-            raise CorruptShardError(self.path, str(error)[:120]) from error
+            raise _corrupt(self.path, str(error)[:120]) from error
         try:
             self._check_layout()
         except BaseException:
@@ -59,17 +54,13 @@ class ShardFile:
         """Raise DataError where the footer describes other columns or row groups than the manifest."""
         metadata, size = self._file.metadata, self.rows_per_group
         if metadata.num_rows != self.shard.rows:
-            raise CorruptShardError(
-                self.path, f"it has {metadata.num_rows} rows, the manifest says {self.shard.rows}"
-            )
+            raise _corrupt(self.path, f"it has {metadata.num_rows} rows, the manifest says {self.shard.rows}")
         columns = column_types(self.schema, labelled=bool(self.schema.classes))
         if not self._file.schema_arrow.equals(columns):
-            raise CorruptShardError(
-                self.path, f"its columns are {', '.join(map(str, self._file.schema_arrow))}"[:120]
-            )
+            raise _corrupt(self.path, f"its columns are {', '.join(map(str, self._file.schema_arrow))}"[:120])
         groups = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
         if groups != [min(size, metadata.num_rows - start) for start in range(0, metadata.num_rows, size)]:
-            raise CorruptShardError(self.path, f"its row groups are not of {size} rows each")
+            raise _corrupt(self.path, f"its row groups are not of {size} rows each")
 
     def __enter__(self) -> ShardFile:
         return self
@@ -99,11 +90,11 @@ class ShardFile:
             else:
                 labels = np.full(len(pixels), -1, dtype=np.int32)
         except (OSError, KeyError, IndexError, ValueError, pa.ArrowException) as error:
-            raise CorruptShardError(self.path, str(error)[:120]) from error
+            raise _corrupt(self.path, str(error)[:120]) from error
         if len(pixels) != rows:
-            raise CorruptShardError(self.path, f"row group {group} has {len(pixels)} rows, not {rows}")
+            raise _corrupt(self.path, f"row group {group} has {len(pixels)} rows, not {rows}")
         if self.schema.classes and not 0 <= labels.min() <= labels.max() < len(self.schema.classes):
-            raise CorruptShardError(
+            raise _corrupt(
                 self.path, f"row group {group} has a label outside its {len(self.schema.classes)} classes"
             )
         return Block(pixels, labels, numbers)
@@ -114,7 +105,7 @@ class ShardFile:
             table = self._file.read_row_group(group, columns=["label"], use_threads=False)
             return _integers(table.combine_chunks().column("label").chunk(0), np.int32)
         except (OSError, KeyError, IndexError, ValueError, pa.ArrowException) as error:
-            raise CorruptShardError(self.path, str(error)[:120]) from error
+            raise _corrupt(self.path, str(error)[:120]) from error
 
 
 def _identity(facts: os.stat_result) -> tuple[int, ...]:
@@ -129,7 +120,7 @@ def check_digest(path: Path, digest: str, identity: tuple[int, ...]) -> None:
     `check_digest.cache_clear()` forgets the rest.)
     """
     if digest_of_file(path) != digest:
-        raise CorruptShardError(path, "its bytes are not those that were written (digest)")
+        raise _corrupt(path, "its bytes are not those that were written (digest)")
 
 
 def _integers(column: pa.Array, kind: type) -> Array:

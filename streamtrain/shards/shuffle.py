@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from streamtrain.block import Array, Block, joined
-from streamtrain.errors import RunError, UsageError
+from streamtrain.errors import RunError, UsageError, argument
 from streamtrain.metrics.metrics import LabelDisorder
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import REJECTED, Manifest, Shard, split_folders
@@ -55,7 +55,7 @@ def iter_shuffle(
     """
     source, dest = Path(data), Path(dest)
     if seed < 0:
-        raise UsageError(f"--seed is 0 or more, not {seed}")
+        raise UsageError(f"`seed` must be 0 or more, not {seed}", option="seed")
     refuse_existing(dest, overwrite=overwrite)
     for part in split_folders(source):
         max_rows_in_memory(Manifest.load(part).schema, memory_bytes)
@@ -96,7 +96,11 @@ def max_rows_in_memory(schema: Schema, memory_bytes: int) -> int:
     each = _record(schema).itemsize + 32
     least = _FIXED + 4 * max(GROUP_BYTES, each)
     if memory_bytes < least:
-        raise UsageError(f"--memory {memory_bytes / 1e6:g}MB is too small to shuffle. Use {-(-least // 10**6)}MB")
+        raise UsageError(
+            f"{argument('memory_bytes', memory_bytes)} is too small to shuffle. Pass "
+            f"{argument('memory_bytes', -(-least // 10**6) * 10**6)} or more",
+            option="memory_bytes",
+        )
     return (memory_bytes - _FIXED) // each
 
 

@@ -66,7 +66,10 @@ def windows(group_rows: Array, *, seed: int, epoch: int, window_rows: int) -> li
     """
     total, largest = int(group_rows.sum()), int(group_rows.max(initial=0))
     if window_rows < largest:
-        raise UsageError(f"a window of {window_rows} rows cannot hold a row group of {largest}. Raise --memory")
+        raise UsageError(
+            f"a window of {window_rows} rows cannot hold a row group of {largest}. Raise `memory_bytes`",
+            option="memory_bytes",
+        )
     if total <= window_rows:
         return [Window(0, 0, total, np.arange(len(group_rows)))] if total else []
     count = -(-len(group_rows) // (window_rows // largest))

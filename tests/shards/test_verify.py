@@ -17,10 +17,10 @@ from click.testing import CliRunner
 from streamtrain.block import Block, joined
 from streamtrain.cli import group
 from streamtrain.convert import convert
-from streamtrain.errors import DataError
+from streamtrain.errors import CorruptShardError, DataError
 from streamtrain.shards import reader as read
 from streamtrain.shards.manifest import Manifest, Shard, digest_of_file
-from streamtrain.shards.reader import CorruptShardError, ShardFile
+from streamtrain.shards.reader import ShardFile
 from streamtrain.shards.shuffle import shuffle
 from streamtrain.shards.verify import VerifyReport, iter_verify
 from streamtrain.shards.writer import write_shard
