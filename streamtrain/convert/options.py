@@ -68,7 +68,7 @@ def _split(value: Any) -> dict[str, float]:
     if not isinstance(value, Mapping) or not value:
         raise ValueError("a share for each part, as {'train': 0.9, 'val': 0.1}")
     if not all(isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name) for name in value):
-        raise ValueError("named like folders, as {'train': 0.9, 'val': 0.1}")
+        raise ValueError("parts that are names of folders, as {'train': 0.9, 'val': 0.1}")
     share = Number(0, above_least=True)
     shares = {name: share(number) for name, number in value.items()}
     if abs(sum(shares.values()) - 1) > 1e-9:
@@ -173,7 +173,7 @@ class ConvertOptions:
         check_settings(self)
         if self.max_rejected is not None and self.on_bad_row != "reject":
             raise UsageError(
-                f"`max_rejected` limits how many rows may be rejected. Pass {argument('on_bad_row', 'reject')} too",
+                f"`max_rejected` limits the rows that are rejected. Pass {argument('on_bad_row', 'reject')} too",
                 option="max_rejected",
             )
 
