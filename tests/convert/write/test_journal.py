@@ -132,7 +132,7 @@ def test_a_source_that_changed_is_refused_by_name(
 ) -> None:
     start(source, tmp_path / "out", 3)
     change(source)
-    with pytest.raises(DataError, match=r"d\.csv changed since its conversion was interrupted.*--resume"):
+    with pytest.raises(DataError, match=r"d\.csv changed since its conversion was interrupted.*without `resume`"):
         convert(source, tmp_path / "out", on_bad_row="reject", resume=True)
     assert not (tmp_path / "out").exists()
 
@@ -140,9 +140,9 @@ def test_a_source_that_changed_is_refused_by_name(
 def test_an_option_or_a_source_that_is_another_is_refused_by_name(source: Path, tmp_path: Path) -> None:
     start(source, tmp_path / "out", 3)
     again = functools.partial(convert, source, tmp_path / "out", on_bad_row="reject", resume=True)
-    with pytest.raises(UsageError, match="--label was None when"):
+    with pytest.raises(UsageError, match="`label` was None when"):
         again(label="first")
-    with pytest.raises(UsageError, match="--on-bad-row was reject when"):
+    with pytest.raises(UsageError, match="`on_bad_row` was reject when"):
         again(on_bad_row="error")
     (tmp_path / "more.csv").write_bytes(source.read_bytes())
     with pytest.raises(UsageError, match=r"the sources were .*d\.csv"):
