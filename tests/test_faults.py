@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streamtrain.convert import convert
 from streamtrain.convert import pipeline as module
-from streamtrain.convert.pipeline import convert
 from streamtrain.convert.write.parallel import map_chunks
 from streamtrain.errors import UsageError
 from streamtrain.shards import shuffle as shuffle_module

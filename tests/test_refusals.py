@@ -114,8 +114,8 @@ def test_a_manifest_of_another_version_or_that_contradicts_itself_is_not_read(
     ("sources", "options", "said"),
     [
         ([], {}, "needs a source"),
-        ("digits.csv", {"on_bad_row": "skip"}, "error or reject, not skip"),
-        ("digits.csv", {"workers": 0}, "at least 1, not 0"),
+        ("digits.csv", {"on_bad_row": "skip"}, "on_bad_row is 'skip', but must be one of error, reject"),
+        ("digits.csv", {"workers": 0}, "workers is 0, but must be an integer of at least 1"),
         ("digits.csv", {"labels": "l?.csv"}, "names 2 files"),
         ("digits.csv", {"labels": "l1.csv", "label": "first"}, "Say one"),
         ("digits.csv", {"split": {"most": 1 - 1e-9, "none": 1e-9}}, "part none of the split has no rows"),
@@ -150,7 +150,7 @@ def test_columns_without_a_header_that_make_a_square_are_pixels_alone(digits_csv
     rows = [line.split(",", 1)[1] for line in digits_csv.read_text().splitlines()[1:]]
     (tmp_path / "bare.csv").write_text("\n".join(rows))
     conversion = st.convert(tmp_path / "bare.csv", tmp_path / "bare")
-    assert "no label: 64 columns are 8 x 8 pixels" in conversion.verdict.reasons
+    assert "no label: 64 columns are 8 x 8 pixels" in conversion.detection.reasons
     assert conversion.schema.classes == ()
 
 

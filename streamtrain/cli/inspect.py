@@ -62,13 +62,15 @@ def _opened(path: str, *, quiet: bool, workers: int, **wanted: Any) -> Iterator[
         yield open_shards(path, workers=workers), ()
         return
     from streamtrain.cli.progress import ProgressLine, percent_and_eta
+    from streamtrain.convert.options import ConvertOptions
     from streamtrain.convert.pipeline import Conversion, Progress, iter_convert
 
     with tempfile.TemporaryDirectory(prefix="streamtrain-") as folder, ProgressLine(quiet=quiet) as live:
         made = Path(folder, "shards")
-        for step in iter_convert(path, made, on_bad_row="reject", workers=workers, **wanted):
+        options = ConvertOptions(on_bad_row="reject", workers=workers, **wanted)
+        for step in iter_convert(path, made, options):
             if isinstance(step, Conversion):
-                reasons = step.verdict.reasons
+                reasons = step.detection.reasons
             elif isinstance(step, Progress) and live.due():
                 share = step.bytes_read / step.bytes_total if step.bytes_total else 0.0
                 live.update(f"reading  {percent_and_eta(share, step.seconds)}  {step.rows:,} rows", share)

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from streamtrain.convert.pipeline import convert
+from streamtrain.convert import convert
 from streamtrain.errors import DataError
 
 ROWS = 40  # of a file with one defect or none

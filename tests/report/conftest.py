@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import streamtrain as st
-from streamtrain.convert.pipeline import convert
+from streamtrain.convert import convert
 from streamtrain.train.run import Run
 
 

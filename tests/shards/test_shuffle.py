@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from streamtrain.block import Block, joined
 from streamtrain.cli import group
-from streamtrain.convert.pipeline import convert
+from streamtrain.convert import convert
 from streamtrain.errors import DataError, RunError, UsageError
 from streamtrain.schema import Schema
 from streamtrain.shards import shuffle as module

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from streamtrain.block import Block, joined
 from streamtrain.cli import group
-from streamtrain.convert.pipeline import convert
+from streamtrain.convert import convert
 from streamtrain.errors import CorruptShardError, DataError
 from streamtrain.shards import reader as read
 from streamtrain.shards.manifest import Manifest, Shard, digest_of_file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections.abc import Sequence
@@ -12,13 +11,11 @@ import numpy as np
 
 from streamtrain.block import Array, Block
 from streamtrain.convert.dialect.dialect import Dialect
+from streamtrain.convert.text.cells import BLANKS, DECIMAL, INTEGER, RowError, line_text, split_row
 from streamtrain.convert.text.chunks import Chunk
 
-INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
-DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 _NO_INTEGER = re.compile(r"[^0-9+-]", re.ASCII)
 _NO_DECIMAL = re.compile(r"[^0-9+.eE-]", re.ASCII)
-_BLANKS = " \t"  # what may stand around a value, and no more: a no-break space is no space
 
 LARGEST_LABEL = 65_535
 
@@ -48,33 +45,6 @@ class BadRow:
         return f"{where}. Keep going without such rows: --on-bad-row reject"
 
 
-class RowError(Exception):
-    """What is wrong with a row: reason, column from 0 or None, value, and the fault in words."""
-
-    def __init__(self, reason: str, what: str, *, column: int | None = None, value: str = "") -> None:
-        super().__init__(reason)
-        self.reason, self.what, self.column, self.value = reason, what, column, value
-
-
-def split_row(text: str, delimiter: str) -> list[str]:
-    """The values of one line, without the spaces around them. Raises RowError for a quote that does not close."""
-    if '"' in text:
-        if delimiter == " ":
-            text = re.sub(" +", " ", text.strip(_BLANKS))
-        try:
-            (cells,) = csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=True)
-        except (csv.Error, ValueError) as error:
-            what = f"a quote is left open or stands inside a value ({error})"
-            raise RowError("quote", what) from error
-    elif delimiter == " ":
-        return [cell.strip(_BLANKS) for cell in text.strip(_BLANKS).split(" ") if cell]
-    else:
-        cells = text.split(delimiter)
-        if text.split() == [text]:  # no space in it, as in most
-            return cells
-    return [cell.strip(_BLANKS) for cell in cells]
-
-
 class RowParser:
     """The careful path over one chunk: takes lines one by one, collects rows and faults."""
 
@@ -97,9 +67,9 @@ class RowParser:
         if first:
             text = text.removeprefix("\ufeff")
         try:
-            if not text.strip(" " if self.dialect.delimiter == "\t" else _BLANKS):
+            if not text.strip(" " if self.dialect.delimiter == "\t" else BLANKS):
                 self.blank += 1
-            elif text.lstrip(_BLANKS).startswith("#") and not self._word_columns:
+            elif text.lstrip(BLANKS).startswith("#") and not self._word_columns:
                 self.blank += 1
                 self.comments += 1
             else:
@@ -227,11 +197,6 @@ class RowParser:
         height, width = self.dialect.image_shape
         upright = block.pixels.reshape(-1, width, height).swapaxes(1, 2)
         return Block(np.ascontiguousarray(upright).reshape(block.pixels.shape), block.labels, block.lines)
-
-
-def line_text(line: bytes) -> str:
-    """A line without its end; bytes that are no UTF-8 as lone surrogates."""
-    return line.decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")
 
 
 def bad_row(chunk: Chunk, index: int, start: int, text: str, fault: RowError) -> BadRow:

@@ -37,7 +37,7 @@ def find_sources(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
     return found
 
 
-def find_labels(labels: str | os.PathLike[str], label: str | None, sources: Sequence[Path]) -> Path:
+def find_labels(labels: str | os.PathLike[str], label: str | int | None, sources: Sequence[Path]) -> Path:
     """The file that --labels names, beside the sources. Raises UsageError where --label names a column too."""
     if label not in (None, "none"):
         raise UsageError(f"--labels {labels} and --label {label}: labels are in a file or a column. Say one")

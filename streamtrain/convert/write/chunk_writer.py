@@ -11,7 +11,8 @@ import numpy as np
 
 from streamtrain.block import Array, Block
 from streamtrain.convert.dialect.dialect import Dialect
-from streamtrain.convert.parse.label_file import LabelFile, labelled
+from streamtrain.convert.parse.label_file import LabelFile
+from streamtrain.convert.parse.label_rows import labelled
 from streamtrain.convert.parse.parse import Parsed, parse_chunk
 from streamtrain.convert.parse.row_parser import BadRow
 from streamtrain.convert.text.chunks import Chunk, ChunkBuffer

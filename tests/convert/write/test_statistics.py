@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from streamtrain.block import Block
-from streamtrain.convert.pipeline import convert
+from streamtrain.convert import convert
 from streamtrain.convert.write.statistics import accumulate, tallies
 from streamtrain.metrics.metrics import ClassSums
 from streamtrain.shards.manifest import Manifest
