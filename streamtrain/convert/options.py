@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from streamtrain.convert.dialect.options import ReadOptions, declared, delimiter
 from streamtrain.errors import UsageError, argument
-from streamtrain.settings import Integer, Number, OneOf, boolean, check_settings, integers, setting
+from streamtrain.settings import Integer, Number, OneOf, boolean, check_settings, setting
+from streamtrain.shards import declare
 
 
 def _optional(check: Any) -> Any:
@@ -34,46 +33,6 @@ def _column(value: Any) -> str:
 
 def _columns(value: Any) -> tuple[str, ...]:
     return (_column(value),) if isinstance(value, str | int) else tuple(map(_column, value))
-
-
-def _shape(value: Any) -> tuple[int, ...]:
-    sides = () if isinstance(value, str) else integers(value, least=1)
-    if not sides:
-        raise ValueError("the sides of an image, as (28, 28)")
-    return sides
-
-
-def _range(value: Any) -> tuple[float, float]:
-    try:
-        low, high = (float(number) for number in value if not isinstance(value, str))
-    except (TypeError, ValueError):
-        low = high = math.nan
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError("two numbers, the smaller first, as (0, 255)")
-    return low, high
-
-
-def _classes(value: Any) -> tuple[str, ...]:
-    """Return class names; a number of classes means 0, 1, 2, …"""
-    if isinstance(value, str | Mapping):
-        raise ValueError("a list of names, or how many classes there are")
-    names = tuple(map(str, value)) if hasattr(value, "__iter__") else tuple(map(str, range(Integer(1)(value))))
-    if not names or len(set(names)) < len(names):
-        raise ValueError("names that differ")
-    return names
-
-
-def _split(value: Any) -> dict[str, float]:
-    """Return the share of the rows for each part. Raises ValueError unless they sum to 1 and name folders."""
-    if not isinstance(value, Mapping) or not value:
-        raise ValueError("a share for each part, as {'train': 0.9, 'val': 0.1}")
-    if not all(isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name) for name in value):
-        raise ValueError("parts that are names of folders, as {'train': 0.9, 'val': 0.1}")
-    share = Number(0, above_least=True)
-    shares = {name: share(number) for name, number in value.items()}
-    if abs(sum(shares.values()) - 1) > 1e-9:
-        raise ValueError("shares that sum to 1, as {'train': 0.9, 'val': 0.1}")
-    return shares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,17 +62,20 @@ class ConvertOptions:
         None, help="Whether line 1 names the columns.", check=_optional(boolean), flag="--header/--no-header"
     )
     shape: Sequence[int] | None = setting(
-        None, help="Rows and columns of the image, as 28x28.", check=_optional(_shape), metavar="HxW"
+        None, help="Rows and columns of the image, as 28x28.", check=_optional(declare.image_shape), metavar="HxW"
     )
     pixel_range: Sequence[float] | None = setting(
         None,
         help="Least and largest value of a pixel, as 0..255.",
-        check=_optional(_range),
+        check=_optional(declare.pixel_range),
         flag="--range",
         metavar="LO..HI",
     )
     classes: Sequence[str] | int | None = setting(
-        None, help="Number of classes, or their names in order.", check=_optional(_classes), metavar="N|A,B,..."
+        None,
+        help="Number of classes, or their names in order.",
+        check=_optional(declare.class_names),
+        metavar="N|A,B,...",
     )
     preset: str | os.PathLike[str] | None = setting(
         None,
@@ -136,7 +98,7 @@ class ConvertOptions:
     split: Mapping[str, float] | None = setting(
         None,
         help="Parts in folders of their own, as train=0.9,val=0.1; a row's part depends on its pixels alone.",
-        check=_optional(_split),
+        check=_optional(declare.split_shares),
         metavar="NAME=SHARE,...",
     )
     on_bad_row: str = setting(

@@ -21,7 +21,7 @@ from streamtrain.convert.text.sources import find_labels, find_sources
 from streamtrain.convert.text.text_file import TextFile, size_on_disk
 from streamtrain.convert.write.chunk_writer import ChunkWriter
 from streamtrain.convert.write.journal import Journal, fingerprint, open_journal
-from streamtrain.convert.write.manifest_builder import ManifestBuilder
+from streamtrain.convert.write.ledger import Ledger
 from streamtrain.convert.write.parallel import map_chunks
 from streamtrain.errors import DataError, UsageError
 from streamtrain.schema import Schema
@@ -111,8 +111,8 @@ class _Request:
             journal = open_journal(staging, self._fingerprint(), resume=self.options.resume)
             try:
                 detection = self._detect()
-                builder = yield from self._pass(detection.dialect, staging, journal)
-                manifests = builder.finish()
+                ledger = yield from self._pass(detection.dialect, staging, journal)
+                manifests = ledger.finish()
                 if self.options.shuffle:
                     finished = shuffled
                     manifests = yield from self._shuffle(staging, shuffled)
@@ -123,14 +123,15 @@ class _Request:
                 shutil.rmtree(staging, ignore_errors=True)  # after any other error it stays, to be resumed
                 raise
         disorders = [m.label_disorder for m in manifests.values() if m.label_disorder is not None]
+        in_source = ledger.builder.disorder.value()
         yield Conversion(
             detection=detection,
             manifests=manifests,
             folders={name: self.dest / name for name in manifests},
-            totals=builder.totals,
-            schema=builder.schema,
-            label_disorder=max(disorders, default=None) if self.options.shuffle else builder.disorder.value(),
-            bytes_in=sum(source.size for source in builder.sources),
+            totals=ledger.totals,
+            schema=ledger.builder.schema,
+            label_disorder=max(disorders, default=None) if self.options.shuffle else in_source,
+            bytes_in=sum(source.size for source in ledger.sources),
             bytes_out=sum(shard.bytes for manifest in manifests.values() for shard in manifest.shards),
             seconds=time.monotonic() - started,
         )
@@ -151,14 +152,14 @@ class _Request:
             max_rows_in_memory(_schema(detection.dialect), self.options.memory_bytes)
         return detection
 
-    def _pass(self, dialect: Dialect, staging: Path, journal: Path) -> Generator[Progress, None, ManifestBuilder]:
+    def _pass(self, dialect: Dialect, staging: Path, journal: Path) -> Generator[Progress, None, Ledger]:
         """Parse every file and write the shards into `staging`, yielding Progress on the way."""
         started, options = time.monotonic(), self.options
         total = sum(map(size_on_disk, self.paths))
         folders = {name: staging / name for name in options.shares}
         for folder in folders.values():
             folder.mkdir(exist_ok=True)
-        builder = ManifestBuilder(dialect, _schema(dialect), staging, folders)
+        ledger = Ledger(dialect, _schema(dialect), staging, folders)
         with contextlib.ExitStack() as stack:
             labels = stack.enter_context(LabelFile(dialect)) if dialect.labels_file else None
             writer = ChunkWriter(dialect, _schema(dialect), folders, options.shares, options.strict, labels)
@@ -167,16 +168,16 @@ class _Request:
             for step in stack.enter_context(contextlib.closing(steps)):
                 if options.strict and step.result.bad:
                     raise DataError(str(step.result.bad[0]))
-                builder.add(step.result)
-                self._check_rejected(builder.totals, ended=False)
-                read = sum(source.size for source in builder.sources) + step.bytes_read
+                ledger.add(step.result)
+                self._check_rejected(ledger.totals, ended=False)
+                read = sum(source.size for source in ledger.sources) + step.bytes_read
                 if step.facts:
-                    builder.end_file(step.facts)
-                yield Progress(read, total, builder.totals.kept, time.monotonic() - started)
+                    ledger.end_file(step.facts)
+                yield Progress(read, total, ledger.totals.kept, time.monotonic() - started)
             if labels:
-                builder.end_file(labels.end())
-        self._check_rejected(builder.totals, ended=True)
-        return builder
+                ledger.end_file(labels.end())
+        self._check_rejected(ledger.totals, ended=True)
+        return ledger
 
     def _check_rejected(self, totals: LineCounts, *, ended: bool) -> None:
         """Raise DataError if too many rows are rejected; what share of them is, only the end of the pass shows."""

@@ -15,7 +15,7 @@ from streamtrain.convert.text.cells import RowError, line_text, split_label_line
 from streamtrain.convert.text.chunks import Chunk
 
 
-def labelled(parsed: Parsed, chunk: Chunk, taken: LabelSlice, dialect: Dialect) -> Parsed:
+def add_labels(parsed: Parsed, chunk: Chunk, taken: LabelSlice, dialect: Dialect) -> Parsed:
     """The rows of a chunk with the labels taken for them; a row whose label is at fault is a bad row."""
     careful = RowParser(chunk, dialect)
     block = parsed.block

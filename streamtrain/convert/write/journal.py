@@ -21,10 +21,11 @@ from streamtrain._version import __version__
 from streamtrain.convert.parse.row_parser import BadRow
 from streamtrain.convert.text.chunks import Chunk, ChunkBuffer
 from streamtrain.convert.text.text_file import physical_path
-from streamtrain.convert.write.chunk_writer import ChunkResult, ChunkWriter, PartResult
+from streamtrain.convert.write.chunk_writer import ChunkResult, ChunkWriter
 from streamtrain.errors import DataError, UsageError
 from streamtrain.metrics.metrics import ClassSums, PixelStatistics
 from streamtrain.shards.manifest import LineCounts, Shard, digest_bytes, digest_of_file
+from streamtrain.shards.parts import WrittenPart, WrittenRows
 from streamtrain.storage.files import staging_of, write_file
 
 _FOLDER, _FINGERPRINT = ".journal", "recipe.json"
@@ -67,7 +68,7 @@ class Journal:
             raise DataError(
                 f"{chunk.path} changed since its conversion was interrupted. {_START_AGAIN}", path=chunk.path
             )
-        if result and all(self._is_there(name, part.shard) for name, part in result.parts.items()):
+        if result and all(self._is_there(name, part.shard) for name, part in result.rows.parts.items()):
             if self.writer.labels:
                 self.writer.labels.take(number, result.totals.kept + result.totals.rejected)
             return result
@@ -120,8 +121,8 @@ def _refuse_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
 
 def _pack(result: ChunkResult) -> bytes:
     """Return a line of JSON, then the arrays in NumPy's own format, in the order in which `_read` takes them."""
-    parts, arrays = {}, [result.labels, result.part_of_row]
-    for name, part in result.parts.items():
+    parts, arrays = {}, [result.rows.labels, result.rows.part_of_row]
+    for name, part in result.rows.parts.items():
         sums = part.classes.sums
         parts[name] = {"shard": asdict(part.shard), "names": part.names, "classes": sums and [*sums]}
         pixels = part.pixels
@@ -130,7 +131,7 @@ def _pack(result: ChunkResult) -> bytes:
         "digest": result.digest,
         "totals": asdict(result.totals),
         "bad": [asdict(row) for row in result.bad],
-        "names": result.names,
+        "names": result.rows.names,
         "parts": parts,
     }
     file = io.BytesIO()
@@ -153,15 +154,17 @@ def _read(path: Path) -> ChunkResult | None:
         values["digest"],
         LineCounts(**values["totals"]),
         tuple(BadRow(**row) for row in values["bad"]),
-        tuple(values["names"]),
-        labels,
-        part_of_row,
-        {name: _part(part, file) for name, part in values["parts"].items()},
+        WrittenRows(
+            tuple(values["names"]),
+            labels,
+            part_of_row,
+            {name: _part(part, file) for name, part in values["parts"].items()},
+        ),
     )
 
 
-def _part(values: dict[str, Any], file: io.BytesIO) -> PartResult:
+def _part(values: dict[str, Any], file: io.BytesIO) -> WrittenPart:
     shard = Shard(**values["shard"] | {"label_counts": tuple(values["shard"]["label_counts"])})
     pixels, sums, names = PixelStatistics(*(np.load(file) for _ in range(4))), np.load(file), values["classes"]
     classes = ClassSums(None if names is None else dict(zip(names, sums, strict=True)))
-    return PartResult(shard, tuple(values["names"]), pixels, classes)
+    return WrittenPart(shard, tuple(values["names"]), pixels, classes)

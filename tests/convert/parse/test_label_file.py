@@ -212,7 +212,7 @@ def test_an_interrupted_conversion_goes_on_to_the_same_bytes(data: Path, tmp_pat
     for _ in range(4):
         next(steps)
     steps.close()  # type: ignore[attr-defined]  # a generator
-    with pytest.raises(UsageError, match="--labels FILE was"):
+    with pytest.raises(UsageError, match="`labels` was"):
         convert(data, tmp_path / "out", resume=True, on_bad_row="reject")
     conversion = convert(data, tmp_path / "out", resume=True, **options)
     assert conversion.totals.rejected == 2
