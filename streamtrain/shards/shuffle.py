@@ -20,11 +20,10 @@ from streamtrain.metrics.metrics import LabelDisorder
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import REJECTED, Manifest, Shard, split_folders
 from streamtrain.shards.reader import ShardFile
-from streamtrain.shards.writer import GROUP_BYTES, rows_per_group, write_shard
+from streamtrain.shards.writer import GROUP_BYTES, GROUPS_PER_SHARD, rows_per_group, write_shard
 from streamtrain.storage.files import published, refuse_existing
 
 METHOD = "sorted by the outputs of PCG64(seed), one a row"
-GROUPS_PER_SHARD = 4
 _COPIED_ROWS = 1024
 _FIXED = 60 << 20  # a shard to be written, its columns and compressed bytes; a row group while it is decoded
 

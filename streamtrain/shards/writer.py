@@ -14,6 +14,7 @@ from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Shard, digest_bytes
 
 GROUP_BYTES = 1 << 20  # decoded pixels in a row group, at most
+GROUPS_PER_SHARD = 4  # row groups in a shard, unless the text it comes from decides
 
 
 def rows_per_group(schema: Schema) -> int:
