@@ -12,7 +12,7 @@ import pytest
 from streamtrain import process
 from streamtrain.block import Block
 from streamtrain.errors import UsageError
-from streamtrain.metrics.metrics import LabelDisorder
+from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import LineCounts
 from streamtrain.storage import files

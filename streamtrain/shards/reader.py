@@ -141,14 +141,14 @@ def _fixed_binary(column: pa.FixedSizeBinaryArray, schema: Schema) -> Array:
     return data[start : start + len(column) * schema.features].reshape(len(column), schema.features)
 
 
-def group_rows(manifest: Manifest) -> Array:
-    """(groups, 3) int64: shard, row group within it, and rows, of every row group in order."""
+def row_group_table(manifest: Manifest) -> Array:
+    """Return (groups,) structured int64 with `shard`, `group` (within the shard) and `rows`, in order."""
     size = manifest.rows_per_group
     return np.array(
         [
-            (s, g, min(size, shard.rows - g * size))
-            for s, shard in enumerate(manifest.shards)
-            for g in range(-(-shard.rows // size))
+            (number, group, min(size, shard.rows - group * size))
+            for number, shard in enumerate(manifest.shards)
+            for group in range(-(-shard.rows // size))
         ],
-        dtype=np.int64,
-    ).reshape(-1, 3)
+        dtype=[("shard", np.int64), ("group", np.int64), ("rows", np.int64)],
+    )

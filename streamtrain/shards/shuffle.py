@@ -16,7 +16,7 @@ import numpy as np
 
 from streamtrain.block import Array, Block, joined
 from streamtrain.errors import RunError, UsageError, argument
-from streamtrain.metrics.metrics import LabelDisorder
+from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import REJECTED, Manifest, Shard, split_folders
 from streamtrain.shards.reader import ShardFile

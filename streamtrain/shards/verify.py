@@ -12,7 +12,8 @@ import numpy as np
 
 from streamtrain.block import Array, Block
 from streamtrain.errors import CorruptShardError, DataError
-from streamtrain.metrics.metrics import LabelDisorder, PixelStatistics, class_sums
+from streamtrain.metrics.label_disorder import LabelDisorder
+from streamtrain.metrics.pixel_statistics import PixelStatistics, class_sums
 from streamtrain.shards.manifest import FILE_NAME, REJECTED, Manifest, Shard, split_folders
 from streamtrain.shards.reader import ShardFile, check_digest
 from streamtrain.shards.writer import rows_per_group

@@ -84,3 +84,18 @@ def windows(group_rows: Array, *, seed: int, epoch: int, window_rows: int) -> li
 def row_order(window: Window, *, seed: int, epoch: int) -> Array:
     """The permutation of a window's rows, (rows,) int64 indices into its groups laid end to end."""
     return permutation(window.rows, seed, epoch, window.number + 1)
+
+
+class Order(NamedTuple):
+    """What decides the order of every epoch of a data set: the seed and the rows that are shuffled together."""
+
+    seed: int
+    window_rows: int
+
+    def windows(self, group_rows: Array, epoch: int) -> list[Window]:
+        """Return the windows of an epoch; see `windows`."""
+        return windows(group_rows, seed=self.seed, epoch=epoch, window_rows=self.window_rows)
+
+    def rows(self, window: Window, epoch: int) -> Array:
+        """Return the permutation of a window's rows, (rows,) int64; see `row_order`."""
+        return row_order(window, seed=self.seed, epoch=epoch)

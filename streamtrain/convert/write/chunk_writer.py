@@ -17,7 +17,7 @@ from streamtrain.convert.parse.parse import Parsed, parse_chunk
 from streamtrain.convert.parse.row_parser import BadRow
 from streamtrain.convert.text.chunks import Chunk, ChunkBuffer
 from streamtrain.convert.write.statistics import tallies
-from streamtrain.metrics.metrics import ClassSums, PixelStatistics
+from streamtrain.metrics.pixel_statistics import ClassSums, PixelStatistics
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import LineCounts, Shard, digest_bytes
 from streamtrain.shards.writer import write_shard

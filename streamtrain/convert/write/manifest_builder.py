@@ -16,7 +16,8 @@ from streamtrain.convert.dialect.dialect import Dialect
 from streamtrain.convert.text.text_file import FileFacts
 from streamtrain.convert.write.chunk_writer import ChunkResult, PartResult
 from streamtrain.errors import DataError
-from streamtrain.metrics.metrics import ClassSums, LabelDisorder, PixelStatistics
+from streamtrain.metrics.label_disorder import LabelDisorder
+from streamtrain.metrics.pixel_statistics import ClassSums, PixelStatistics
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import REJECTED, LineCounts, Manifest, Shard, Source
 from streamtrain.shards.reader import ShardFile

@@ -11,7 +11,7 @@ import pytest
 from streamtrain.block import Block
 from streamtrain.convert import convert
 from streamtrain.convert.write.statistics import accumulate, tallies
-from streamtrain.metrics.metrics import ClassSums
+from streamtrain.metrics.pixel_statistics import ClassSums
 from streamtrain.shards.manifest import Manifest
 
 
