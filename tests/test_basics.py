@@ -12,10 +12,13 @@ import pytest
 from streamtrain import process
 from streamtrain.block import Block
 from streamtrain.errors import UsageError
-from streamtrain.metrics.metrics import LabelDisorder
+from streamtrain.metrics.evaluation import Evaluation
+from streamtrain.metrics.label_disorder import LabelDisorder
+from streamtrain.metrics.pixel_statistics import ClassSums, PixelStatistics
 from streamtrain.schema import Schema
-from streamtrain.shards.manifest import LineCounts
+from streamtrain.shards.manifest import LineCounts, Manifest
 from streamtrain.storage import files
+from streamtrain.stream.dataset import open_shards
 
 
 def test_a_block_has_as_many_labels_and_lines_as_rows() -> None:
@@ -77,3 +80,19 @@ def test_a_file_is_never_replaced_by_a_folder_nor_a_folder_by_a_file(tmp_path: P
         files.refuse_existing(tmp_path / "\udcff", overwrite=False)
     files.refuse_existing_file(tmp_path / "file", overwrite=True)
     files.refuse_existing(tmp_path, overwrite=True)
+
+
+def test_values_with_arrays_compare_hash_and_print_on_one_short_line(shards: Path) -> None:
+    opened = open_shards(shards)
+    block = next(opened.blocks())
+    evaluation = Evaluation.of(np.zeros((3, 2), np.float32), np.zeros(3, np.int64))
+    statistics, sums = PixelStatistics.of(block.pixels), ClassSums.of("a", block.pixels[:1])
+    for value in (block, evaluation, statistics, sums, opened, opened.manifest, opened.minibatches()):
+        assert value == value  # which for arrays is neither true nor false
+        assert value != object()
+        assert {value: 1}[value] == 1
+    for value in (block, evaluation, opened, opened.manifest, opened.minibatches()):
+        assert len(repr(value)) < 100 + len(str(shards))
+    assert opened.manifest == Manifest.load(shards)
+    assert hash(opened.manifest) == hash(Manifest.load(shards))
+    assert (len(opened), len(block), len(opened.minibatches())) == (600, 600, 3)

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from streamtrain.block import Array
 from streamtrain.engine.dense import one_thread
+from streamtrain.engine.sparse import EVALUATION
 from streamtrain.nn.functional import cross_entropy_gradient, iterate_minibatches, softmax
 from streamtrain.nn.mlp import MLP
 from streamtrain.nn.sgd import sgd_step
@@ -109,7 +110,7 @@ class StreamClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         self.n_features_in_ = shards.schema.features
         self.pixel_range_ = self.pixel_range or shards.schema.pixel_range
         self.model_ = MLP(self.n_features_in_, self.hidden, len(names), seed=self.seed)
-        window_rows = shards.plan(self.memory_bytes, batch_size=self.batch_size).window_rows
+        window_rows = shards.plan(self.memory_bytes, batch_size=self.batch_size, evaluation=EVALUATION).window_rows
         reports = fit(
             self.model_,
             shards.with_schema(self._schema(names)),

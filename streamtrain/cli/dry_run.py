@@ -23,14 +23,13 @@ PROBE_SECONDS = 2.0
 
 def dry_run(model: MLP, train: Shards, plan: Plan, options: Mapping[str, Any], *, as_json: bool) -> int:
     """Print what a run with these options would be like; `model` is trained for two seconds, to be thrown away."""
-    from streamtrain.metrics.metrics import LabelDisorder
-    from streamtrain.stream.batches import labels_in_order
-    from streamtrain.stream.order import windows
+    from streamtrain.metrics.label_disorder import LabelDisorder
+    from streamtrain.stream.order import Order
+    from streamtrain.stream.windows import labels_in_order
 
     batch_size, seed = options["batch_size"], options["seed"]
     disorder = LabelDisorder()
-    order = windows(train.group_rows, seed=seed, epoch=1, window_rows=plan.window_rows)
-    for labels in labels_in_order(train, order, seed=seed, epoch=1):
+    for labels in labels_in_order(train.row_groups, Order(seed, plan.window_rows), 1):
         disorder.update(labels)
     facts: dict[str, Any] = {
         "rows": train.rows,
@@ -55,7 +54,7 @@ def _probe(model: MLP, train: Shards, plan: Plan, options: Mapping[str, Any]) ->
     sizes: dict[str, Any] = {
         "window_rows": plan.window_rows,
         "prefetch_threads": plan.prefetch_threads,
-        "ahead": plan.ahead,
+        "ahead": plan.prefetch_batch,
     }
     kept = {name: options[name] for name in names}
     first, rows, began, seconds = 0, 0, math.inf, 0.0

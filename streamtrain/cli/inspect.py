@@ -150,9 +150,12 @@ def _told(facts: DatasetSummary, shards: Shards, memory: dict[str, Any]) -> Iter
 
 def _memory(shards: Shards) -> dict[str, Any]:
     """What the default training takes: window_rows and predicted_peak_bytes."""
+    from streamtrain.engine.sparse import EVALUATION
+
     classes = max(len(shards.schema.classes), 1)
     parameters = 100 * (shards.schema.features + 1) + classes * 101
-    plan = shards.plan(256_000_000, batch_size=256, parameters=parameters, units=100 + classes)
+    units = 100 + classes
+    plan = shards.plan(256_000_000, batch_size=256, parameters=parameters, units=units, evaluation=EVALUATION)
     return {"window_rows": plan.window_rows, "predicted_peak_bytes": plan.predicted_peak_bytes}
 
 

@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from streamtrain.cli.progress import eta
-from streamtrain.metrics.metrics import Evaluation
+from streamtrain.metrics.evaluation import Evaluation
 from streamtrain.report.terminal import plural
 
 if TYPE_CHECKING:

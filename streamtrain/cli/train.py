@@ -166,7 +166,7 @@ def _train(
         model, run.velocity = model.to(computing), moved(run.velocity, computing)
     options = {name: run.recipe[name] for name in _TRAINING}
     plan = memory_plan(train, run.recipe)
-    options |= {"prefetch_threads": plan.prefetch_threads, "ahead": plan.ahead}
+    options |= {"prefetch_threads": plan.prefetch_threads, "ahead": plan.prefetch_batch}
     tune_malloc_for_training(kept=run.recipe["memory"] // 8)
     if not quiet:
         _tell_of_compiling(model, train)

@@ -141,11 +141,18 @@ def build_model(train: Shards, options: Mapping[str, Any]) -> MLP:
 
 def memory_plan(train: Shards, recipe: Mapping[str, Any]) -> Plan:
     """The sizes that keep a recipe within its memory; known before there is a model, which may be too large."""
+    from streamtrain.engine.sparse import EVALUATION
+
     layers = [train.schema.features, *recipe["hidden"], len(train.schema.classes)]
     parameters = sum((before + 1) * after for before, after in itertools.pairwise(layers))
     parameters *= 2 if recipe["momentum"] else 1  # for then each has a velocity
-    units = sum(layers[1:])
-    return train.plan(recipe["memory"], batch_size=recipe["batch_size"], parameters=parameters, units=units)
+    return train.plan(
+        recipe["memory"],
+        batch_size=recipe["batch_size"],
+        parameters=parameters,
+        units=sum(layers[1:]),
+        evaluation=EVALUATION,
+    )
 
 
 def open_sets(names: Mapping[str, Any], *, workers: int, quiet: bool) -> Sets:

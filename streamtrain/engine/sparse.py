@@ -20,12 +20,15 @@ from torch import Tensor
 
 from streamtrain.block import Array
 from streamtrain.engine.dense import Call, Dense
-from streamtrain.memory import EVAL_BATCH_ROWS, SPARSE_ROWS
-from streamtrain.metrics.metrics import evaluate
+from streamtrain.memory import EvaluationSizes
 from streamtrain.native import Compiled
+from streamtrain.native.evaluate import evaluate
 from streamtrain.native.step import accumulate, forward, list_nonzero, score
 from streamtrain.nn.mlp import MLP
 from streamtrain.stream.dataset import Shards
+
+# Threads that evaluate, and rows that each scores at once by dense or sparse products.
+EVALUATION = EvaluationSizes(threads=2, dense_rows=512, sparse_rows=2048)
 
 _MOST_DENSITY = 0.25  # of pixels that are not zero: two threads multiply all of denser ones as fast
 _MOST_UNITS = 256  # of the first layer: wider ones are worth the threads
@@ -79,14 +82,14 @@ def bind_first_layer(data: Shards, model: MLP) -> tuple[Callable[[Tensor], Calla
             multiplied = _multiplied(x, *to_layout, z)
             return lambda pixels: multiplied(pixels.reshape(-1))
 
-        return set_ones, SPARSE_ROWS
-    dense = first_layer_for(data, model, EVAL_BATCH_ROWS, threads=1)
+        return set_ones, EVALUATION.sparse_rows
+    dense = first_layer_for(data, model, EVALUATION.dense_rows, threads=1)
 
     def whole(z: Tensor) -> Callable[[Array], object]:
         multiplied = dense.affine(weight, bias, out=z)
         return lambda pixels: (dense.read(pixels), multiplied())
 
-    return whole, EVAL_BATCH_ROWS
+    return whole, EVALUATION.dense_rows
 
 
 def required_kernels(data: Shards, model: MLP) -> list[Compiled]:

@@ -15,7 +15,8 @@ import numpy as np
 
 from streamtrain.block import Block, joined
 from streamtrain.errors import DataError
-from streamtrain.metrics.metrics import ClassSums, LabelDisorder, PixelStatistics
+from streamtrain.metrics.label_disorder import LabelDisorder
+from streamtrain.metrics.pixel_statistics import ClassSums, PixelStatistics
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import LineCounts, Manifest, Shard, Source
 from streamtrain.shards.parts import WrittenPart, WrittenRows

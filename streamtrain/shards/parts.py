@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from streamtrain.block import Array, Block
-from streamtrain.metrics.metrics import ClassSums, PixelStatistics
+from streamtrain.metrics.pixel_statistics import ClassSums, PixelStatistics
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Shard
 from streamtrain.shards.statistics import tallies

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamtrain.block import Array, Block
-from streamtrain.metrics.metrics import ClassSums, PixelStatistics, class_sums
+from streamtrain.metrics.pixel_statistics import ClassSums, PixelStatistics, class_sums
 from streamtrain.native import Compiled
 
 _ROWS = 32_768  # of 255² each, whose sum fits 32 bits

@@ -14,13 +14,14 @@ from streamtrain.engine.device import DeviceStep
 from streamtrain.engine.sparse import Sparse, first_layer_for, required_kernels
 from streamtrain.engine.step import Step
 from streamtrain.errors import DataError, RunError, UsageError
+from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.native import load
 from streamtrain.nn.mlp import MLP, Gradients
 from streamtrain.nn.sgd import SGDConfig, rest
-from streamtrain.stream.batches import Epoch
-from streamtrain.stream.batches import epochs as stream_epochs
+from streamtrain.stream.batches import Batch, pixel_epochs
 from streamtrain.stream.dataset import Shards
-from streamtrain.stream.order import Cursor
+from streamtrain.stream.order import Cursor, Order
+from streamtrain.stream.windows import labels_in_order
 from streamtrain.train.evaluate import iter_evaluate
 
 
@@ -125,35 +126,51 @@ def iter_fit(
         )
     sgd = SGDConfig(lr, momentum, weight_decay).checked()
     _check_fit(model, train)
-    order = {"batch_size": batch_size, "seed": seed, "window_rows": window_rows or train.rows}
+    order = Order(seed, window_rows or train.rows)
     evaluated = [data and data.with_schema(train.schema) for data in (train if eval_train else None, test, val)]
 
     def reports() -> Iterator[Progress | EpochReport]:
         progress = start or Progress.at(1)
-        stream = stream_epochs(
-            train, start=progress.cursor, last=epochs, prefetch_threads=prefetch_threads, raw=True, **order
+        stream = pixel_epochs(
+            train.decoded,
+            order,
+            batch_size=batch_size,
+            prefetch_threads=prefetch_threads,
+            start=progress.cursor,
+            last=epochs,
         )
         with one_thread() as threads, contextlib.closing(stream):
             moving = velocity or (rest(model) if momentum else [])
             step = _step(model, train, batch_size, sgd, moving, threads=threads, ahead=ahead)
             # Without memory for one prefetch thread there is none for two row groups either.
             shared = threads if prefetch_threads else 1
-            for epoch in stream:
-                trained, waited = yield from _steps(step, train, epoch, progress)
+            for epoch, batches in stream:
+                disorder = LabelDisorder()
+                for labels in labels_in_order(train.row_groups, order, epoch, stop=progress.cursor.rows):
+                    disorder.update(labels)
+                counted = _counted(batches, disorder)
+                trained, waited = yield from _steps(step, train, counted, progress)
                 began = time.perf_counter()
                 figures: list[float | None] = []
                 for data in evaluated:
                     figures += yield from _figures(model, data, trained, shared)
                 seconds = trained.seconds, time.perf_counter() - began
                 share = waited / max(trained.seconds - progress.seconds, waited, 1e-9)
-                yield _report(epoch, batch_size, trained, figures, seconds=seconds, wait_share=share)
-                progress = Progress.at(epoch.number + 1)
+                yield _report(disorder, batch_size, trained, figures, seconds=seconds, wait_share=share)
+                progress = Progress.at(epoch + 1)
 
     return reports()
 
 
+def _counted(batches: Iterator[Batch], disorder: LabelDisorder) -> Iterator[Batch]:
+    """Pass batches on, their labels counted."""
+    for batch in batches:
+        disorder.update(batch.labels)
+        yield batch
+
+
 def _report(
-    epoch: Epoch,
+    disorder: LabelDisorder,
     batch_size: int,
     trained: Progress,
     figures: Sequence[float | None],
@@ -164,7 +181,7 @@ def _report(
     """What the epoch did; figures: loss and accuracy over the training, test and validation set."""
     _, train_accuracy, test_loss, test_accuracy, val_loss, val_accuracy = figures
     return EpochReport(
-        epoch=epoch.number,
+        epoch=trained.cursor.epoch,
         train_loss=trained.loss,
         progressive_accuracy=trained.accuracy,
         train_accuracy=train_accuracy,
@@ -175,8 +192,8 @@ def _report(
         rows=trained.cursor.rows,
         seconds=seconds[0],
         eval_seconds=seconds[1],
-        label_disorder=epoch.disorder.value(),
-        effective_batch_size=epoch.disorder.effective_batch_size(batch_size),
+        label_disorder=disorder.value(),
+        effective_batch_size=disorder.effective_batch_size(batch_size),
         wait_share=wait_share,
     )
 
@@ -204,7 +221,7 @@ def _step(
 
 
 def _steps(
-    step: Step | DeviceStep, train: Shards, minibatches: Epoch, progress: Progress
+    step: Step | DeviceStep, train: Shards, minibatches: Iterator[Batch], progress: Progress
 ) -> Generator[Progress, None, tuple[Progress, float]]:
     """Take a step for each minibatch that is left of the epoch.
 

@@ -17,7 +17,7 @@ import pytest
 import safetensors.torch
 
 import streamtrain as st
-from streamtrain.metrics.metrics import Evaluation
+from streamtrain.metrics.evaluation import Evaluation
 from streamtrain.storage.files import exclusive
 from streamtrain.train.checkpoint import load_checkpoint, weights_sha256
 from streamtrain.train.run import Run

@@ -10,7 +10,7 @@ import pytest
 
 from streamtrain.block import Block
 from streamtrain.convert import convert
-from streamtrain.metrics.metrics import ClassSums
+from streamtrain.metrics.pixel_statistics import ClassSums
 from streamtrain.shards.manifest import Manifest
 from streamtrain.shards.statistics import accumulate, tallies
 

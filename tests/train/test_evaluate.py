@@ -14,7 +14,7 @@ from sklearn import metrics
 
 import streamtrain as st
 from streamtrain.errors import CorruptShardError, DataError
-from streamtrain.metrics.metrics import CALIBRATION_BINS, Evaluation
+from streamtrain.metrics.evaluation import CALIBRATION_BINS, Evaluation
 from streamtrain.nn.mlp import MLP
 from streamtrain.shards.reader import ShardFile
 
@@ -130,8 +130,8 @@ def test_damage_to_every_row_group_is_told_and_not_waited_for(
     monkeypatch.setattr("streamtrain.shards.writer.GROUP_BYTES", 64 * 20)
     st.convert(digits_csv, tmp_path / "d")
     shards = st.open_shards(tmp_path / "d")
-    assert len(shards.groups) == 30
-    assert shards.density < 1  # which reads one
+    assert len(shards.group_rows) == 30
+    assert shards.density < 1
 
     def damaged(file: ShardFile, group: int, **_: object) -> None:
         raise CorruptShardError(f"row group {group} is gone", path=file.path)

@@ -23,7 +23,7 @@ from streamtrain.convert.text.chunks import Chunk, ChunkBuffer
 from streamtrain.convert.text.text_file import physical_path
 from streamtrain.convert.write.chunk_writer import ChunkResult, ChunkWriter
 from streamtrain.errors import DataError, UsageError
-from streamtrain.metrics.metrics import ClassSums, PixelStatistics
+from streamtrain.metrics.pixel_statistics import ClassSums, PixelStatistics
 from streamtrain.shards.manifest import LineCounts, Shard, digest_bytes, digest_of_file
 from streamtrain.shards.parts import WrittenPart, WrittenRows
 from streamtrain.storage.files import staging_of, write_file
