@@ -10,6 +10,7 @@ from pathlib import Path
 
 from streamtrain.cli import say
 from streamtrain.errors import DataError
+from streamtrain.import_path import python_command
 from streamtrain.shards.manifest import Manifest, Source, digest_of_file
 from streamtrain.stream.dataset import Shards, open_shards
 
@@ -43,8 +44,8 @@ def _convert_apart(source: Path, folder: Path, *, quiet: bool, workers: int) -> 
     options = ["--workers", str(workers), *(["-q"] if quiet else [])]
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        command = [sys.executable, "-m", "streamtrain", *words, *options]
-        with subprocess.Popen(command, stdout=sys.stderr) as process:
+        command, environment = python_command("from streamtrain.__main__ import main; main()")
+        with subprocess.Popen([*command, *words, *options], env=environment, stdout=sys.stderr) as process:
             try:
                 code = process.wait()
             except (KeyboardInterrupt, SystemExit) as stop:
