@@ -17,7 +17,7 @@ from streamtrain.block import Block
 from streamtrain.cli import demo, dry_run
 from streamtrain.errors import DataError, RunError, UsageError
 from streamtrain.report.page import view
-from streamtrain.shards.manifest import FILE_NAME, Manifest, _text, digest_of_json
+from streamtrain.shards.manifest import MANIFEST, Manifest, _text, digest_of_json
 from streamtrain.stream.order import Cursor
 from streamtrain.train.fit import EpochReport, Progress
 from streamtrain.train.run import Run
@@ -86,7 +86,7 @@ def test_a_run_whose_folder_cannot_be_made_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("streamtrain.train.run.publish_folder", full)
+    monkeypatch.setattr("streamtrain.storage.destination.Destination.publish", full)
     with pytest.raises(OSError, match="No space"):
         Run.create(tmp_path / "run", st.MLP(64), st.open_shards(shards), {})
     assert list(tmp_path.iterdir()) == []
@@ -103,10 +103,10 @@ def test_a_run_whose_folder_cannot_be_made_leaves_nothing(
 def test_a_manifest_of_another_version_or_that_contradicts_itself_is_not_read(
     shards: Path, tmp_path: Path, change: dict[str, Any], said: str
 ) -> None:
-    body = json.loads((shards / FILE_NAME).read_bytes()) | change
+    body = json.loads((shards / MANIFEST).read_bytes()) | change
     claimed = body.pop("digest")
     body["digest"] = claimed if "digest" in change else digest_of_json(body)
-    (tmp_path / FILE_NAME).write_bytes(_text(body))
+    (tmp_path / MANIFEST).write_bytes(_text(body))
     with pytest.raises(DataError, match=said):
         Manifest.load(tmp_path)
 

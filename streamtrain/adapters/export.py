@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from streamtrain._version import __version__
 from streamtrain.errors import UsageError
+from streamtrain.storage.ownership import TORCH_MARK
 from streamtrain.train.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ def torch_bytes(checkpoint: Checkpoint) -> bytes:
     """That state as torch.save writes it; torch.load(FILE, weights_only=True) reads it."""
     buffer = io.BytesIO()
     torch.save(torch_state(checkpoint), buffer)
+    with zipfile.ZipFile(buffer, "a") as archive:  # which torch.load does not look at
+        archive.writestr(zipfile.ZipInfo(TORCH_MARK), __version__)
     return buffer.getvalue()
 
 

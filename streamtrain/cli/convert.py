@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option("--resume", is_flag=True, help="Go on with a conversion to DEST that was interrupted.")
 @click.option("--max-rejected", type=float, metavar="N|SHARE", help="Rows that may be bad, as 100 or 0.01.")
 @click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="Threads that parse.")
-@click.option("--overwrite", is_flag=True, help="Replace DEST where it exists.")
+@click.option("--overwrite", is_flag=True, help="Replace DEST if streamtrain wrote it.")
 def command(sources: tuple[str, ...], dest: str, as_json: bool, quiet: bool, debug: bool, **options: Any) -> int:
     """Convert CSV files to a folder DEST of Parquet shards.
 

@@ -34,6 +34,11 @@ def open_data(path: str, *, quiet: bool, workers: int) -> Shards:
     return open_shards(folder, workers=workers)
 
 
+def read_for(path: str | None) -> list[Path]:
+    """The files and folders that a command reads if it is given this as its data: of a CSV its shards too."""
+    return [Path(path), Path(f"{path}.shards")] if path else []
+
+
 def _convert_apart(source: Path, folder: Path, *, quiet: bool, workers: int) -> None:
     """Convert in a process of its own, which gives back at its end the memory that training does not need.
 

@@ -38,7 +38,7 @@ def command(path: str, line: int | None, as_json: bool, quiet: bool, debug: bool
 
     Example: streamtrain inspect shards/train --line 4213
     """
-    from streamtrain.train.run import RECIPE
+    from streamtrain.storage.ownership import RECIPE
 
     if (Path(path) / RECIPE).exists():
         if line is not None:

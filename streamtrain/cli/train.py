@@ -91,7 +91,7 @@ _TRAINING = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "seed", "
 @click.option("--eval-train/--no-eval-train", default=True, help="Evaluate the whole train set each epoch.")
 @click.option("--checkpoint-every", type=every, metavar="60s|500steps", default="60s", show_default=True)
 @click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="Threads that decode.")
-@click.option("--overwrite", is_flag=True, help="Replace RUN where it exists.")
+@click.option("--overwrite", is_flag=True, help="Replace RUN if streamtrain wrote it.")
 @click.option("--dry-run", is_flag=True, help="Say what it would take; train and write nothing.")
 @click.pass_context
 def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, dry_run: bool, **options: Any) -> int:
@@ -215,7 +215,8 @@ def _tell_of_compiling(model: MLP, train: Shards) -> None:
 def _finished(run: Run, model: MLP, *, as_json: bool, quiet: bool) -> int:
     """Say where the weights are."""
     from streamtrain.report.terminal import plural
-    from streamtrain.train.checkpoint import LAST, weights_sha256
+    from streamtrain.storage.ownership import LAST
+    from streamtrain.train.checkpoint import weights_sha256
 
     if not (quiet or as_json):
         _show_curve([line["train_loss"] for line in run.metrics()])

@@ -40,16 +40,17 @@ def new_run(
     *, data: str, out: str, overwrite: bool, workers: int, quiet: bool, **options: Any
 ) -> tuple[Run, MLP, Progress, Sets]:
     """A new run, its folder made."""
-    from streamtrain.cli.data import is_transposed
+    from streamtrain.cli.data import is_transposed, read_for
     from streamtrain.nn.sgd import SGDConfig
     from streamtrain.report.terminal import plural
-    from streamtrain.storage.files import refuse_existing
+    from streamtrain.storage.destination import Destination
     from streamtrain.train.fit import Progress
     from streamtrain.train.run import Run
 
-    refuse_existing(Path(out), overwrite=overwrite)
-    SGDConfig(options["lr"], options["momentum"], options["weight_decay"]).checked()
     names = {"data": data, "test": options["test"], "val": options["val"]}
+    reads = [path for name in names.values() for path in read_for(name)]
+    Destination(Path(out), overwrite, reads).check()
+    SGDConfig(options["lr"], options["momentum"], options["weight_decay"]).checked()
     train, test, val = sets = open_sets(names, workers=workers, quiet=quiet)
     plan = memory_plan(train, options)
     model = build_model(train, options)
@@ -64,7 +65,7 @@ def new_run(
         "window_rows": plan.window_rows,
         **({"turned": True} if is_transposed(train) else {}),
     }
-    run = Run.create(Path(out), model, train, recipe, overwrite=overwrite)
+    run = Run.create(Path(out), model, train, recipe, overwrite=overwrite, reads=reads)
     if test and not val:
         say("the best epoch is chosen by its accuracy on --test, for want of --val")
     return run, model, Progress.at(1), sets

@@ -18,7 +18,7 @@ from streamtrain.convert.dialect.options import ReadOptions
 from streamtrain.convert.options import ConvertOptions
 from streamtrain.convert.parse.label_file import LabelFile
 from streamtrain.convert.text.sources import find_labels, find_sources
-from streamtrain.convert.text.text_file import TextFile, size_on_disk
+from streamtrain.convert.text.text_file import TextFile, physical_path, size_on_disk
 from streamtrain.convert.write.chunk_writer import ChunkWriter
 from streamtrain.convert.write.journal import Journal, fingerprint, open_journal
 from streamtrain.convert.write.ledger import Ledger
@@ -27,7 +27,9 @@ from streamtrain.errors import DataError, UsageError
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import LineCounts, Manifest
 from streamtrain.shards.shuffle import ShuffleProgress, max_rows_in_memory, shuffle_into
-from streamtrain.storage.files import beside, filling, publish_folder, refuse_existing, staging_of
+from streamtrain.storage.destination import Destination, discard, remove_unfinished, staging_of
+from streamtrain.storage.files import beside, filling
+from streamtrain.storage.permissions import make_folder
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,19 @@ def iter_convert(
     paths = find_sources([sources] if isinstance(sources, str | os.PathLike) else sources)
     if not paths:
         raise UsageError("convert needs a source. Name a CSV file")
-    refuse_existing(Path(dest), overwrite=options.overwrite)
     labels_file = None if options.labels is None else find_labels(options.labels, options.label, paths)
-    return _Request(paths, labels_file, Path(dest), options, options.read_options()).run()
+    files = [*paths, *filter(None, [labels_file])]
+    destination = Destination(
+        Path(dest), options.overwrite, [*_folders(sources), *filter(None, map(physical_path, files))]
+    )
+    destination.check()
+    return _Request(paths, labels_file, destination, options, options.read_options()).run()
+
+
+def _folders(sources: Sequence[str | os.PathLike[str]] | str | os.PathLike[str]) -> list[Path]:
+    """Return the folders among the sources, whose files are found by now."""
+    named = [sources] if isinstance(sources, str | os.PathLike) else sources
+    return [Path(source) for source in named if Path(source).is_dir()]
 
 
 @dataclass(frozen=True)
@@ -97,18 +109,18 @@ class _Request:
 
     paths: list[Path]
     labels_file: Path | None
-    dest: Path
+    destination: Destination
     options: ConvertOptions
     read_options: ReadOptions
 
     def run(self) -> Iterator[Progress | ShuffleProgress | Conversion]:
-        """Convert into a folder next to `dest`, then move it there."""
-        started = time.monotonic()
-        with filling(self.dest):
-            staging = finished = staging_of(self.dest)
-            shuffled = beside(self.dest, "shuffled")
-            shutil.rmtree(shuffled, ignore_errors=True)  # left by a killed process
-            journal = open_journal(staging, self._fingerprint(), resume=self.options.resume)
+        """Convert into a folder next to its destination, then move it there."""
+        started, dest = time.monotonic(), self.destination.path
+        with filling(dest):
+            staging = finished = staging_of(dest)
+            shuffled = beside(dest, "shuffled")
+            remove_unfinished(shuffled)  # left by a killed process
+            journal = open_journal(self.destination, self._fingerprint(), resume=self.options.resume)
             try:
                 detection = self._detect()
                 ledger = yield from self._pass(detection.dialect, staging, journal)
@@ -117,17 +129,17 @@ class _Request:
                     finished = shuffled
                     manifests = yield from self._shuffle(staging, shuffled)
                 shutil.rmtree(journal)
-                publish_folder(finished, self.dest)
-                shutil.rmtree(staging, ignore_errors=True)
+                self.destination.publish(finished)
+                discard(staging)
             except (DataError, UsageError):
-                shutil.rmtree(staging, ignore_errors=True)  # after any other error it stays, to be resumed
+                discard(staging)  # after any other error it stays, to be resumed
                 raise
         disorders = [m.label_disorder for m in manifests.values() if m.label_disorder is not None]
         in_source = ledger.builder.disorder.value()
         yield Conversion(
             detection=detection,
             manifests=manifests,
-            folders={name: self.dest / name for name in manifests},
+            folders={name: dest / name for name in manifests},
             totals=ledger.totals,
             schema=ledger.builder.schema,
             label_disorder=max(disorders, default=None) if self.options.shuffle else in_source,
@@ -158,7 +170,8 @@ class _Request:
         total = sum(map(size_on_disk, self.paths))
         folders = {name: staging / name for name in options.shares}
         for folder in folders.values():
-            folder.mkdir(exist_ok=True)
+            if not folder.exists():
+                make_folder(folder)
         ledger = Ledger(dialect, _schema(dialect), staging, folders)
         with contextlib.ExitStack() as stack:
             labels = stack.enter_context(LabelFile(dialect)) if dialect.labels_file else None
@@ -194,12 +207,12 @@ class _Request:
     def _shuffle(self, staging: Path, folder: Path) -> Generator[ShuffleProgress, None, dict[str, Manifest]]:
         """Shuffle what was converted into another folder, yielding how far it is."""
         options = self.options
-        folder.mkdir()
+        self.destination.make(folder)
         try:
             for step in shuffle_into(staging, folder, seed=options.seed, memory_bytes=options.memory_bytes):
                 yield step
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            discard(folder)
             raise
         return {name: step.manifests[name] for name in options.shares}
 

@@ -21,7 +21,8 @@ from streamtrain.shards.manifest import LineCounts, Manifest, Source
 from streamtrain.shards.manifest_builder import ManifestBuilder
 from streamtrain.shards.parts import PartWriter, numbered_classes
 from streamtrain.shards.writer import GROUPS_PER_SHARD, rows_per_group
-from streamtrain.storage.files import published, refuse_existing
+from streamtrain.storage.destination import Destination
+from streamtrain.storage.permissions import make_folder
 
 LARGEST_LABEL = 65_535
 
@@ -71,14 +72,16 @@ def write_shards(
     limits = _checked("pixel_range", pixel_range, declare.pixel_range)
     names = _checked("classes", classes, declare.class_names) or ()
     shares = _checked("split", split, declare.split_shares) or {"": 1.0}
-    refuse_existing(Path(dest), overwrite=overwrite)
+    destination = Destination(Path(dest), overwrite)
+    destination.check()
     first, blocks = _first(blocks, source)
     found = Schema(shape or _shape(first.pixels.shape[1]), first.pixels.dtype.name, limits or (0, 1), names)
     rows = _Rows(source, schema or found, bool(schema or limits), bool((first.labels >= 0).any()))
-    with published(Path(dest), overwrite=overwrite) as staging:
+    with destination.published() as staging:
         folders = {name: staging / name for name in shares}
         for folder in folders.values():
-            folder.mkdir(exist_ok=True)
+            if folder != staging:
+                make_folder(folder)
         return _write(rows, _regroup(rows.checked(blocks), rows.schema), folders, shares)
 
 

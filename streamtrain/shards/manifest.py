@@ -14,10 +14,8 @@ import xxhash
 from streamtrain.errors import DataError
 from streamtrain.schema import Schema
 from streamtrain.storage.files import write_file
+from streamtrain.storage.ownership import FORMAT, MANIFEST
 
-FILE_NAME = "manifest.json"
-REJECTED = "rejected.jsonl"  # the rows that a conversion left out, beside the manifest or the parts
-FORMAT = "streamtrain-shards"
 VERSION = 1
 
 
@@ -121,7 +119,7 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Publish `manifest.json`; the last file of a folder to be written."""
-        write_file(folder / FILE_NAME, _text(self.to_json()))
+        write_file(folder / MANIFEST, _text(self.to_json()))
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:
@@ -129,15 +127,15 @@ class Manifest:
 
         Raises DataError if it is missing, damaged or of another version.
         """
-        path = folder / FILE_NAME
+        path = folder / MANIFEST
         if not folder.exists():
             raise DataError(f"{folder}: there is no such folder. Make it: streamtrain convert CSV {folder}")
         if not path.exists():
-            parts = sorted(part.parent.name for part in folder.glob(f"[!.]*/{FILE_NAME}"))
+            parts = sorted(part.parent.name for part in folder.glob(f"[!.]*/{MANIFEST}"))
             if parts:
                 raise DataError(f"{folder} has parts: {', '.join(parts)[:100]}. Name one: {folder / parts[0]}")
             raise DataError(
-                f"{folder}: no {FILE_NAME}, so these are no shards or an unfinished conversion. "
+                f"{folder}: no {MANIFEST}, so these are no shards or an unfinished conversion. "
                 f"Make them: streamtrain convert CSV {folder}"
             )
         try:
@@ -174,9 +172,9 @@ def split_folders(folder: Path) -> list[Path]:
     Raises DataError if there is no manifest in either.
     """
     parts = [folder]
-    if folder.is_dir() and not (folder / FILE_NAME).exists():
-        parts = sorted(path.parent for path in folder.glob(f"[!.]*/{FILE_NAME}")) or parts
-    if not (parts[0] / FILE_NAME).exists():
+    if folder.is_dir() and not (folder / MANIFEST).exists():
+        parts = sorted(path.parent for path in folder.glob(f"[!.]*/{MANIFEST}")) or parts
+    if not (parts[0] / MANIFEST).exists():
         Manifest.load(folder)  # says what is missing
     return parts
 

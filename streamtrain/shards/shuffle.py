@@ -7,6 +7,7 @@ in RAM. (Rows with equal keys keep their order; among n rows there is such a pai
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import deque
 from collections.abc import Iterator
@@ -19,10 +20,12 @@ from streamtrain.block import Array, Block, joined
 from streamtrain.errors import RunError, UsageError, argument
 from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.schema import Schema
-from streamtrain.shards.manifest import REJECTED, Manifest, Shard, split_folders
+from streamtrain.shards.manifest import Manifest, Shard, split_folders
 from streamtrain.shards.reader import ShardFile
 from streamtrain.shards.writer import GROUP_BYTES, GROUPS_PER_SHARD, rows_per_group, write_shard
-from streamtrain.storage.files import published, refuse_existing
+from streamtrain.storage.destination import Destination
+from streamtrain.storage.ownership import REJECTED
+from streamtrain.storage.permissions import make_folder, opened
 
 METHOD = "sorted by the outputs of PCG64(seed), one a row"
 _COPIED_ROWS = 1024  # of a batch at a time
@@ -67,12 +70,13 @@ def iter_shuffle(
     source, dest = Path(data), Path(dest)
     if seed < 0:
         raise UsageError(f"`seed` must be 0 or more, not {seed}", option="seed")
-    refuse_existing(dest, overwrite=overwrite)
+    destination = Destination(dest, overwrite, [source])
+    destination.check()
     for part in split_folders(source):
         max_rows_in_memory(Manifest.load(part).schema, memory_bytes)
 
     def run() -> Iterator[ShuffleProgress]:
-        with published(dest, overwrite=overwrite) as staging:
+        with destination.published() as staging:
             yield from shuffle_into(source, staging, seed=seed, memory_bytes=memory_bytes)
 
     return run()
@@ -85,14 +89,18 @@ def shuffle_into(source: Path, folder: Path, *, seed: int, memory_bytes: int) ->
     shuffled = {}
     for part, manifest in manifests.items():
         name = "" if part == source else part.name
-        (folder / name).mkdir(exist_ok=True)
+        if name:
+            make_folder(folder / name)
         work = _Shuffle(part, manifest, folder / name, seed=seed, memory_bytes=memory_bytes)
         for step in work.run():
             done += step
             yield ShuffleProgress(done, rows, {})
         shuffled[name] = work.finish()
     if (source / REJECTED).exists():
-        shutil.copyfile(source / REJECTED, folder / REJECTED)
+        with (source / REJECTED).open("rb") as read, opened(folder / REJECTED, "xb") as written:
+            shutil.copyfileobj(read, written)
+            written.flush()
+            os.fsync(written.fileno())
     yield ShuffleProgress(done, rows, shuffled)
 
 
@@ -133,7 +141,7 @@ class _Shuffle:
     def run(self) -> Iterator[int]:
         """Write the shards; yield the rows read or written by each step."""
         self._check_disk()
-        self.spill.mkdir()
+        make_folder(self.spill)
         for batch in self._batches():
             self._scatter(batch)
             yield len(batch)
@@ -213,7 +221,7 @@ class _Shuffle:
         order = np.argsort(bucket, kind="stable")
         stops = np.cumsum(np.bincount(bucket.astype(np.int64), minlength=self.buckets))
         for number, index in enumerate(np.split(order, stops[:-1])):
-            with (self.spill / str(number)).open("ab") as file:
+            with opened(self.spill / str(number), "ab") as file:
                 for start in range(0, len(index), _COPIED_ROWS):
                     # Not `tofile`, which does not report a full disk.
                     file.write(batch[index[start : start + _COPIED_ROWS]].tobytes())

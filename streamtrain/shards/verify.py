@@ -15,9 +15,10 @@ from streamtrain.block import Array
 from streamtrain.errors import CorruptShardError, DataError
 from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.metrics.pixel_statistics import PixelStatistics, class_sums
-from streamtrain.shards.manifest import FILE_NAME, REJECTED, Manifest, Shard, split_folders
+from streamtrain.shards.manifest import Manifest, Shard, split_folders
 from streamtrain.shards.reader import ShardFile, check_digest
 from streamtrain.shards.writer import rows_per_group
+from streamtrain.storage.ownership import MANIFEST, REJECTED
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def _iter_verify(folder: Path, parts: list[Path]) -> Iterator[VerifyReport]:
         try:
             manifests[part] = Manifest.load(part)
         except DataError as error:
-            problems.append(Problem(_name(part / FILE_NAME, folder), str(error).removeprefix(f"{part}/")))
+            problems.append(Problem(_name(part / MANIFEST, folder), str(error).removeprefix(f"{part}/")))
     total = sum(len(manifest.shards) for manifest in manifests.values())
     shards = rows = 0
     for part, manifest in manifests.items():
@@ -95,7 +96,7 @@ def _iter_verify(folder: Path, parts: list[Path]) -> Iterator[VerifyReport]:
         found = [*_check_totals(manifest), *audit.check_aggregates(), *_check_rejected(folder, part, manifest)]
         if part != folder:
             found += _check_parts(manifest, list(manifests.values()))
-        problems += [Problem(_name(part / FILE_NAME, folder), what) for what in found]
+        problems += [Problem(_name(part / MANIFEST, folder), what) for what in found]
     problems += _unknown_files(folder, parts, manifests)
     yield VerifyReport(shards, total, rows, tuple(problems))
 
@@ -193,7 +194,7 @@ def _check_totals(manifest: Manifest) -> list[str]:
 
 def _unknown_files(folder: Path, parts: list[Path], manifests: dict[Path, Manifest]) -> list[Problem]:
     """Return files that the manifests do not know."""
-    known = {folder / REJECTED, *parts, *(part / name for part in parts for name in (FILE_NAME, REJECTED))}
+    known = {folder / REJECTED, *parts, *(part / name for part in parts for name in (MANIFEST, REJECTED))}
     known |= {part / shard.file for part, manifest in manifests.items() for shard in manifest.shards}
     places = ({folder} | {*parts}) - {part for part in parts if part not in manifests}  # a damaged one cannot say
     there = {path for place in places for path in place.iterdir()}

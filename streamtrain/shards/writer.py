@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from streamtrain.block import Block
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Shard, digest_bytes
+from streamtrain.storage.permissions import opened
 
 GROUP_BYTES = 1 << 20  # decoded pixels in a row group, at most
 GROUPS_PER_SHARD = 4  # row groups in a shard, unless the text it comes from decides
@@ -57,7 +58,7 @@ def write_shard(path: Path, block: Block, schema: Schema, *, labelled: bool) -> 
         column_encoding={"line": "DELTA_BINARY_PACKED"},
     )
     data = memoryview(sink.getvalue())
-    with path.open("wb") as file:
+    with opened(path, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -17,10 +17,10 @@ from streamtrain.errors import RunError
 from streamtrain.nn.mlp import MLP, Gradients
 from streamtrain.schema import Schema
 from streamtrain.storage.files import write_file
+from streamtrain.storage.ownership import BEST, LAST
 from streamtrain.stream.order import Cursor
 from streamtrain.train.fit import Progress
 
-LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 _VELOCITY = "velocity."  # before a parameter's name
 
 # What damaged or hostile metadata, digests in order, make their readers raise; RecursionError of deep nesting.

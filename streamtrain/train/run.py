@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,14 @@ from streamtrain.nn.mlp import MLP, Gradients
 from streamtrain.nn.sgd import rest
 from streamtrain.process import peak_rss_mb
 from streamtrain.schema import Schema
-from streamtrain.storage.files import publish_folder, refuse_existing, staging_of, write_file
+from streamtrain.storage.destination import Destination, discard, staging_of
+from streamtrain.storage.files import write_file
+from streamtrain.storage.ownership import BEST, LAST, METRICS, PREVIOUS, RECIPE
+from streamtrain.storage.permissions import opened
 from streamtrain.stream.dataset import Shards
-from streamtrain.train.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, load_checkpoint
+from streamtrain.train.checkpoint import Checkpoint, load_checkpoint
 from streamtrain.train.fit import EpochReport, Progress
 
-RECIPE, METRICS = "recipe.json", "metrics.jsonl"
 _NAMES = {field.name for field in fields(EpochReport)}  # of a line of the metrics, at least
 
 
@@ -44,24 +45,33 @@ class Run:
 
     @classmethod
     def create(
-        cls, folder: Path, model: MLP, train: Shards, recipe: Mapping[str, Any], *, overwrite: bool = False
+        cls,
+        folder: Path,
+        model: MLP,
+        train: Shards,
+        recipe: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        reads: Sequence[Path] = (),
     ) -> Run:
         """Publish a folder with the recipe and a checkpoint of the first weights, whole, before any step.
 
-        Raises UsageError where something stands there that may not be replaced.
+        reads: what is used besides `train`, and is not replaced either
+        Raises UsageError if something stands there that may not be replaced.
         """
-        refuse_existing(folder, overwrite=overwrite)
+        destination = Destination(folder, overwrite, [train.folder, *reads])
+        destination.check()
         staging = staging_of(folder)
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
+        staging.parent.mkdir(parents=True, exist_ok=True)
+        destination.make(staging)
         velocity = rest(model) if recipe.get("momentum") else []
         run = cls(folder, recipe, train.schema, train.manifest.digest, velocity)
         try:
             write_file(staging / RECIPE, run._told_recipe())
             run._checkpoint(model, Progress.at(1)).save(staging / LAST)
-            publish_folder(staging, folder)
+            destination.publish(staging)
         except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
+            discard(staging)
             raise
         return run
 
@@ -114,8 +124,8 @@ class Run:
         judged = _judged(line)
         if judged is not None and all(other is None or judged > other for other in before):
             replace(self._checkpoint(model, done), velocity=[]).save(self.folder / BEST)
-        with (self.folder / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with opened(self.folder / METRICS, "ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
         self.save(model, done)

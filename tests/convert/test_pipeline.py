@@ -199,7 +199,7 @@ def test_an_existing_destination_is_refused_and_replaced_only_when_asked(
     source = tmp_path / "d.csv"
     source.write_text(csv_text(digits))
     convert(source, tmp_path / "out", label="first")
-    with pytest.raises(UsageError, match="--overwrite"):
+    with pytest.raises(UsageError, match="overwrite=True"):
         convert(source, tmp_path / "out", label="first")
     source.write_text(csv_text(digits[:30]))
     convert(source, tmp_path / "out", label="first", overwrite=True)

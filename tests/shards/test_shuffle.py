@@ -150,8 +150,8 @@ def test_what_cannot_be_is_refused_at_the_call(shards: Path, tmp_path: Path) -> 
         iter_shuffle(shards, tmp_path / "out", seed=-1)
     with pytest.raises(UsageError, match="Pass `memory_bytes=68000000`"):
         iter_shuffle(shards, tmp_path / "out", memory_bytes=10_000_000)
-    with pytest.raises(UsageError, match="--overwrite"):
-        shuffle(shards, shards)
+    with pytest.raises(UsageError, match="is read, which must not be lost"):
+        shuffle(shards, shards, overwrite=True)
     with (
         exclusive(tmp_path / ".out.lock", busy="?"),
         pytest.raises(UsageError, match="written by another process"),

@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from streamtrain.errors import RunError
-from streamtrain.train.checkpoint import LAST, PREVIOUS, load, load_checkpoint, weights_sha256
-from streamtrain.train.run import METRICS, Run
+from streamtrain.storage.ownership import LAST, METRICS, PREVIOUS
+from streamtrain.train.checkpoint import load, load_checkpoint, weights_sha256
+from streamtrain.train.run import Run
 
 # Imports torch once; then each line on stdin is [arguments, n] and becomes a process of its own, which kills
 # itself before its n-th call that changes the disk. Prints the process's id, and its exit code when it ended.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +25,10 @@ from streamtrain.errors import DataError, UsageError
 from streamtrain.metrics.pixel_statistics import ClassSums, PixelStatistics
 from streamtrain.shards.manifest import LineCounts, Shard, digest_bytes, digest_of_file
 from streamtrain.shards.parts import WrittenPart, WrittenRows
-from streamtrain.storage.files import staging_of, write_file
+from streamtrain.storage.destination import Destination, refuse_foreign, staging_of
+from streamtrain.storage.files import write_file
+from streamtrain.storage.ownership import MARK
+from streamtrain.storage.permissions import make_folder, opened
 
 _FOLDER, _FINGERPRINT = ".journal", "recipe.json"
 _START_AGAIN = "Start again: the same conversion without `resume`"
@@ -75,7 +77,8 @@ class Journal:
         result = self.writer(chunk, number, buffer)
         if not (result.bad and self.writer.strict):
             body = _pack(result)
-            path.write_bytes(digest_bytes(body).encode() + body)
+            with opened(path, "wb") as file:
+                file.write(digest_bytes(body).encode() + body)
         return result
 
     def _is_there(self, part: str, shard: Shard) -> bool:
@@ -83,21 +86,23 @@ class Journal:
         return path.exists() and digest_of_file(path) == shard.digest
 
 
-def open_journal(staging: Path, now: dict[str, Any], *, resume: bool) -> Path:
+def open_journal(destination: Destination, now: dict[str, Any], *, resume: bool) -> Path:
     """Return the folder of the journal: that of an interrupted conversion if it is resumed, else a new one.
 
     now: the fingerprint of this conversion
     Raises UsageError or DataError for an option or a source that is not what it was, by its name.
     """
+    staging = staging_of(destination.path)
     folder = staging / _FOLDER
     if resume and (folder / _FINGERPRINT).exists():
+        refuse_foreign(staging)
         _refuse_changes(json.loads((folder / _FINGERPRINT).read_bytes()), now)
         for path in [*staging.glob("*"), *staging.glob("*/*")]:
-            if path.is_file() and path.parent != folder and path.suffix != ".parquet":
+            if path.is_file() and path.parent != folder and path.suffix != ".parquet" and path.name != MARK:
                 path.unlink()  # written at the end of a pass
     else:
-        shutil.rmtree(staging, ignore_errors=True)
-        folder.mkdir(parents=True)
+        destination.make(staging)
+        make_folder(folder)
         write_file(folder / _FINGERPRINT, json.dumps(now).encode())
     return folder
 

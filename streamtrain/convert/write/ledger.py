@@ -13,8 +13,10 @@ from streamtrain.convert.dialect.dialect import Dialect
 from streamtrain.convert.text.text_file import FileFacts
 from streamtrain.convert.write.chunk_writer import ChunkResult
 from streamtrain.schema import Schema
-from streamtrain.shards.manifest import REJECTED, LineCounts, Manifest, Source
+from streamtrain.shards.manifest import LineCounts, Manifest, Source
 from streamtrain.shards.manifest_builder import ManifestBuilder
+from streamtrain.storage.ownership import REJECTED
+from streamtrain.storage.permissions import opened
 
 
 class Ledger:
@@ -36,8 +38,8 @@ class Ledger:
     def add(self, result: ChunkResult) -> None:
         """Account for the next chunk, and append its rejected rows to their file."""
         if result.bad:
-            with (self.staging / REJECTED).open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(asdict(row)) + "\n" for row in result.bad)
+            with opened(self.staging / REJECTED, "ab") as file:
+                file.writelines(json.dumps(asdict(row)).encode() + b"\n" for row in result.bad)
         self._counts.update(asdict(result.totals))
         self.builder.add(result.rows)
 

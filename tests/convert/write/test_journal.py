@@ -102,7 +102,7 @@ def test_a_torn_record_or_shard_is_made_again(
     start(source, tmp_path / "out", 3)
     staging = tmp_path / ".out.unfinished"
     damage(staging)
-    (staging / ".manifest.json.1234.tmp").write_text("left by a killed process")
+    (staging / ".manifest.json.1234abcd.tmp").write_text("left by a killed process")
     parsed.clear()
     convert(source, tmp_path / "out", on_bad_row="reject", resume=True)
     assert 1 in parsed
