@@ -187,7 +187,7 @@ def test_a_step_too_large_stops_before_the_weights_are_lost(run_cli: RunCli, sha
 def test_a_budget_too_small_names_the_smallest_that_works_and_that_one_does(run_cli: RunCli, shards: Path) -> None:
     small = run_cli("train", shards, "--out", "run", "--epochs", "1", "--memory", "100KB")
     assert small.returncode == 2
-    least = small.stderr.split("Use ")[1].split(" ")[0]
+    least = small.stderr.split("Pass --memory ")[1].split(" ")[0]
     done = run_cli("train", shards, "--out", "run", "--epochs", "1", "--memory", least)
     assert done.returncode == 0, done.stderr
 
@@ -233,7 +233,7 @@ def test_no_control_character_reaches_a_pipe(run_cli: RunCli, shards: Path) -> N
         ("--lr", "nan", "--lr is nan, but must be a number above 0"),
         ("--lr", "1e39", "at most 3.40282e+38"),
         ("--momentum", "nan", "--momentum is nan, but must be a number of at least 0 and below 1"),
-        ("--weight-decay", "inf", "weight decay"),
+        ("--weight-decay", "inf", "--weight-decay is inf, but must be a number of at least 0"),
         ("--seed", str(2**64), "--seed"),
         ("--hidden", "1000000000000", "--memory 256MB is too small"),
     ],
@@ -433,7 +433,8 @@ def test_a_recipe_that_no_training_wrote_is_refused_in_a_line(
         (tmp_path / "run" / "recipe.json").unlink(missing_ok=True)
         done = call_cli("train", "--resume", "run", "--epochs", "9")
         assert done.returncode == 1
-        assert done.stderr == "error: run: recipe.json was not written by streamtrain train. Start a new run with --out\n"
+        told = "error: run: recipe.json was not written by streamtrain train. Start a new run with --out\n"
+        assert done.stderr == told
 
 
 def test_a_recipe_that_was_edited_is_refused_by_name(call_cli: RunCli, shards: Path, tmp_path: Path) -> None:
