@@ -72,7 +72,7 @@ def setting(
     ...         check_settings(self)
     >>> Options(memory_bytes=0)
     Traceback (most recent call last):
-    streamtrain.errors.UsageError: memory_bytes is 0, but must be an integer of at least 1
+    streamtrain.errors.UsageError: `memory_bytes` is 0, but must be an integer of at least 1
     """
     metadata = {"help": help, "check": check, "flag": flag, "metavar": metavar, "recorded": recorded}
     return dataclasses.field(default=default, metadata={_KEY: metadata})
@@ -99,7 +99,7 @@ def check_settings(config: Any) -> None:
         try:
             object.__setattr__(config, each.name, each.check(value))
         except ValueError as error:
-            raise UsageError(f"{each.name} is {value!r}, but must be {error}", option=each.name) from None
+            raise UsageError(f"`{each.name}` is {value!r}, but must be {error}", option=each.name) from None
 
 
 @dataclass(frozen=True)

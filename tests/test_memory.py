@@ -93,8 +93,7 @@ def train(folder, memory_bytes):
     tune_malloc_for_training(kept=memory_bytes // 8)
     shards, model = st.open_shards(folder), st.MLP()
     plan = shards.plan(memory_bytes, batch_size=256, parameters=79510, units=110, evaluation=EVALUATION)
-    sizes = {"window_rows": plan.window_rows, "prefetch_threads": plan.prefetch_threads}
-    list(st.fit(model, shards, epochs=2, test=shards, **sizes))
+    st.fit(model, shards, epochs=2, test=shards, memory_bytes=memory_bytes)
     return plan, shards.resident_rows
 
 tiny, *folders = sys.argv[1:]

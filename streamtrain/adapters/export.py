@@ -12,6 +12,7 @@ from torch import Tensor
 
 from streamtrain._version import __version__
 from streamtrain.errors import UsageError
+from streamtrain.nn.activations import ACTIVATIONS
 from streamtrain.storage.ownership import TORCH_MARK
 from streamtrain.train.checkpoint import Checkpoint
 
@@ -90,7 +91,7 @@ def _nodes(checkpoint: Checkpoint) -> list[onnx.NodeProto]:
         z = "logits" if layer == last else f"z{layer}"
         nodes.append(make("Gemm", [f"a{layer}", f"{2 * layer}.weight", f"{2 * layer}.bias"], [z], transB=1))
         if layer < last:
-            nodes.append(make(checkpoint.model.activation.capitalize(), [z], [f"a{layer + 1}"]))
+            nodes.append(make(ACTIVATIONS[checkpoint.model.activation].onnx, [z], [f"a{layer + 1}"]))
     return [*nodes, make("Softmax", ["logits"], ["probabilities"], axis=1)]
 
 

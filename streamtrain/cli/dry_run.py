@@ -48,17 +48,14 @@ def dry_run(model: MLP, train: Shards, plan: Plan, options: Mapping[str, Any], *
 
 def _probe(model: MLP, train: Shards, plan: Plan, options: Mapping[str, Any]) -> float:
     """Rows a second of two seconds of training, from the second step on."""
-    from streamtrain.train.fit import Progress, iter_fit
+    from streamtrain.train.config import FitConfig
+    from streamtrain.train.fit import Training
+    from streamtrain.train.progress import Progress
 
     names = ("batch_size", "lr", "momentum", "weight_decay", "seed")
-    sizes: dict[str, Any] = {
-        "window_rows": plan.window_rows,
-        "prefetch_threads": plan.prefetch_threads,
-        "ahead": plan.prefetch_batch,
-    }
-    kept = {name: options[name] for name in names}
+    config = FitConfig(epochs=1 << 30, eval_train=False, **{name: options[name] for name in names})
     first, rows, began, seconds = 0, 0, math.inf, 0.0
-    for step in iter_fit(model, train, epochs=1 << 30, eval_train=False, **kept, **sizes):
+    for step in Training(model, train, config, plan=plan):
         if isinstance(step, Progress):
             done = (step.cursor.epoch - 1) * train.rows + step.cursor.rows
             first = first or done

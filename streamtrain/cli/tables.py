@@ -11,7 +11,7 @@ from streamtrain.report.terminal import plural
 
 if TYPE_CHECKING:
     from streamtrain.stream.dataset import Shards
-    from streamtrain.train.fit import EpochReport, Progress
+    from streamtrain.train.progress import EpochReport, Progress
 
 
 def summary(evaluation: Evaluation) -> str:

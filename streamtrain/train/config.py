@@ -46,7 +46,7 @@ class FitConfig:
         check_settings(self)
         if self.lr * self.weight_decay >= 1:
             raise UsageError(
-                f"lr · weight_decay is {self.lr:g} · {self.weight_decay:g}, but must be below 1",
+                f"`lr` · `weight_decay` is {self.lr:g} · {self.weight_decay:g}, but must be below 1",
                 option="weight_decay",
             )
 
@@ -93,3 +93,8 @@ class TrainConfig(FitConfig):
             if each.recorded:
                 values[each.name] = recipe[each.key]
         return cls(**values)
+
+
+def lr_at(config: FitConfig, step: int) -> float:
+    """Return the learning rate of a step, counted from 0 over all epochs."""
+    return config.lr

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from streamtrain.block import Array, Block
 from streamtrain.engine.dense import Call, one_thread
-from streamtrain.engine.device import read
+from streamtrain.engine.device import to_tensor
 from streamtrain.engine.sparse import EVALUATION, bind_first_layer, padded_zeros
 from streamtrain.engine.step import bind_upper_layers
 from streamtrain.errors import DataError
@@ -152,7 +152,7 @@ def _sent(model: MLP, shards: Shards) -> Callable[[Block], Evaluation]:
     """The same by the plain formulas on the model's device."""
 
     def scored(block: Block) -> Evaluation:
-        logits, _ = model.forward(read(block.pixels, scale=shards.schema.scale, to=model.device))
+        logits, _ = model.forward(to_tensor(block.pixels, scale=shards.schema.scale, to=model.device))
         return Evaluation.of(logits.cpu().numpy(), block.labels)
 
     return scored

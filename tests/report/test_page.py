@@ -18,6 +18,8 @@ import pytest
 import streamtrain as st
 from streamtrain.report.page import RunView, render, view
 from streamtrain.report.png import grey, signed
+from streamtrain.train.config import FitConfig
+from streamtrain.train.fit import Training
 from streamtrain.train.run import Run
 
 if TYPE_CHECKING:
@@ -195,7 +197,7 @@ def test_even_a_run_that_misreads_most_of_mnist_stays_small_and_quick(
     build_model = st.MLP(seed=3)
     build_model.weights[0].mul_(30)
     build_model.weights[1].sub_(build_model.weights[1].mean(1, keepdim=True))  # else it names few of the classes
-    Run.create(tmp_path / "run", build_model, shards, {"data": "test", "test": "test"})
+    Run.create(tmp_path / "run", Training(build_model, shards, FitConfig()), {"data": "test", "test": "test"})
     began = time.monotonic()
     assert call_cli("report", "run").returncode == 0
     assert time.monotonic() - began < 15

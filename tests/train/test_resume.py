@@ -172,12 +172,12 @@ def damaged_runs(nursery: Nursery, shards: Path, run: Path, *, flips: int, cuts:
             del damaged[moments.randrange(len(data)) :]
         (run / LAST).unlink()  # the previous one may be the same file
         (run / LAST).write_bytes(damaged)
-        _, model, progress, warning = Run.resume(run)
+        _, checkpoint, warning = Run.open(run)
         origin = saved[PREVIOUS if warning else LAST]
         told["warned" if warning else "harmless"] += 1
-        assert progress == origin.progress
+        assert checkpoint.progress == origin.progress
         expected = origin.model.state_dict()
-        assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in checkpoint.model.state_dict().items())
     return told
 
 
@@ -202,4 +202,4 @@ def test_with_both_checkpoints_damaged_nothing_is_loaded(nursery: Nursery, shard
         (run / name).unlink()
         (run / name).write_bytes(data[:-1])
     with pytest.raises(RunError, match="is damaged"):
-        Run.resume(run)
+        Run.open(run)
