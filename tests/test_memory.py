@@ -80,10 +80,10 @@ HEAPS = 3_000_000
 GROWTH = """
 import gc, json, sys
 import streamtrain as st
-from streamtrain.engine.sparse import EVALUATION
 from streamtrain.process import tune_malloc_for_training
 
-tune_malloc_for_training()  # before Arrow is there
+tune_malloc_for_training()  # before Arrow is imported
+from streamtrain.engine.sparse import EVALUATION
 
 def status(key):
     lines = open("/proc/self/status").read().splitlines()
@@ -109,6 +109,7 @@ for memory_bytes in (9_000_000, 32_000_000):
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells resident memory in /proc")
 def test_a_process_grows_by_no_more_than_was_predicted_at_1_and_at_6_times_the_rows(tmp_path: Path) -> None:
     random = np.random.default_rng(3)

@@ -89,8 +89,8 @@ class RowGroups:
         for shard, run in itertools.groupby(groups, key=self.shard_of):
             with self._open(shard) as file:
                 for group in run:
-                    block = file.read_group(int(self.table["group"][group]), lines=lines)
-                    yield block if self.label_map is None else self._relabel(block)
+                    # Not bound to a name, which would keep it in memory while the next is decoded.
+                    yield self._relabel(file.read_group(int(self.table["group"][group]), lines=lines))
 
     def read_labels(self, groups: Array) -> Array:
         """Return the labels (rows,) of row groups end to end, reading no pixels; groups: ascending indices."""
@@ -110,5 +110,5 @@ class RowGroups:
         return ShardFile(self.absolute, entry, self.manifest.schema, rows_per_group=size)
 
     def _relabel(self, block: Block) -> Block:
-        assert self.label_map is not None
-        return replace(block, labels=self.label_map[block.labels])
+        """Return a block as it was stored with the class indices of `schema`."""
+        return block if self.label_map is None else replace(block, labels=self.label_map[block.labels])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import streamtrain as st
+from streamtrain.block import Block
 from streamtrain.errors import DataError
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Manifest
-from streamtrain.shards.reader import row_group_table
+from streamtrain.shards.reader import ShardFile, row_group_table
 from streamtrain.shards.row_groups import RowGroups
 
 
@@ -75,3 +77,25 @@ def test_shards_and_their_minibatches_have_a_length_and_a_short_repr(sorted_by_c
     batches = shards.minibatches(batch_size=256, epoch=3)
     assert len(batches) == 3
     assert repr(batches) == "<3 minibatches of 256 rows, epoch 3>"
+
+
+def test_a_row_group_is_freed_before_the_next_is_decoded(
+    sorted_by_class: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = ShardFile.read_group
+    alive: list[weakref.ref[np.ndarray]] = []
+
+    def read_group(file: ShardFile, group: int, *, lines: bool = True) -> Block:
+        assert not any(pixels() is not None for pixels in alive)
+        block = inner(file, group, lines=lines)
+        alive.append(weakref.ref(block.pixels))
+        return block
+
+    monkeypatch.setattr(ShardFile, "read_group", read_group)
+    shards = st.open_shards(sorted_by_class, workers=1)
+    assert 0 < shards.density < 1
+    for block in shards.blocks():
+        assert len(block) == 20
+        del block
+    assert sum(len(y) for _, y in shards.minibatches()) == 600
+    assert len(alive) == 8 + 30 + 30
