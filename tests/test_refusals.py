@@ -121,7 +121,7 @@ def test_a_manifest_of_another_version_or_that_contradicts_itself_is_not_read(
         ("digits.csv", {"on_bad_row": "skip"}, "on_bad_row is 'skip', but must be one of error, reject"),
         ("digits.csv", {"workers": 0}, "workers is 0, but must be an integer of at least 1"),
         ("digits.csv", {"labels": "l?.csv"}, "names 2 files"),
-        ("digits.csv", {"labels": "l1.csv", "label": "first"}, "Say one"),
+        ("digits.csv", {"labels": "l1.csv", "label": "first"}, "in a file or in a column. Pass one"),
         ("digits.csv", {"split": {"most": 1 - 1e-9, "none": 1e-9}}, "part none of the split has no rows"),
         ("digits.csv", {"classes": tuple("012345678")}, 'is "9", not one of the 9 classes'),
         ("cut.csv", {"header": True}, "the header has 3 columns, most rows 65"),

@@ -17,13 +17,13 @@ from streamtrain.convert.dialect.label_file import detect_labels
 from streamtrain.convert.dialect.options import ReadOptions
 from streamtrain.convert.options import ConvertOptions
 from streamtrain.convert.parse.label_file import LabelFile
-from streamtrain.convert.text.sources import find_labels, find_sources
+from streamtrain.convert.text.sources import find_labels_file, find_sources
 from streamtrain.convert.text.text_file import TextFile, physical_path, size_on_disk
 from streamtrain.convert.write.chunk_writer import ChunkWriter
 from streamtrain.convert.write.journal import Journal, fingerprint, open_journal
 from streamtrain.convert.write.ledger import Ledger
 from streamtrain.convert.write.parallel import map_chunks
-from streamtrain.errors import DataError, UsageError
+from streamtrain.errors import DataError, UsageError, argument
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import LineCounts, Manifest
 from streamtrain.shards.shuffle import ShuffleProgress, max_rows_in_memory, shuffle_into
@@ -88,7 +88,7 @@ def iter_convert(
     paths = find_sources([sources] if isinstance(sources, str | os.PathLike) else sources)
     if not paths:
         raise UsageError("convert needs a source. Name a CSV file")
-    labels_file = None if options.labels is None else find_labels(options.labels, options.label, paths)
+    labels_file = None if options.labels is None else find_labels_file(options.labels, options.label, paths)
     files = [*paths, *filter(None, [labels_file])]
     destination = Destination(
         Path(dest), options.overwrite, [*_folders(sources), *filter(None, map(physical_path, files))]
@@ -180,7 +180,8 @@ class _Request:
             steps = map_chunks(self.paths, Journal(journal, writer), workers=options.workers, cancel=cancel)
             for step in stack.enter_context(contextlib.closing(steps)):
                 if options.strict and step.result.bad:
-                    raise DataError(str(step.result.bad[0]))
+                    bad = step.result.bad[0]
+                    raise DataError(str(bad), path=bad.path, line=bad.file_line, column=bad.column)
                 ledger.add(step.result)
                 self._check_rejected(ledger.totals, ended=False)
                 read = sum(source.size for source in ledger.sources) + step.bytes_read
@@ -199,9 +200,11 @@ class _Request:
             return
         rows = totals.kept + totals.rejected
         if totals.rejected > (most if most >= 1 else most * rows):
+            limit = argument("max_rejected", int(most) if most.is_integer() else most)
             raise DataError(
-                f"{totals.rejected:,} of {rows:,} rows rejected, more than --max-rejected {most:g}. See what is "
-                "wrong with them without that option, in rejected.jsonl"
+                f"{totals.rejected:,} of {rows:,} rows rejected, more than {limit} allows. Convert without it and "
+                "see what is wrong with them in rejected.jsonl",
+                option="max_rejected",
             )
 
     def _shuffle(self, staging: Path, folder: Path) -> Generator[ShuffleProgress, None, dict[str, Manifest]]:
@@ -235,7 +238,9 @@ def _detect_all(paths: list[Path], options: ReadOptions) -> Detection:
             if mine != theirs and (what != "names" or (mine and theirs)):
                 raise DataError(
                     f"{path} differs from {paths[0]} in {what.replace('_', ' ')}: {str(theirs)[:40]!r}, not "
-                    f"{str(mine)[:40]!r}. Convert them apart, or say what both have (--label, --shape, --range)"
+                    f"{str(mine)[:40]!r}. Convert them separately, or pass what both have (`label`, `shape`, "
+                    "`pixel_range`)",
+                    path=path,
                 )
         dialect = replace(
             dialect,

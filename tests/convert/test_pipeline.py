@@ -90,7 +90,9 @@ def test_a_bad_value_is_an_error_that_names_its_place(
         convert(source, tmp_path / "out", label="first")
     assert f"{source}:42: " in str(error.value)
     assert fault in str(error.value)
-    assert "--on-bad-row reject" in str(error.value)
+    assert "`on_bad_row='reject'`" in str(error.value)
+    assert (error.value.path, error.value.line) == (str(source), 42)
+    assert error.value.column == (6 if "row has" not in fault else None)
     assert [path.name for path in tmp_path.iterdir()] == ["d.csv"]
     conversion = convert(source, tmp_path / "out", label="first", on_bad_row="reject")
     assert (conversion.totals.lines, conversion.totals.kept, conversion.totals.rejected) == (60, 59, 1)

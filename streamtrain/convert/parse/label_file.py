@@ -18,7 +18,7 @@ _LONGEST_LABEL = 64 << 10
 
 @dataclass(frozen=True)
 class LabelSlice:
-    """Lines of a file of labels: one a data row, or fewer where it is too short for that."""
+    """Lines of a label file, one for each data row; `short` if the file has fewer."""
 
     path: Path
     first_line: int
@@ -27,7 +27,7 @@ class LabelSlice:
 
 
 class LabelFile:
-    """The labels of a pass, handed out a chunk of rows at a time, in order; use it in a `with`."""
+    """The labels of a pass, taken by one chunk of rows after another, in order; use it in a `with`."""
 
     def __init__(self, dialect: Dialect) -> None:
         self.path = Path(dialect.labels_file)
@@ -35,7 +35,7 @@ class LabelFile:
         self._file = TextFile(self.path)
         self._lines = itertools.islice(_to_the_last_label(self._file), int(self._header), None)
         self._rows = self._labels = self._next = 0
-        self._abandoned = False
+        self._cancelled = False
         self._turn = threading.Condition()
 
     def __enter__(self) -> LabelFile:
@@ -46,10 +46,10 @@ class LabelFile:
         self._file.__exit__()
 
     def take(self, number: int, rows: int) -> LabelSlice:
-        """The labels of the `rows` data rows of chunk `number`, once those of the chunks before are taken."""
+        """Return the labels of the `rows` data rows of chunk `number`; wait until earlier chunks took theirs."""
         with self._turn:
-            self._turn.wait_for(lambda: self._next == number or self._abandoned)
-            if self._abandoned:
+            self._turn.wait_for(lambda: self._next == number or self._cancelled)
+            if self._cancelled:
                 raise RuntimeError("the pass has ended")
             first_line = self._labels + self._header + 1
             lines = list(itertools.islice(self._lines, rows))
@@ -60,29 +60,29 @@ class LabelFile:
         return LabelSlice(self.path, first_line, lines, short=len(lines) < rows)
 
     def cancel(self) -> None:
-        """Let those go that wait for a turn which does not come."""
+        """Wake the threads that wait for their turn; it will not come."""
         with self._turn:
-            self._abandoned = True
+            self._cancelled = True
             self._turn.notify_all()
 
     def end(self) -> FileFacts:
-        """What was read, at the end of the data.
+        """Return what was read, at the end of the data.
 
-        Raises DataError where there are more or fewer labels than rows, or the file changed meanwhile.
+        Raises DataError if there are more or fewer labels than rows, or if the file changed in the meantime.
         """
         self._labels += sum(1 for _ in self._lines)
         facts = self._file.facts()
         if self._labels != self._rows:
             first = "its header" if self._header else "a label"
             raise DataError(
-                f"{self.path} has {self._labels:,} labels, the data {self._rows:,} rows. Give one label a row, in "
-                f"the order of the rows; line 1 was read as {first}"
+                f"{self.path} has {self._labels:,} labels, the data {self._rows:,} rows. Give one label for each "
+                f"row, in the order of the rows; line 1 was read as {first}"
             )
         return facts
 
 
 def _to_the_last_label(file: TextFile) -> Iterator[bytes]:
-    """The lines of a file but for blank ones at its end."""
+    """Yield the lines of a file, without blank ones at its end."""
     blank = 0
     for line in _lines(file):
         if not line.strip():
@@ -99,5 +99,7 @@ def _lines(file: TextFile) -> Iterator[bytes]:
         *lines, rest = (rest + data).split(b"\n")
         yield from lines
         if len(rest) > _LONGEST_LABEL:
-            raise DataError(f"{file.path}: a line of over 64 KiB. Is this a text file with one label a line?")
+            raise DataError(
+                f"{file.path}: a line of over 64 KiB. Is this a text file with one label on each line?"
+            )
     yield rest

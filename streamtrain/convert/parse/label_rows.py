@@ -16,17 +16,17 @@ from streamtrain.convert.text.chunks import Chunk
 
 
 def add_labels(parsed: Parsed, chunk: Chunk, taken: LabelSlice, dialect: Dialect) -> Parsed:
-    """The rows of a chunk with the labels taken for them; a row whose label is at fault is a bad row."""
-    careful = RowParser(chunk, dialect)
+    """Return the rows of a chunk with their labels; a row whose label is not valid is a bad row."""
+    parser = RowParser(chunk, dialect)
     block = parsed.block
-    # A bad row has a label too, which nobody reads.
+    # A bad row has a line in the label file too, which is skipped.
     place = np.arange(len(block)) + np.searchsorted([row.line for row in parsed.bad], block.lines)
     lines = [taken.lines[i] for i in place.tolist()]
-    index = {line: _index(line, careful) for line in dict.fromkeys(lines)}
+    index = {line: _index(line, parser) for line in dict.fromkeys(lines)}
     labels = np.fromiter(map(index.__getitem__, lines), dtype=np.int32, count=len(lines))
     faults = np.flatnonzero(labels < 0)
     if not len(faults):
-        return replace(parsed, block=Block(block.pixels, labels, block.lines), words=tuple(careful.words))
+        return replace(parsed, block=Block(block.pixels, labels, block.lines), words=tuple(parser.words))
     starts = [0, *(np.flatnonzero(chunk.data[: chunk.size] == ord("\n")) + 1).tolist(), chunk.size]
     bad = list(parsed.bad)
     for row in faults.tolist():
@@ -34,31 +34,31 @@ def add_labels(parsed: Parsed, chunk: Chunk, taken: LabelSlice, dialect: Dialect
         text = line_text(chunk.text(starts[number], starts[number + 1]))
         text = text if chunk.offset or number else text.removeprefix("\ufeff")
         what = f"its label in {taken.path}:{taken.first_line + int(place[row])}"
-        bad.append(bad_row(chunk, number, starts[number], text, _fault(lines[row], careful, what)))
+        bad.append(bad_row(chunk, number, starts[number], text, _fault(lines[row], parser, what)))
     good = labels >= 0
     return replace(
         parsed,
         block=Block(block.pixels[good], labels[good], block.lines[good]),
         bad=sorted(bad, key=lambda row: row.line),
-        words=tuple(careful.words),
+        words=tuple(parser.words),
     )
 
 
-def _index(line: bytes, careful: RowParser) -> int:
-    """The label of a line as `RowParser.label_of` gives it, −1 for one at fault."""
+def _index(line: bytes, parser: RowParser) -> int:
+    """Return the label of a line as `RowParser.label_of` does, −1 if it is not valid."""
     values = split_label_line(line)
     try:
-        return careful.label_of(values) if len(values) == 1 else -1
+        return parser.label_of(values) if len(values) == 1 else -1
     except ValueError:
         return -1
 
 
-def _fault(line: bytes, careful: RowParser, what: str) -> RowError:
+def _fault(line: bytes, parser: RowParser, what: str) -> RowError:
     values = split_label_line(line)
-    value, said = " ".join(values), f"is a line of {len(values)} values" if values else "has a quote left open"
+    value, reason = " ".join(values), f"is a line of {len(values)} values" if values else "has a quote left open"
     if len(values) == 1:
         try:
-            careful.label_of(values)
+            parser.label_of(values)
         except ValueError as fault:
-            said = str(fault)
-    return RowError("label", f"{what} {said}", value=value)
+            reason = str(fault)
+    return RowError("label", f"{what} {reason}", value=value)

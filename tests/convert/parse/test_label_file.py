@@ -277,7 +277,7 @@ def test_a_truncated_file_of_labels_is_an_error(data: Path, tmp_path: Path) -> N
 
 def test_what_cannot_be_is_a_usage_error(data: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "l.txt", ["1"] * 40)
-    with pytest.raises(UsageError, match="--label first"):
+    with pytest.raises(UsageError, match="`label` is first"):
         convert(data, tmp_path / "out", labels=file, label="first")
     with pytest.raises(UsageError, match="Name two files"):
         convert(data, tmp_path / "out", labels=data)
