@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"epochs": 0}, "epochs is 0, but must be an integer of at least 1"),
-        ({"batch_size": True}, "batch_size is True, but must be an integer"),
-        ({"lr": math.nan}, "lr is nan, but must be a number above 0"),
-        ({"lr": "0.1"}, "lr is '0.1', but must be a number above 0"),
-        ({"momentum": 1.0}, "momentum is 1.0, but must be a number of at least 0 and below 1"),
+        ({"epochs": 0}, "`epochs` is 0, but must be an integer of at least 1"),
+        ({"batch_size": True}, "`batch_size` is True, but must be an integer"),
+        ({"lr": math.nan}, "`lr` is nan, but must be a number above 0"),
+        ({"lr": "0.1"}, "`lr` is '0.1', but must be a number above 0"),
+        ({"momentum": 1.0}, "`momentum` is 1.0, but must be a number of at least 0 and below 1"),
         ({"lr": 2.0, "weight_decay": 0.5}, r"2 · 0\.5"),
     ],
 )
@@ -50,7 +50,7 @@ def test_weights_that_overflow_in_the_evaluation_stop_the_run(shards: Path) -> N
     next(step for step in steps if isinstance(step, EpochReport))
     model.weights[1].fill_(3e38)
     model.weights[1][0] = -3e38
-    with pytest.raises(RunError, match="smaller lr"):
+    with pytest.raises(RunError, match=r"smaller rate: `lr=0\.005`"):
         list(steps)
 
 
@@ -118,8 +118,8 @@ def test_a_manifest_of_another_version_or_that_contradicts_itself_is_not_read(
     ("sources", "options", "said"),
     [
         ([], {}, "needs a source"),
-        ("digits.csv", {"on_bad_row": "skip"}, "on_bad_row is 'skip', but must be one of error, reject"),
-        ("digits.csv", {"workers": 0}, "workers is 0, but must be an integer of at least 1"),
+        ("digits.csv", {"on_bad_row": "skip"}, "`on_bad_row` is 'skip', but must be one of error, reject"),
+        ("digits.csv", {"workers": 0}, "`workers` is 0, but must be an integer of at least 1"),
         ("digits.csv", {"labels": "l?.csv"}, "names 2 files"),
         ("digits.csv", {"labels": "l1.csv", "label": "first"}, "in a file or in a column. Pass one"),
         ("digits.csv", {"split": {"most": 1 - 1e-9, "none": 1e-9}}, "part none of the split has no rows"),

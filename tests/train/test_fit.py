@@ -120,5 +120,5 @@ def test_on_mnist_epochs_61_to_77_are_those_of_the_notebook(real_data: Path, tmp
 def test_sets_that_do_not_fit_the_model_are_refused_at_the_call(digits: Shards) -> None:
     with pytest.raises(DataError, match="784 pixels and 10 classes"):
         st.fit(st.MLP(64), digits)
-    with pytest.raises(UsageError, match="epochs is 0, but must be an integer of at least 1"):
+    with pytest.raises(UsageError, match="`epochs` is 0, but must be an integer of at least 1"):
         st.fit(st.MLP(), digits, epochs=0)
