@@ -93,13 +93,21 @@ def check_settings(config: Any) -> None:
     Raises UsageError, with the setting's name as `option`, for a value that is not valid.
     """
     for each in settings(config):
-        if each.check is None:
-            continue
-        value = getattr(config, each.name)
-        try:
-            object.__setattr__(config, each.name, each.check(value))
-        except ValueError as error:
-            raise UsageError(f"`{each.name}` is {value!r}, but must be {error}", option=each.name) from None
+        if each.check is not None:
+            object.__setattr__(config, each.name, checked(each.name, getattr(config, each.name), each.check))
+
+
+def checked(name: str, value: Any, check: Check) -> Any:
+    """Return a parameter's value as `check` returns it. Raises UsageError, with `name` as `option`, if not valid.
+
+    >>> checked("epoch", 0, Integer(1))
+    Traceback (most recent call last):
+    streamtrain.errors.UsageError: `epoch` is 0, but must be an integer of at least 1
+    """
+    try:
+        return check(value)
+    except ValueError as error:
+        raise UsageError(f"`{name}` is {value!r}, but must be {error}", option=name) from None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from streamtrain.block import Array, Block, joined
 from streamtrain.errors import RunError, UsageError, argument
 from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.schema import Schema
+from streamtrain.settings import Integer, checked
 from streamtrain.shards.manifest import Manifest, Shard, split_folders
 from streamtrain.shards.reader import ShardFile
 from streamtrain.shards.writer import GROUP_BYTES, GROUPS_PER_SHARD, rows_per_group, write_shard
@@ -68,8 +69,8 @@ def iter_shuffle(
 ) -> Iterator[ShuffleProgress]:
     """Shuffle as `shuffle` does; yield the progress, and with the last one the manifests."""
     source, dest = Path(data), Path(dest)
-    if seed < 0:
-        raise UsageError(f"`seed` must be 0 or more, not {seed}", option="seed")
+    seed = checked("seed", seed, Integer(0))
+    memory_bytes = checked("memory_bytes", memory_bytes, Integer(1))
     destination = Destination(dest, overwrite, [source])
     destination.check()
     for part in split_folders(source):

@@ -7,9 +7,9 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 
 from streamtrain.block import Array, Block
-from streamtrain.errors import UsageError
 from streamtrain.memory import EvaluationSizes, Plan, Workload, plan
 from streamtrain.schema import Schema
+from streamtrain.settings import Integer, checked
 from streamtrain.shards.manifest import Manifest
 from streamtrain.shards.row_groups import RowGroups
 from streamtrain.stream.batches import Minibatches
@@ -22,9 +22,9 @@ def open_shards(path: str | Path, *, workers: int = os.cpu_count() or 1) -> Shar
 
     path:    the folder; a later change of the current folder does not matter
     workers: how many threads may decode
-    Raises DataError if its manifest is missing or damaged.
+    Raises DataError if its manifest is missing or damaged, UsageError if `workers` is below 1.
     """
-    return Shards(RowGroups.open(Path(path)), workers=workers)
+    return Shards(RowGroups.open(Path(path)), workers=checked("workers", workers, Integer(1)))
 
 
 class Shards:
@@ -115,17 +115,13 @@ class Shards:
                     ...
 
         x is (rows, features) float32, y (rows,) int64; both are independent copies.
-        Raises UsageError for sizes out of range.
+        Raises UsageError for sizes out of range, or too little memory for a row group and a batch.
         """
-        if batch_size < 1:
-            raise UsageError(f"`batch_size` must be at least 1, not {batch_size}", option="batch_size")
-        if epoch < 1:
-            raise UsageError(f"`epoch` counts from 1, not {epoch}", option="epoch")
-        if seed < 0:
-            raise UsageError(f"`seed` must be 0 or more, not {seed}", option="seed")
-        plan = self.plan(memory_bytes, batch_size=batch_size)
-        order = Order(seed, plan.window_rows)
-        return Minibatches(self.decoded, order, Cursor(epoch, 0), batch_size, plan.prefetch_threads)
+        batch_size = checked("batch_size", batch_size, Integer(1))
+        start = Cursor(checked("epoch", epoch, Integer(1)), 0)
+        plan = self.plan(checked("memory_bytes", memory_bytes, Integer(1)), batch_size=batch_size)
+        order = Order(checked("seed", seed, Integer(0)), plan.window_rows)
+        return Minibatches(self.decoded, order, start, batch_size, plan.prefetch_threads)
 
     def plan(
         self,

@@ -13,7 +13,7 @@ import torch
 
 import streamtrain as st
 from streamtrain.block import Array
-from streamtrain.errors import DataError
+from streamtrain.errors import DataError, UsageError
 from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.stream import windows
 from streamtrain.stream.batches import Batch, Minibatches, normalise, pixel_epochs
@@ -254,3 +254,25 @@ def test_a_damaged_shard_is_an_error_of_the_loop_that_needs_it(numbered: Path, t
     with pytest.raises(DataError, match=shard.name):
         handed_out(st.open_shards(folder), 900)
     assert not threads_that_load()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("batch_size", 0), ("batch_size", 2.5), ("memory_bytes", "64MB"), ("epoch", 0), ("seed", -1), ("seed", None)],
+)
+def test_a_size_that_is_not_valid_is_refused_at_the_call_with_its_name(
+    numbered: Path, name: str, value: object
+) -> None:
+    with pytest.raises(UsageError, match=f"`{name}` is {value!r}, but must be an integer of at least") as refused:
+        st.open_shards(numbered).minibatches(**{name: value})  # type: ignore[arg-type]
+    assert refused.value.option == name
+
+
+def test_sizes_may_be_integers_of_numpy(numbered: Path) -> None:
+    shards = st.open_shards(numbered, workers=np.int32(2))
+    sizes = {"batch_size": 100, "seed": 3, "epoch": 2, "memory_bytes": 2_000_000}
+    ours = shards.minibatches(**{name: np.int64(value) for name, value in sizes.items()})
+    assert (ours.order, ours.start, len(ours)) == (Order(3, ours.order.window_rows), Cursor(2, 0), 60)
+    assert numbers_of(ours) == numbers_of(shards.minibatches(**sizes))
+    with pytest.raises(UsageError, match="`memory_bytes=1` is too small"):
+        shards.minibatches(memory_bytes=np.uint8(1))
