@@ -6,6 +6,8 @@ import os
 import signal
 from types import FrameType
 
+from streamtrain.import_path import leave_current_folder
+
 
 def interrupted(number: int, frame: FrameType | None) -> None:
     """Raise KeyboardInterrupt, as Python does; while a module is imported, end at once with exit code 130.
@@ -25,6 +27,7 @@ def main() -> None:
     """Run the command line and leave with its exit code."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # in the background of a shell it is ignored
         signal.signal(signal.SIGINT, interrupted)
+    leave_current_folder()
     from streamtrain import cli
 
     cli.main()

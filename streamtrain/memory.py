@@ -1,74 +1,98 @@
-"""One memory figure in, every size out, the peak predicted."""
+"""One memory budget in, every size out, and the peak predicted."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from streamtrain.errors import UsageError
+from streamtrain.errors import UsageError, argument
 from streamtrain.schema import Schema
 
-# Bytes for everything small: file footers, the state of zstd, counted labels, the rest of malloc.
+# Bytes for everything small: file footers, the state of zstd, label counts, the rest of malloc.
 OVERHEAD_BYTES = 5 << 18
-# Bytes of a row in addition to its pixels: the label, and in two orders its place and the keys that are sorted.
+# Bytes of a row in addition to its pixels: its label and, in two buffers, its place and the keys that are sorted.
 ROW_OVERHEAD_BYTES = 8 + 2 * (8 + 24)
-COPIES = 3  # of the parameters: themselves, and a checkpoint's as tensors and as bytes
-EVAL_THREADS = 2  # threads that evaluate, where there is room to decode ahead at all
-EVAL_BATCH_ROWS = 512  # that each of them scores at a time
-SPARSE_ROWS = 2048  # the same, where it multiplies the pixels that are not zero alone
-MAX_PREFETCH_THREADS = 4  # threads that decode at most: more than a model can keep up with
-DECODERS_SHARE = 4  # they may take a 4th of the budget
-AHEAD_SHARE = 16  # a batch that is read ahead may take a 16th
+PARAMETER_COPIES = 3  # the parameters themselves, and a checkpoint's as tensors and as bytes
+MAX_PREFETCH_THREADS = 4  # more decode faster than a model learns
+PREFETCH_SHARE = 4  # row groups that are being decoded may take 1/4 of the budget
+PREFETCH_BATCH_SHARE = 16  # a batch that is read ahead may take 1/16
 
 
 @dataclass(frozen=True)
 class Plan:
     """Sizes that keep within a budget.
 
-    window_rows: shuffled together
-    prefetch_threads: threads that load the next window while one is visited, 0 where there
-    is only room for one; ahead: whether one more may read the next batch while one is learned
-    predicted_peak_bytes: what all will take at most
+    window_rows:          how many rows are shuffled together
+    prefetch_threads:     how many threads load the next window while one is consumed; 0 if there is memory for one
+                          window only
+    prefetch_batch:       whether another thread may read the next batch while one is learned
+    predicted_peak_bytes: the most that all of it takes
     """
 
     window_rows: int
     prefetch_threads: int
-    ahead: bool
+    prefetch_batch: bool
     predicted_peak_bytes: int
+
+
+class EvaluationSizes(NamedTuple):
+    """What an evaluation computes at a time.
+
+    threads:     how many threads score row groups
+    dense_rows:  rows that each scores at once if it multiplies all pixels
+    sparse_rows: the same if it multiplies only the pixels that are not zero
+    """
+
+    threads: int
+    dense_rows: int
+    sparse_rows: int
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What decides how much memory a pass needs, the window aside.
+    """What decides how much memory a pass over the data needs, besides the window.
 
-    rows: in all; group_rows, group_bytes: rows of the largest row group and its bytes on disk
-    parameters: numbers that a checkpoint holds; units: activations of a row, over all layers
+    rows:             rows in all
+    group_rows:       rows of the largest row group
+    group_file_bytes: its bytes on disk
+    parameters:       numbers that a checkpoint holds
+    units:            activations of one row, over all layers
+    evaluation:       the sizes of an evaluation between the epochs, if there is one
     """
 
     schema: Schema
     rows: int
     group_rows: int
-    group_bytes: int
+    group_file_bytes: int
     batch_size: int
     parameters: int = 0
     units: int = 0
+    evaluation: EvaluationSizes | None = None
 
-    def fixed(self, prefetch_threads: int) -> int:
-        """Bytes whatever the window, with so many decoders and an evaluation, which decodes too.
+    def fixed_bytes(self, prefetch_threads: int) -> int:
+        """Return the bytes that do not depend on the window, with `prefetch_threads` threads.
 
-        With decoders at all, it decodes a row group while it scores another.
+        A batch is trained or an evaluation runs, never both.
         """
-        trained = self.batch_rows * (self.schema.row_bytes + 12 * self.units) + self.read
-        dense = min(EVAL_BATCH_ROWS, self.group_rows) * (self.schema.features + 2 * self.units)
-        sparse = min(SPARSE_ROWS, self.group_rows) * 2 * self.units
-        evaluated = 4 * max(dense, sparse) * (EVAL_THREADS if prefetch_threads else 1)
-        scored = self.group_rows * self.schema.row_bytes if prefetch_threads else 0
-        decoded = (prefetch_threads + 1) * self.decoding + scored
-        return OVERHEAD_BYTES + max(trained, evaluated) + 4 * COPIES * self.parameters + decoded
+        trained = self.batch_rows * (self.schema.row_bytes + 12 * self.units) + self.batch_bytes
+        evaluated, scored = self._evaluation_bytes(concurrent=prefetch_threads > 0)
+        decoded = (prefetch_threads + 1) * self.row_group_bytes + scored
+        parameters = 4 * PARAMETER_COPIES * self.parameters
+        return OVERHEAD_BYTES + max(trained, evaluated) + parameters + decoded
 
-    @property
-    def read(self) -> int:
-        """Bytes of a batch as the step reads it: its pixels as float32, or listed by row and by place."""
-        return 6 * self.batch_rows * self.schema.features
+    def _evaluation_bytes(self, *, concurrent: bool) -> tuple[int, int]:
+        """Return the bytes of an evaluation's products, and of a row group that is scored while one is decoded.
+
+        concurrent: whether there is memory for threads at all; otherwise one thread decodes, then scores
+        """
+        if self.evaluation is None:
+            return 0, 0
+        threads, dense_rows, sparse_rows = self.evaluation
+        dense = min(dense_rows, self.group_rows) * (self.schema.features + 2 * self.units)
+        sparse = min(sparse_rows, self.group_rows) * 2 * self.units
+        products = 4 * max(dense, sparse)
+        return (threads * products, self.group_rows * self.schema.row_bytes) if concurrent else (products, 0)
 
     @property
     def batch_rows(self) -> int:
@@ -76,38 +100,59 @@ class Workload:
         return min(self.batch_size, self.rows)
 
     @property
-    def decoding(self) -> int:
-        """Bytes of a row group while it is decoded: as it lies in the file, as pages, as columns."""
-        return 2 * self.group_rows * self.schema.row_bytes + self.group_bytes
+    def batch_bytes(self) -> int:
+        """Bytes of a batch as a training step reads it: its pixels as float32, or listed by row and by place."""
+        return 6 * self.batch_rows * self.schema.features
 
     @property
-    def row(self) -> int:
+    def row_group_bytes(self) -> int:
+        """Bytes of a row group while it is decoded: as it lies in the file, as pages, as columns."""
+        return 2 * self.group_rows * self.schema.row_bytes + self.group_file_bytes
+
+    @property
+    def row_bytes(self) -> int:
         """Bytes of a decoded row in a window."""
         return self.schema.row_bytes + ROW_OVERHEAD_BYTES
 
 
-def plan(memory_bytes: int, need: Workload, *, workers: int) -> Plan:
-    """The largest windows that `memory_bytes` allows, or one of all rows where it holds them all.
+class _Candidate(NamedTuple):
+    """A way to use the memory: `windows` buffers of `least_rows` rows or more, and the threads that fill them."""
 
-    workers: threads at hand. They lower the peak but decide no window, so the order is the same on any machine.
-    Raises UsageError, with the smallest budget that works, where a row group and a batch do not fit.
+    windows: int
+    least_rows: int
+    prefetch_threads: int
+
+
+def _candidates(memory_bytes: int, work: Workload) -> Iterator[_Candidate]:
+    """Yield the ways to use the memory, the best first."""
+    most = min(MAX_PREFETCH_THREADS, memory_bytes // (PREFETCH_SHARE * work.row_group_bytes))
+    for threads in range(most, -1, -1):  # the whole set, resident
+        yield _Candidate(1, work.rows, threads)
+    for threads in range(most, 0, -1):  # one window is consumed while the next is loaded
+        yield _Candidate(2, work.group_rows, threads)
+    yield _Candidate(1, work.group_rows, 0)  # one window, loaded when it is needed
+
+
+def plan(memory_bytes: int, work: Workload, *, workers: int) -> Plan:
+    """Return the largest windows that `memory_bytes` allows; one window of all rows if it can hold them.
+
+    workers: threads at hand. Fewer lower the peak but change no window, so the order is the same on any machine.
+    Raises UsageError, with the smallest budget that works, if a row group and a batch do not fit.
     """
-    most = min(MAX_PREFETCH_THREADS, memory_bytes // (DECODERS_SHARE * need.decoding))
-    ways = [(1, need.rows, prefetch_threads) for prefetch_threads in range(most, -1, -1)]
-    ways += [(2, need.group_rows, prefetch_threads) for prefetch_threads in range(most, 0, -1)]
-    for windows, rows, prefetch_threads in (*ways, (1, need.group_rows, 0)):
-        ahead = prefetch_threads > 0 and need.read <= memory_bytes // AHEAD_SHARE
-        beside = need.read * ahead
-        room = memory_bytes - need.fixed(prefetch_threads) - beside
-        if room >= windows * rows * need.row:
-            window_rows = min(need.rows, room // (windows * need.row))
-            held = window_rows == need.rows and windows == 1
-            taken_up = bool(need.parameters) and not held  # a thread, by the model
-            used = min(prefetch_threads, max(1, workers - taken_up))
-            taken = need.fixed(used) + beside + windows * window_rows * need.row
-            return Plan(window_rows, used, ahead and (held or workers > 2), taken)
-    least = -(-(need.fixed(0) + need.group_rows * need.row) // 10**6)
+    for windows, least_rows, threads in _candidates(memory_bytes, work):
+        prefetch_batch = threads > 0 and work.batch_bytes <= memory_bytes // PREFETCH_BATCH_SHARE
+        fixed = prefetch_batch * work.batch_bytes
+        free = memory_bytes - fixed - work.fixed_bytes(threads)
+        if free >= windows * least_rows * work.row_bytes:
+            window_rows = min(work.rows, free // (windows * work.row_bytes))
+            resident = window_rows == work.rows and windows == 1
+            training = bool(work.parameters) and not resident  # the model takes one of the workers
+            threads = min(threads, max(1, workers - training))
+            peak = fixed + work.fixed_bytes(threads) + windows * window_rows * work.row_bytes
+            return Plan(window_rows, threads, prefetch_batch and (resident or workers > 2), peak)
+    least = -(-(work.fixed_bytes(0) + work.group_rows * work.row_bytes) // 10**6)
     raise UsageError(
-        f"--memory {memory_bytes / 1e6:g}MB is too small for one row group of {need.group_rows} rows and a "
-        f"batch of {need.batch_rows}. Use {least}MB or more"
+        f"{argument('memory_bytes', memory_bytes)} is too small for one row group of {work.group_rows} rows and "
+        f"a batch of {work.batch_rows}. Pass {argument('memory_bytes', least * 10**6)} or more",
+        option="memory_bytes",
     )

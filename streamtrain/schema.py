@@ -16,12 +16,13 @@ DTYPES = ("uint8", "uint16", "float32")
 
 @dataclass(frozen=True)
 class Schema:
-    """The meaning of every row of a data set; what a model must agree with to read it.
+    """The meaning of every row of a data set. A model reads other data with the schema that it was trained on.
 
-    image_shape: rows × columns of the image, or (features,) where the row is no image
+    image_shape: (rows, columns) of the image, or (features,) if a row is not an image
     dtype:       how a pixel is stored: uint8, uint16 or float32
     pixel_range: (lo, hi), the values that become 0 and 1
-    classes:     class names in index order; empty where the data has no labels
+    classes:     class names in index order; empty if the data has no labels
+    Raises ValueError if these are not a dtype, positive sides and finite numbers.
     """
 
     image_shape: tuple[int, ...]
@@ -31,35 +32,35 @@ class Schema:
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
-            raise ValueError(f"pixels are stored as one of {', '.join(DTYPES)}, not {self.dtype!r}")
+            raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, not {self.dtype!r}")
         if not self.image_shape or min(self.image_shape) < 1:
-            raise ValueError(f"an image shape has positive sides, not {self.image_shape}")
+            raise ValueError(f"`image_shape` must have positive sides, not {self.image_shape}")
         if not all(map(math.isfinite, self.pixel_range)):
-            raise ValueError(f"a pixel range is two numbers, not {self.pixel_range}")
+            raise ValueError(f"`pixel_range` must be two finite numbers, not {self.pixel_range}")
 
     @property
     def features(self) -> int:
-        """Pixels in a row."""
+        """Number of pixels in a row."""
         return math.prod(self.image_shape)
 
     @property
     def stored_dtype(self) -> np.dtype[Any]:
-        """Of the pixels in a shard, little-endian on any machine."""
+        """The dtype of the pixels in a shard, little-endian on any machine."""
         return np.dtype(self.dtype).newbyteorder("<")
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row's pixels as they are stored."""
+        """Bytes of the stored pixels of one row."""
         return self.features * np.dtype(self.dtype).itemsize
 
     @property
     def scale(self) -> tuple[float, float]:
-        """(lo, span) of the normalisation x → (x − lo) / span; span is 1 where the range is a point."""
+        """(lo, span) of the normalisation x → (x − lo) / span; span is 1 if lo and hi are equal."""
         lo, hi = self.pixel_range
         return lo, (hi - lo) or 1.0
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary of JSON values, the inverse of `from_json`."""
+        """Return a dictionary of JSON values, the inverse of `from_json`."""
         return {
             "image_shape": list(self.image_shape),
             "dtype": self.dtype,
@@ -69,7 +70,7 @@ class Schema:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Schema:
-        """The schema that `to_json` wrote."""
+        """Return the schema that `to_json` wrote."""
         lo, hi = data["pixel_range"]
         return cls(
             image_shape=tuple(int(side) for side in data["image_shape"]),
@@ -79,23 +80,23 @@ class Schema:
         )
 
     def label_map(self, other: Schema, *, where: str) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """For each class index of `other`, this schema's index of the class with that name.
+        """Return (classes of `other`,) int64: for each, the index here of the class with that name.
 
-        where: names the data of `other` in errors.
-        Raises DataError where the rows cannot be compared: another number of pixels, or a class that
-        this schema does not have. `other` may lack classes.
+        where: names the data of `other` in errors
+        `other` may lack classes. Raises DataError if it has another number of pixels, no labels, or a class that
+        this schema does not have.
         """
         if other.features != self.features:
             raise DataError(
                 f"{where}: a row has {other.features} pixels {other.image_shape}, the model reads "
-                f"{self.features} {self.image_shape}. Convert it with the same --shape and --label"
+                f"{self.features} {self.image_shape}. Convert it with the same `shape` and `label`"
             )
         if not other.classes:
-            raise DataError(f"{where} has no labels to compare with. Convert it again with --label")
+            raise DataError(f"{where} has no labels to compare with. Convert it again with `label`")
         added = [name for name in other.classes if name not in self.classes]
         if added:
             raise DataError(
                 f"{where}: class {added[0]!r} is not among the {len(self.classes)} classes of the training "
-                f"data. Train on data that has every class, or convert again with --classes"
+                f"data. Train on data that has every class, or convert again with `classes`"
             )
         return np.array([self.classes.index(name) for name in other.classes], dtype=np.int64)

@@ -77,7 +77,7 @@ def digits_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def shards(digits_csv: Path) -> Path:
     """Those digits as shards, in a folder that tests read and leave alone."""
-    from streamtrain.convert.pipeline import convert
+    from streamtrain.convert import convert
 
     folder = digits_csv.parent / "shards"
     convert(digits_csv, folder)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +14,13 @@ import pytest
 from streamtrain import process
 from streamtrain.block import Block
 from streamtrain.errors import UsageError
-from streamtrain.metrics.metrics import LabelDisorder
+from streamtrain.metrics.evaluation import Evaluation
+from streamtrain.metrics.label_disorder import LabelDisorder
+from streamtrain.metrics.pixel_statistics import ClassSums, PixelStatistics
 from streamtrain.schema import Schema
-from streamtrain.shards.manifest import LineCounts
-from streamtrain.storage import files
+from streamtrain.shards.manifest import LineCounts, Manifest
+from streamtrain.storage.destination import Destination, check_file
+from streamtrain.stream.dataset import open_shards
 
 
 def test_a_block_has_as_many_labels_and_lines_as_rows() -> None:
@@ -59,21 +64,38 @@ def test_a_folder_is_replaced_where_the_system_cannot_exchange_names(
     monkeypatch.setattr(sys, "platform", "darwin")
     for name in ("new", "there"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "of").write_text(name)
-    files.publish_folder(tmp_path / "new", tmp_path / "there")
-    assert (tmp_path / "there" / "of").read_text() == "new"
+        body = {"format": "streamtrain-shards", "shards": [], "digest": name}
+        (tmp_path / name / "manifest.json").write_text(json.dumps(body))
+    Destination(tmp_path / "there", overwrite=True).publish(tmp_path / "new")
+    assert json.loads((tmp_path / "there" / "manifest.json").read_text())["digest"] == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
 def test_a_file_is_never_replaced_by_a_folder_nor_a_folder_by_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
+    ours: dict[str, Any] = {"reads": [], "is_ours": lambda path: True}
     with pytest.raises(UsageError, match="is a file; a folder would go there"):
-        files.refuse_existing(tmp_path / "file", overwrite=True)
+        Destination(tmp_path / "file", overwrite=True).check()
     with pytest.raises(UsageError, match="is a folder; a file would go there"):
-        files.refuse_existing_file(tmp_path, overwrite=True)
-    with pytest.raises(UsageError, match="--overwrite"):
-        files.refuse_existing_file(tmp_path / "file", overwrite=False)
+        check_file(tmp_path, overwrite=True, **ours)
+    with pytest.raises(UsageError, match="overwrite=True"):
+        check_file(tmp_path / "file", overwrite=False, **ours)
     with pytest.raises(UsageError, match="no name in UTF-8"):
-        files.refuse_existing(tmp_path / "\udcff", overwrite=False)
-    files.refuse_existing_file(tmp_path / "file", overwrite=True)
-    files.refuse_existing(tmp_path, overwrite=True)
+        Destination(tmp_path / "\udcff").check()
+    check_file(tmp_path / "file", overwrite=True, **ours)
+
+
+def test_values_with_arrays_compare_hash_and_print_on_one_short_line(shards: Path) -> None:
+    opened = open_shards(shards)
+    block = next(opened.blocks())
+    evaluation = Evaluation.of(np.zeros((3, 2), np.float32), np.zeros(3, np.int64))
+    statistics, sums = PixelStatistics.of(block.pixels), ClassSums.of("a", block.pixels[:1])
+    for value in (block, evaluation, statistics, sums, opened, opened.manifest, opened.minibatches()):
+        assert value == value  # which for arrays is neither true nor false
+        assert value != object()
+        assert {value: 1}[value] == 1
+    for value in (block, evaluation, opened, opened.manifest, opened.minibatches()):
+        assert len(repr(value)) < 100 + len(str(shards))
+    assert opened.manifest == Manifest.load(shards)
+    assert hash(opened.manifest) == hash(Manifest.load(shards))
+    assert (len(opened), len(block), len(opened.minibatches())) == (600, 600, 3)

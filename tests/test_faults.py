@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streamtrain.convert import convert
 from streamtrain.convert import pipeline as module
-from streamtrain.convert.pipeline import convert
 from streamtrain.convert.write.parallel import map_chunks
 from streamtrain.errors import UsageError
 from streamtrain.shards import shuffle as shuffle_module
 from streamtrain.shards.shuffle import shuffle
 from streamtrain.shards.verify import iter_verify
-from streamtrain.storage import files
+from streamtrain.storage import destination
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning")
 
@@ -64,7 +64,7 @@ class CrashPoints:
         self.count, self.die_at = 0, die_at
         for name in ("fsync", "replace", "rename", "mkdir", "unlink", "rmdir"):
             setattr(os, name, self._counted(getattr(os, name)))
-        files._exchange = self._counted(files._exchange)
+        destination.exchange = self._counted(destination.exchange)  # type: ignore[attr-defined]  # as it imports it
         self._open = io.open
         io.open = self._opened  # type: ignore[assignment]  # what Path.open calls
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 import streamtrain as st
+from streamtrain.engine.sparse import EVALUATION
 from streamtrain.errors import UsageError
 from streamtrain.memory import Workload, plan
 from streamtrain.schema import Schema
@@ -23,11 +24,12 @@ from streamtrain.schema import Schema
 def need(*, rows: int = 60_000, features: int = 784, group_rows: int = 1337, batch_size: int = 256) -> Workload:
     schema = Schema((features,), "uint8", (0, 255), tuple("0123456789"))
     group_rows = min(group_rows, rows)
-    return Workload(schema, rows, group_rows, group_rows * features, batch_size, parameters=79_510, units=110)
+    model = {"parameters": 79_510, "units": 110, "evaluation": EVALUATION}
+    return Workload(schema, rows, group_rows, group_rows * features, batch_size, **model)
 
 
 def test_default_shards_of_mnist_fit_8_mb_and_of_pixels_that_do_not_compress_9_mb() -> None:
-    mnist = replace(need(), group_bytes=220_000)
+    mnist = replace(need(), group_file_bytes=220_000)
     assert plan(8_000_000, mnist, workers=4).window_rows >= 1337
     assert plan(9_000_000, need(), workers=4).window_rows >= 1337
 
@@ -35,10 +37,11 @@ def test_default_shards_of_mnist_fit_8_mb_and_of_pixels_that_do_not_compress_9_m
 def test_a_batch_is_never_larger_than_the_data_and_what_is_too_small_for_it_is_told() -> None:
     few = replace(need(rows=300), batch_size=10**9)
     assert plan(8_000_000, few, workers=4).window_rows == 300
-    with pytest.raises(UsageError, match=r"row group of 1337 rows and a batch of 60000\. Use \d+MB"):
+    with pytest.raises(UsageError, match=r"row group of 1337 rows and a batch of 60000\. Pass `memory_bytes=\d+`"):
         plan(40_000_000, replace(need(), batch_size=10**9), workers=4)
 
 
+@settings(deadline=None)
 @given(
     memory_bytes=some.integers(1, 300_000_000),
     rows=some.integers(1, 10**8),
@@ -53,7 +56,7 @@ def test_no_plan_exceeds_its_budget_and_a_refusal_names_one_that_works(
     try:
         made = plan(memory_bytes, wanted, workers=workers)
     except UsageError as error:
-        least = int(str(error).split("Use ")[1].split("MB")[0]) * 10**6
+        least = int(str(error).split("Pass `memory_bytes=")[1].split("`")[0])
         assert least > memory_bytes
         made, memory_bytes = plan(least, wanted, workers=workers), least
     assert made.predicted_peak_bytes <= memory_bytes
@@ -79,7 +82,8 @@ import gc, json, sys
 import streamtrain as st
 from streamtrain.process import tune_malloc_for_training
 
-tune_malloc_for_training()  # before Arrow is there
+tune_malloc_for_training()  # before Arrow is imported
+from streamtrain.engine.sparse import EVALUATION
 
 def status(key):
     lines = open("/proc/self/status").read().splitlines()
@@ -88,9 +92,8 @@ def status(key):
 def train(folder, memory_bytes):
     tune_malloc_for_training(kept=memory_bytes // 8)
     shards, model = st.open_shards(folder), st.MLP()
-    plan = shards.plan(memory_bytes, batch_size=256, parameters=79510, units=110)
-    sizes = {"window_rows": plan.window_rows, "prefetch_threads": plan.prefetch_threads}
-    list(st.fit(model, shards, epochs=2, test=shards, **sizes))
+    plan = shards.plan(memory_bytes, batch_size=256, parameters=79510, units=110, evaluation=EVALUATION)
+    st.fit(model, shards, epochs=2, test=shards, memory_bytes=memory_bytes)
     return plan, shards.resident_rows
 
 tiny, *folders = sys.argv[1:]
@@ -106,6 +109,7 @@ for memory_bytes in (9_000_000, 32_000_000):
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells resident memory in /proc")
 def test_a_process_grows_by_no_more_than_was_predicted_at_1_and_at_6_times_the_rows(tmp_path: Path) -> None:
     random = np.random.default_rng(3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import math
@@ -17,9 +16,11 @@ from streamtrain.block import Block
 from streamtrain.cli import demo, dry_run
 from streamtrain.errors import DataError, RunError, UsageError
 from streamtrain.report.page import view
-from streamtrain.shards.manifest import FILE_NAME, Manifest, _text, digest_of_json
+from streamtrain.shards.manifest import MANIFEST, Manifest, _text, digest_of_json
 from streamtrain.stream.order import Cursor
-from streamtrain.train.fit import EpochReport, Progress
+from streamtrain.train.config import FitConfig
+from streamtrain.train.fit import Training, iter_fit
+from streamtrain.train.progress import METRICS_KEYS, EpochReport, Progress
 from streamtrain.train.run import Run
 
 if TYPE_CHECKING:
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"epochs": 0}, "epochs and batch size are positive and seed is not below 0: 0, 256, 0"),
-        ({"batch_size": 0}, "positive"),
-        ({"lr": math.nan}, "positive"),
-        ({"momentum": 1.0}, "momentum is 0 or more and below 1"),
+        ({"epochs": 0}, "`epochs` is 0, but must be an integer of at least 1"),
+        ({"batch_size": True}, "`batch_size` is True, but must be an integer"),
+        ({"lr": math.nan}, "`lr` is nan, but must be a number above 0"),
+        ({"lr": "0.1"}, "`lr` is '0.1', but must be a number above 0"),
+        ({"momentum": 1.0}, "`momentum` is 1.0, but must be a number of at least 0 and below 1"),
         ({"lr": 2.0, "weight_decay": 0.5}, r"2 · 0\.5"),
     ],
 )
@@ -43,36 +45,38 @@ def test_fit_refuses(shards: Path, options: dict[str, Any], said: str) -> None:
 
 def test_weights_that_overflow_in_the_evaluation_stop_the_run(shards: Path) -> None:
     model = st.MLP(64, activation="relu")
-    steps = st.fit(model, st.open_shards(shards), test=st.open_shards(shards), epochs=2, eval_train=False)
-    next(iter(steps))
+    data = st.open_shards(shards)
+    steps = iter_fit(model, data, test=data, epochs=2, eval_train=False)
+    next(step for step in steps if isinstance(step, EpochReport))
     model.weights[1].fill_(3e38)
     model.weights[1][0] = -3e38
-    with pytest.raises(RunError, match=r"--lr"):
-        next(iter(steps))
+    with pytest.raises(RunError, match=r"smaller rate: `lr=0\.005`"):
+        list(steps)
 
 
 def test_rows_of_another_width_are_neither_evaluated_nor_predicted(shards: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has 64 pixels and 10 classes, the model 9 and 10"):
         st.evaluate(st.MLP(9), st.open_shards(shards))
-    run = Run.create(tmp_path / "run", st.MLP(64), st.open_shards(shards), {})
+    run = Run.create(tmp_path / "run", Training(st.MLP(64), st.open_shards(shards), FitConfig()), {})
     block = Block(np.zeros((2, 63), np.uint8), np.zeros(2, np.int32), np.arange(2))
     with pytest.raises(DataError, match="a row has 63 pixels, the model reads 64"):
         list(st.predict(st.load(run.folder), [block]))
-    with pytest.raises(UsageError, match="at least 1 row"):
+    with pytest.raises(UsageError, match="`batch_size` is 0"):
         st.open_shards(shards).minibatches(batch_size=0)
-    for wrong in ({"epoch": 0}, {"epoch": -1}, {"seed": -1}):
-        with pytest.raises(UsageError, match="epochs count from 1"):
-            st.open_shards(shards).minibatches(**wrong)
+    for name, value in (("epoch", 0), ("epoch", -1), ("seed", -1)):
+        with pytest.raises(UsageError, match=f"`{name}` is {value}, but must be") as refused:
+            st.open_shards(shards).minibatches(**{name: value})
+        assert refused.value.option == name
 
 
 def test_a_resume_takes_away_what_a_kill_left_half_written(shards: Path, tmp_path: Path) -> None:
-    Run.create(tmp_path / "run", st.MLP(64), st.open_shards(shards), {})
+    Run.create(tmp_path / "run", Training(st.MLP(64), st.open_shards(shards), FitConfig()), {})
     for name in (".last.safetensors.x1.tmp", ".last.safetensors.link"):
         (tmp_path / "run" / name).write_bytes(b"half")
-    line = json.dumps({field.name: 1 for field in dataclasses.fields(EpochReport)})
+    line = json.dumps(dict.fromkeys(METRICS_KEYS, 1))
     (tmp_path / "run" / "metrics.jsonl").write_text(f'{line}\n{{"epo')
-    _, _, progress, warning = Run.resume(tmp_path / "run")
-    assert (progress, warning) == (Progress.at(1), None)
+    _, checkpoint, warning = Run.open(tmp_path / "run")
+    assert (checkpoint.progress, warning) == (Progress.at(1), None)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         *("last.safetensors", "recipe.json", "metrics.jsonl")
     }
@@ -85,9 +89,9 @@ def test_a_run_whose_folder_cannot_be_made_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("streamtrain.train.run.publish_folder", full)
+    monkeypatch.setattr("streamtrain.storage.destination.Destination.publish", full)
     with pytest.raises(OSError, match="No space"):
-        Run.create(tmp_path / "run", st.MLP(64), st.open_shards(shards), {})
+        Run.create(tmp_path / "run", Training(st.MLP(64), st.open_shards(shards), FitConfig()), {})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -102,10 +106,10 @@ def test_a_run_whose_folder_cannot_be_made_leaves_nothing(
 def test_a_manifest_of_another_version_or_that_contradicts_itself_is_not_read(
     shards: Path, tmp_path: Path, change: dict[str, Any], said: str
 ) -> None:
-    body = json.loads((shards / FILE_NAME).read_bytes()) | change
+    body = json.loads((shards / MANIFEST).read_bytes()) | change
     claimed = body.pop("digest")
     body["digest"] = claimed if "digest" in change else digest_of_json(body)
-    (tmp_path / FILE_NAME).write_bytes(_text(body))
+    (tmp_path / MANIFEST).write_bytes(_text(body))
     with pytest.raises(DataError, match=said):
         Manifest.load(tmp_path)
 
@@ -114,10 +118,10 @@ def test_a_manifest_of_another_version_or_that_contradicts_itself_is_not_read(
     ("sources", "options", "said"),
     [
         ([], {}, "needs a source"),
-        ("digits.csv", {"on_bad_row": "skip"}, "error or reject, not skip"),
-        ("digits.csv", {"workers": 0}, "at least 1, not 0"),
+        ("digits.csv", {"on_bad_row": "skip"}, "`on_bad_row` is 'skip', but must be one of error, reject"),
+        ("digits.csv", {"workers": 0}, "`workers` is 0, but must be an integer of at least 1"),
         ("digits.csv", {"labels": "l?.csv"}, "names 2 files"),
-        ("digits.csv", {"labels": "l1.csv", "label": "first"}, "Say one"),
+        ("digits.csv", {"labels": "l1.csv", "label": "first"}, "in a file or in a column. Pass one"),
         ("digits.csv", {"split": {"most": 1 - 1e-9, "none": 1e-9}}, "part none of the split has no rows"),
         ("digits.csv", {"classes": tuple("012345678")}, 'is "9", not one of the 9 classes'),
         ("cut.csv", {"header": True}, "the header has 3 columns, most rows 65"),
@@ -150,7 +154,7 @@ def test_columns_without_a_header_that_make_a_square_are_pixels_alone(digits_csv
     rows = [line.split(",", 1)[1] for line in digits_csv.read_text().splitlines()[1:]]
     (tmp_path / "bare.csv").write_text("\n".join(rows))
     conversion = st.convert(tmp_path / "bare.csv", tmp_path / "bare")
-    assert "no label: 64 columns are 8 x 8 pixels" in conversion.verdict.reasons
+    assert "no label: 64 columns are 8 x 8 pixels" in conversion.detection.reasons
     assert conversion.schema.classes == ()
 
 
@@ -164,7 +168,7 @@ def test_a_report_names_what_convert_was_told_and_draws_no_weights_of_what_is_no
     st.convert("odd.csv", "odd", **options)
     shards = st.open_shards("odd")
     recipe = {"data": "odd", "val": None, "epochs": 3, "eval_train": False, "hidden": [5, 4], "momentum": None}
-    run = Run.create(Path("run"), st.MLP(62, (5, 4)), shards, recipe)
+    run = Run.create(Path("run"), Training(st.MLP(62, (5, 4)), shards, FitConfig()), recipe)
     seen = view(run.folder, shards, tested="odd")
     assert seen.commands == [
         "streamtrain convert odd.csv --shuffle --seed 4 --on-bad-row reject odd",
@@ -212,15 +216,15 @@ def test_a_forecast_counts_the_rows_of_each_step(shards: Path, monkeypatch: pyte
     data = st.open_shards(shards)
     places = [(1, 256), (1, data.rows), (2, 256), (2, data.rows), (3, 256)]
     steps = [Progress(Cursor(*place)) for place in places]
-    monkeypatch.setattr("streamtrain.train.fit.iter_fit", lambda *_, **__: iter(steps))
+    monkeypatch.setattr("streamtrain.train.fit.Training", lambda *_, **__: iter(steps))
     monkeypatch.setattr(dry_run.time, "perf_counter", itertools.count(step=0.125).__next__)  # twice a step
-    options = {"batch_size": 256, "lr": 1, "momentum": 1, "weight_decay": 1, "seed": 1}
+    options = {"batch_size": 256, "lr": 1, "momentum": 0, "weight_decay": 0, "seed": 1}
     pace = dry_run._probe(st.MLP(64), data, data.plan(9_000_000, batch_size=1), options)
     assert pace == 2 * data.rows / 1.125
 
 
 def test_a_forecast_of_one_step_knows_no_pace(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamtrain.train.fit.iter_fit", lambda *_, **__: iter(()))
+    monkeypatch.setattr("streamtrain.train.fit.Training", lambda *_, **__: iter(()))
     data = st.open_shards(shards)
-    options = dict.fromkeys(("batch_size", "lr", "momentum", "weight_decay", "seed"), 1)
+    options = {"batch_size": 1, "lr": 1, "momentum": 0, "weight_decay": 0, "seed": 1}
     assert math.isnan(dry_run._probe(st.MLP(64), data, data.plan(9_000_000, batch_size=1), options))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from streamtrain._version import __version__
 from streamtrain.errors import UsageError
+from streamtrain.nn.activations import ACTIVATIONS
+from streamtrain.storage.ownership import TORCH_MARK
 from streamtrain.train.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -35,6 +38,8 @@ def torch_bytes(checkpoint: Checkpoint) -> bytes:
     """That state as torch.save writes it; torch.load(FILE, weights_only=True) reads it."""
     buffer = io.BytesIO()
     torch.save(torch_state(checkpoint), buffer)
+    with zipfile.ZipFile(buffer, "a") as archive:  # which torch.load does not look at
+        archive.writestr(zipfile.ZipInfo(TORCH_MARK), __version__)
     return buffer.getvalue()
 
 
@@ -86,7 +91,7 @@ def _nodes(checkpoint: Checkpoint) -> list[onnx.NodeProto]:
         z = "logits" if layer == last else f"z{layer}"
         nodes.append(make("Gemm", [f"a{layer}", f"{2 * layer}.weight", f"{2 * layer}.bias"], [z], transB=1))
         if layer < last:
-            nodes.append(make(checkpoint.model.activation.capitalize(), [z], [f"a{layer + 1}"]))
+            nodes.append(make(ACTIVATIONS[checkpoint.model.activation].onnx, [z], [f"a{layer + 1}"]))
     return [*nodes, make("Softmax", ["logits"], ["probabilities"], axis=1)]
 
 

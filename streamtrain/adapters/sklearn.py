@@ -45,8 +45,8 @@ class StreamClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         hidden: tuple[int, ...] = (100,),
         *,
         epochs: int = 20,
-        batch_size: int = 16,
-        lr: float = 0.5,
+        batch_size: int = 256,
+        lr: float = 0.05,
         seed: int = 0,
         pixel_range: tuple[float, float] | None = None,
         memory_bytes: int = 256_000_000,
@@ -109,7 +109,6 @@ class StreamClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         self.n_features_in_ = shards.schema.features
         self.pixel_range_ = self.pixel_range or shards.schema.pixel_range
         self.model_ = MLP(self.n_features_in_, self.hidden, len(names), seed=self.seed)
-        window_rows = shards.plan(self.memory_bytes, batch_size=self.batch_size).window_rows
         reports = fit(
             self.model_,
             shards.with_schema(self._schema(names)),
@@ -117,7 +116,7 @@ class StreamClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             batch_size=self.batch_size,
             lr=self.lr,
             seed=self.seed,
-            window_rows=window_rows,
+            memory_bytes=self.memory_bytes,
             eval_train=False,
         )
         self.loss_curve_ = [report.train_loss for report in reports]

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from streamtrain.engine.sparse import EVALUATION
 from streamtrain.errors import UsageError
-from streamtrain.stream.batches import epochs, tensors
+from streamtrain.stream.batches import Minibatches
 from streamtrain.stream.dataset import Shards, open_shards
-from streamtrain.stream.order import Cursor, permutation
+from streamtrain.stream.order import Cursor, Order, permutation
 
 _DEALING = 1 << 32  # in a key of a permutation, where the order of rows has the numbers of windows
 
@@ -92,25 +93,22 @@ class ShardDataset(IterableDataset[tuple[Tensor, Tensor]]):
         """The rows of each worker: row groups dealt out at random."""
         if workers == 1:
             return [store]
-        dealt = permutation(len(store.groups), self.seed, epoch, _DEALING)
+        dealt = permutation(len(store.group_rows), self.seed, epoch, _DEALING)
         return [store.part(dealt[worker::workers]) for worker in range(workers)]
 
     def _rest(self, part: Shards, epoch: int, *, memory_bytes: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one worker that are still to come."""
         if not part.rows:
             return
-        plan = part.plan(memory_bytes, batch_size=self.batch_size)
+        # An evaluation's memory is left free, so that a state of an earlier version goes on in the same order.
+        plan = part.plan(memory_bytes, batch_size=self.batch_size, evaluation=EVALUATION)
+        order = Order(self.seed, plan.window_rows)
         start = Cursor(epoch, min(part.rows, self._batches * self.batch_size))
-        sizes: dict[str, Any] = {
-            "batch_size": self.batch_size,
-            "window_rows": plan.window_rows,
-            "prefetch_threads": plan.prefetch_threads,
-        }
-        with contextlib.closing(epochs(part, seed=self.seed, start=start, last=start.epoch, **sizes)) as stream:
-            for batches in stream:
-                for x, y in tensors(batches):
-                    self._batches += 1
-                    yield x, y
+        batches = Minibatches(part.decoded, order, start, self.batch_size, plan.prefetch_threads)
+        with contextlib.closing(iter(batches)) as stream:
+            for x, y in stream:
+                self._batches += 1
+                yield x, y
 
 
 def _dealt(taken: int, batches: list[int]) -> tuple[list[int], int]:

@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,6 +116,25 @@ def group() -> None:
     """Digit CSVs of any size → Parquet shards → shuffled minibatches → a trained MLP."""
 
 
+_FLAGS = {"memory_bytes": "--memory", "pixel_range": "--range", "image_shape": "--shape"}
+
+
+def flag(name: str, *value: Any) -> str:
+    """Return a parameter of the library, or one with the value to pass, as the command line spells it.
+
+    >>> flag("memory_bytes", 9_000_000), flag("header", False), flag("shape", (28, 28))
+    ('--memory 9MB', '--no-header', '--shape 28x28')
+    """
+    spelled = _FLAGS.get(name) or f"--{name.replace('_', '-')}"
+    for given in value:
+        if isinstance(given, bool):
+            return spelled if given else f"--no-{spelled[2:]}"
+        if name == "memory_bytes":
+            return f"{spelled} {given / 1e6:g}MB"
+        return f"{spelled} {'x'.join(map(str, given)) if isinstance(given, tuple) else shlex.quote(str(given))}"
+    return spelled
+
+
 def say(text: str) -> None:
     """A line for a person, on stderr."""
     click.echo(text, err=True)
@@ -152,7 +172,7 @@ def main() -> None:
     except StreamtrainError as error:
         if debug:
             raise
-        say(f"error: {error}")
+        say(f"error: {error.spelled(flag)}")
         code = error.exit_code
     except UnicodeEncodeError as error:  # Parquet's and safetensors' files are opened by names of text
         if debug:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option("--resume", is_flag=True, help="Go on with a conversion to DEST that was interrupted.")
 @click.option("--max-rejected", type=float, metavar="N|SHARE", help="Rows that may be bad, as 100 or 0.01.")
 @click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="Threads that parse.")
-@click.option("--overwrite", is_flag=True, help="Replace DEST where it exists.")
+@click.option("--overwrite", is_flag=True, help="Replace DEST if streamtrain wrote it.")
 def command(sources: tuple[str, ...], dest: str, as_json: bool, quiet: bool, debug: bool, **options: Any) -> int:
     """Convert CSV files to a folder DEST of Parquet shards.
 
@@ -54,10 +54,10 @@ def command(sources: tuple[str, ...], dest: str, as_json: bool, quiet: bool, deb
     """
     tune_malloc_for_conversion()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's, which nothing here uses, would spin for 0.1 s
-    from streamtrain.convert.write.journal import interrupted
+    from streamtrain.convert.write.journal import can_resume
     from streamtrain.report.terminal import plural
 
-    if interrupted(Path(dest)) and not options["resume"]:
+    if can_resume(Path(dest)) and not options["resume"]:
         say(f"an interrupted conversion to {dest} is thrown away; --resume would have gone on with it")
     shape, pixel_range, drop = options.pop("shape"), options.pop("pixel_range"), options.pop("drop")
     conversion = _or_stopped(
@@ -104,6 +104,7 @@ def _or_stopped(sources: Sequence[str | Path], dest: str | Path, **options: Any)
 
 def _convert(sources: Sequence[str | Path], dest: str | Path, *, quiet: bool, **options: Any) -> Conversion:
     """Convert, showing progress, and say how the file was read and what a person should know of it."""
+    from streamtrain.convert.options import ConvertOptions
     from streamtrain.convert.pipeline import Conversion, Progress, iter_convert
     from streamtrain.native import parse as kernel
     from streamtrain.shards.shuffle import ShuffleProgress
@@ -111,7 +112,7 @@ def _convert(sources: Sequence[str | Path], dest: str | Path, *, quiet: bool, **
     if not (quiet or kernel.parse.kept):
         say("compiling the parser for this processor, which takes seconds, once")
     with ProgressLine(quiet=quiet) as live:
-        for step in iter_convert(sources, dest, **options):
+        for step in iter_convert(sources, dest, ConvertOptions(**options)):
             if isinstance(step, Conversion):
                 conversion = step
             elif live.due() and isinstance(step, ShuffleProgress):
@@ -121,9 +122,9 @@ def _convert(sources: Sequence[str | Path], dest: str | Path, *, quiet: bool, **
                 share = step.bytes_read / step.bytes_total if step.bytes_total else 0.0
                 live.update(f"converting  {percent_and_eta(share, step.seconds)}  {step.rows:,} rows", share)
     if not quiet:
-        for reason in conversion.verdict.reasons:
+        for reason in conversion.detection.reasons:
             say(f"  {reason}")
-        if not conversion.verdict.dialect.declared_range:
+        if not conversion.detection.dialect.declared_range:
             low, high = conversion.schema.pixel_range
             say(f"  pixels are {low:g}..{high:g}, found by the full pass; declare it with --range")
     if (conversion.label_disorder or 0) > 2:
@@ -167,7 +168,7 @@ def _shares(text: str | None) -> dict[str, float] | None:
 def _as_json(conversion: Conversion) -> dict[str, Any]:
     from streamtrain.process import peak_rss_mb
 
-    dialect, totals, schema = conversion.verdict.dialect, conversion.totals, conversion.schema
+    dialect, totals, schema = conversion.detection.dialect, conversion.totals, conversion.schema
     label = None if dialect.label is None else dialect.label + 1
     places = {name: str(folder / "manifest.json") for name, folder in conversion.folders.items()}
     return {

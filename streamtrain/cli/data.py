@@ -10,6 +10,7 @@ from pathlib import Path
 
 from streamtrain.cli import say
 from streamtrain.errors import DataError
+from streamtrain.import_path import python_command
 from streamtrain.shards.manifest import Manifest, Source, digest_of_file
 from streamtrain.stream.dataset import Shards, open_shards
 
@@ -33,6 +34,11 @@ def open_data(path: str, *, quiet: bool, workers: int) -> Shards:
     return open_shards(folder, workers=workers)
 
 
+def read_for(path: str | None) -> list[Path]:
+    """The files and folders that a command reads if it is given this as its data: of a CSV its shards too."""
+    return [Path(path), Path(f"{path}.shards")] if path else []
+
+
 def _convert_apart(source: Path, folder: Path, *, quiet: bool, workers: int) -> None:
     """Convert in a process of its own, which gives back at its end the memory that training does not need.
 
@@ -43,8 +49,8 @@ def _convert_apart(source: Path, folder: Path, *, quiet: bool, workers: int) -> 
     options = ["--workers", str(workers), *(["-q"] if quiet else [])]
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        command = [sys.executable, "-m", "streamtrain", *words, *options]
-        with subprocess.Popen(command, stdout=sys.stderr) as process:
+        command, environment = python_command("from streamtrain.__main__ import main; main()")
+        with subprocess.Popen([*command, *words, *options], env=environment, stdout=sys.stderr) as process:
             try:
                 code = process.wait()
             except (KeyboardInterrupt, SystemExit) as stop:

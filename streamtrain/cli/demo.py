@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shlex
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -22,8 +22,7 @@ def command(out: str, as_json: bool, quiet: bool, debug: bool) -> int:
     """
     embedded = _digits()
     csv, shards, run = Path(out, embedded.name), Path(out, "shards"), Path(out, "run")
-    csv.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(embedded, csv)
+    _copy_digits(embedded, csv, before=[shards, run])
     flags = [*(["--json"] if as_json else []), *(["-q"] if quiet else [])]
     for words in (
         ["convert", csv, shards, "--split", "train=0.8,test=0.2", "--overwrite"],
@@ -37,6 +36,20 @@ def command(out: str, as_json: bool, quiet: bool, debug: bool) -> int:
             return code
     say(f"\nThe digits are {csv}, their shards are in {shards}, the trained net and its metrics in {run}.")
     return 0
+
+
+def _copy_digits(embedded: Path, csv: Path, *, before: Sequence[Path]) -> None:
+    """Put the digits where they are used; what an earlier demo made there is replaced, and nothing else."""
+    from streamtrain.storage.files import write_file
+
+    digits = embedded.read_bytes()
+    earlier = csv.is_file() and csv.read_bytes() == digits
+    for path in (csv, *before):
+        if path.exists() and not earlier:
+            raise UsageError(f"{path} exists already, and no demo made it. Choose another folder: --out")
+    csv.parent.mkdir(parents=True, exist_ok=True)
+    if not earlier:
+        write_file(csv, digits)
 
 
 def _digits() -> Path:

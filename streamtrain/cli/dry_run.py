@@ -23,14 +23,13 @@ PROBE_SECONDS = 2.0
 
 def dry_run(model: MLP, train: Shards, plan: Plan, options: Mapping[str, Any], *, as_json: bool) -> int:
     """Print what a run with these options would be like; `model` is trained for two seconds, to be thrown away."""
-    from streamtrain.metrics.metrics import LabelDisorder
-    from streamtrain.stream.batches import labels_in_order
-    from streamtrain.stream.order import windows
+    from streamtrain.metrics.label_disorder import LabelDisorder
+    from streamtrain.stream.order import Order
+    from streamtrain.stream.windows import labels_in_order
 
     batch_size, seed = options["batch_size"], options["seed"]
     disorder = LabelDisorder()
-    order = windows(train.group_rows, seed=seed, epoch=1, window_rows=plan.window_rows)
-    for labels in labels_in_order(train, order, seed=seed, epoch=1):
+    for labels in labels_in_order(train.row_groups, Order(seed, plan.window_rows), 1):
         disorder.update(labels)
     facts: dict[str, Any] = {
         "rows": train.rows,
@@ -49,17 +48,14 @@ def dry_run(model: MLP, train: Shards, plan: Plan, options: Mapping[str, Any], *
 
 def _probe(model: MLP, train: Shards, plan: Plan, options: Mapping[str, Any]) -> float:
     """Rows a second of two seconds of training, from the second step on."""
-    from streamtrain.train.fit import Progress, iter_fit
+    from streamtrain.train.config import FitConfig
+    from streamtrain.train.fit import Training
+    from streamtrain.train.progress import Progress
 
     names = ("batch_size", "lr", "momentum", "weight_decay", "seed")
-    sizes: dict[str, Any] = {
-        "window_rows": plan.window_rows,
-        "prefetch_threads": plan.prefetch_threads,
-        "ahead": plan.ahead,
-    }
-    kept = {name: options[name] for name in names}
+    config = FitConfig(epochs=1 << 30, eval_train=False, **{name: options[name] for name in names})
     first, rows, began, seconds = 0, 0, math.inf, 0.0
-    for step in iter_fit(model, train, epochs=1 << 30, eval_train=False, **kept, **sizes):
+    for step in Training(model, train, config, plan=plan):
         if isinstance(step, Progress):
             done = (step.cursor.epoch - 1) * train.rows + step.cursor.rows
             first = first or done

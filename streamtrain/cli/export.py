@@ -8,30 +8,32 @@ from pathlib import Path
 import click
 
 from streamtrain.cli import Command
-
-_NAMES = {"torch": "model.pt", "onnx": "model.onnx"}
+from streamtrain.storage.ownership import EXPORTED
 
 
 @click.command("export", cls=Command)
 @click.argument("run")
-@click.option("--to", type=click.Choice(list(_NAMES)), required=True, help="The kind of file.")
+@click.option("--to", type=click.Choice(list(EXPORTED)), required=True, help="The kind of file.")
 @click.option("--out", metavar="FILE", help="Where to write it; by default RUN/model.pt or RUN/model.onnx.")
-@click.option("--overwrite", is_flag=True, help="Replace FILE where it exists.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE if streamtrain wrote it.")
 def command(run: str, to: str, out: str | None, overwrite: bool, as_json: bool, quiet: bool, debug: bool) -> None:
     """Write a run's best weights, or a checkpoint's, for torch or ONNX. The model takes raw pixels.
 
     Example: streamtrain export runs/first --to onnx --out digits.onnx
     """
     from streamtrain.adapters.export import onnx_bytes, torch_bytes
-    from streamtrain.storage.files import refuse_existing_file, write_file
+    from streamtrain.storage.destination import check_file
+    from streamtrain.storage.files import write_file
+    from streamtrain.storage.ownership import is_export
+    from streamtrain.storage.permissions import common_mode
     from streamtrain.train.checkpoint import load
 
     beside = Path(run) if Path(run).is_dir() else Path(run).parent
-    path = Path(out) if out else beside / _NAMES[to]
-    refuse_existing_file(path, overwrite=overwrite)
+    path = Path(out) if out else beside / EXPORTED[to]
+    check_file(path, overwrite=overwrite, reads=[Path(run)], is_ours=is_export)
     checkpoint = load(run)
     data = onnx_bytes(checkpoint) if to == "onnx" else torch_bytes(checkpoint)
-    write_file(path, data)
+    write_file(path, data, mode=common_mode([Path(run)]))
     if as_json:
         click.echo(json.dumps({"file": str(path), "to": to, "bytes": len(data)}))
     else:

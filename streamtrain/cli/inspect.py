@@ -38,7 +38,7 @@ def command(path: str, line: int | None, as_json: bool, quiet: bool, debug: bool
 
     Example: streamtrain inspect shards/train --line 4213
     """
-    from streamtrain.train.run import RECIPE
+    from streamtrain.storage.ownership import RECIPE
 
     if (Path(path) / RECIPE).exists():
         if line is not None:
@@ -62,13 +62,15 @@ def _opened(path: str, *, quiet: bool, workers: int, **wanted: Any) -> Iterator[
         yield open_shards(path, workers=workers), ()
         return
     from streamtrain.cli.progress import ProgressLine, percent_and_eta
+    from streamtrain.convert.options import ConvertOptions
     from streamtrain.convert.pipeline import Conversion, Progress, iter_convert
 
     with tempfile.TemporaryDirectory(prefix="streamtrain-") as folder, ProgressLine(quiet=quiet) as live:
         made = Path(folder, "shards")
-        for step in iter_convert(path, made, on_bad_row="reject", workers=workers, **wanted):
+        options = ConvertOptions(on_bad_row="reject", workers=workers, **wanted)
+        for step in iter_convert(path, made, options):
             if isinstance(step, Conversion):
-                reasons = step.verdict.reasons
+                reasons = step.detection.reasons
             elif isinstance(step, Progress) and live.due():
                 share = step.bytes_read / step.bytes_total if step.bytes_total else 0.0
                 live.update(f"reading  {percent_and_eta(share, step.seconds)}  {step.rows:,} rows", share)
@@ -148,9 +150,12 @@ def _told(facts: DatasetSummary, shards: Shards, memory: dict[str, Any]) -> Iter
 
 def _memory(shards: Shards) -> dict[str, Any]:
     """What the default training takes: window_rows and predicted_peak_bytes."""
+    from streamtrain.engine.sparse import EVALUATION
+
     classes = max(len(shards.schema.classes), 1)
     parameters = 100 * (shards.schema.features + 1) + classes * 101
-    plan = shards.plan(256_000_000, batch_size=256, parameters=parameters, units=100 + classes)
+    units = 100 + classes
+    plan = shards.plan(256_000_000, batch_size=256, parameters=parameters, units=units, evaluation=EVALUATION)
     return {"window_rows": plan.window_rows, "predicted_peak_bytes": plan.predicted_peak_bytes}
 
 

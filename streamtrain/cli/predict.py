@@ -51,7 +51,7 @@ def columns(text: Any) -> list[str]:
 @click.option("--start", type=int, default=0, show_default=True, help="The number of the first row.")
 @click.option("--proba", is_flag=True, help="A column p_CLASS more for each class, its probability.")
 @click.option("--out", metavar="FILE", help="Write here, whole or not at all, not to stdout.")
-@click.option("--overwrite", is_flag=True, help="Replace FILE where it exists.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE if streamtrain wrote it.")
 def command(
     run: str,
     source: str,
@@ -71,19 +71,23 @@ def command(
     from streamtrain.cli.data import warn_if_orientation_differs
     from streamtrain.cli.progress import ProgressLine, percent_and_eta
     from streamtrain.convert.rows import iter_rows
-    from streamtrain.storage.files import refuse_existing_file
+    from streamtrain.convert.text.text_file import physical_path
+    from streamtrain.storage.destination import check_file
+    from streamtrain.storage.ownership import begins_with
+    from streamtrain.storage.permissions import common_mode
     from streamtrain.train.checkpoint import load
 
-    if out:
-        refuse_existing_file(Path(out), overwrite=overwrite)
-    checkpoint = load(run)
     named, start, proba = options.pop("columns"), options.pop("start"), options.pop("proba")
+    reads = [Path(run), *filter(None, [physical_path(Path(source))])]
+    if out:
+        check_file(Path(out), overwrite=overwrite, reads=reads, is_ours=begins_with(*_first_bytes(named)))
+    checkpoint = load(run)
     warn_if_orientation_differs(source, bool(options["preset"]), bool(checkpoint.recipe.get("turned")))
     chunks = iter_rows(source, features=checkpoint.schema.features, **options)
     heads = named + [f"p_{name}" for name in checkpoint.schema.classes if proba]
     done, rejected, started = 0, 0, time.monotonic()
     shown = out is None and sys.stdout.isatty()  # the rows themselves are the progress
-    with ProgressLine(quiet=quiet or shown) as live, _output(out) as stream:
+    with ProgressLine(quiet=quiet or shown) as live, _output(out, common_mode(reads)) as stream:
         write = _writer(stream, heads, as_json=as_json)
         for rows in chunks:
             for number, bad in rows.bad:
@@ -119,17 +123,24 @@ def _told(checkpoint: Checkpoint, rows: Rows, *, proba: bool) -> Iterator[_Row]:
 
 
 @contextlib.contextmanager
-def _output(path: str | None) -> Iterator[IO[str]]:
+def _output(path: str | None, mode: int) -> Iterator[IO[str]]:
     """stdout, or a file that appears at `path` at the end."""
     from streamtrain.storage.files import publishing
 
     if path is None:
         yield sys.stdout
         return
-    with publishing(Path(path)) as file:
+    with publishing(Path(path), mode=mode) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
         yield text
         text.detach()  # else it would close the file before it is synced
+
+
+def _first_bytes(named: Sequence[str]) -> tuple[bytes, bytes]:
+    """What a file of predictions begins with: the names of its first columns, as CSV or as JSON."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(named[:2])
+    return text.getvalue().encode(), f"{{{json.dumps(named[0])}: ".encode()
 
 
 def _writer(stream: IO[str], heads: list[str], *, as_json: bool) -> Callable[[Sequence[Any]], object]:

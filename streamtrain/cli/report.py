@@ -17,7 +17,7 @@ from streamtrain.cli import Command, say
 @click.option("--test", metavar="DATA", help="The data judged on; by default the run's own --test, else --val.")
 @click.option("--out", metavar="FILE", help="Where to write the page; by default RUN/report.html.")
 @click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="Threads that parse.")
-@click.option("--overwrite", is_flag=True, help="Replace FILE where it exists.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE if streamtrain wrote it.")
 def command(
     runs: tuple[str, ...],
     test: str | None,
@@ -34,21 +34,26 @@ def command(
 
     Example: streamtrain report runs/first --test shards/test
     """
-    from streamtrain.cli.data import open_data
+    from streamtrain.cli.data import open_data, read_for
     from streamtrain.cli.progress import ProgressLine, percent_and_eta
-    from streamtrain.report.page import FILE_NAME, RunView, iter_view, render
-    from streamtrain.storage.files import refuse_existing_file, write_file
+    from streamtrain.report.page import RunView, iter_view, render
+    from streamtrain.storage.destination import check_file
+    from streamtrain.storage.files import write_file
+    from streamtrain.storage.ownership import REPORT, is_report
+    from streamtrain.storage.permissions import common_mode
     from streamtrain.train.checkpoint import load
 
-    path = Path(out) if out else Path(runs[0]) / FILE_NAME
-    refuse_existing_file(path, overwrite=overwrite or not out)
-    views = []
+    path = Path(out) if out else Path(runs[0]) / REPORT
+    check_file(path, overwrite=overwrite or not out, reads=read_for(test), is_ours=is_report)
+    views: list[RunView] = []
+    reads = [Path(run) for run in runs]
     for run in runs:
         recipe = load(run).recipe
         tested = test or recipe.get("test") or recipe.get("val")
         if not tested:
             say(f"warning: {run} names no test data, so its figures are of the rows it learned. Name some: --test")
         data = str(tested or recipe["data"])
+        reads += read_for(data)
         shards = open_data(data, quiet=quiet, workers=workers)
         started = time.monotonic()
         with ProgressLine(quiet=quiet) as live:
@@ -59,7 +64,7 @@ def command(
                     share = step.evaluation.rows / max(shards.rows, 1)
                     live.update(f"judging  {percent_and_eta(share, time.monotonic() - started)}  {run}", share)
     page = render(views).encode()
-    write_file(path, page)
+    write_file(path, page, mode=common_mode(reads))
     if as_json:
         figures = [{"run": str(v.folder), "accuracy": v.study.evaluation.accuracy} for v in views]
         click.echo(json.dumps({"file": str(path), "bytes": len(page), "runs": figures}))

@@ -20,7 +20,7 @@ from streamtrain.cli.progress import ProgressLine, percent_and_eta
 @click.option(
     "--memory", type=size, metavar="SIZE", default="256MB", show_default=True, help="What rows may take."
 )
-@click.option("--overwrite", is_flag=True, help="Replace DEST where it exists.")
+@click.option("--overwrite", is_flag=True, help="Replace DEST if streamtrain wrote it.")
 def command(
     data: str, dest: str, seed: int, memory: int, overwrite: bool, as_json: bool, quiet: bool, debug: bool
 ) -> None:

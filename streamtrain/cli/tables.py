@@ -6,12 +6,12 @@ import shlex
 from typing import TYPE_CHECKING
 
 from streamtrain.cli.progress import eta
-from streamtrain.metrics.metrics import Evaluation
+from streamtrain.metrics.evaluation import Evaluation
 from streamtrain.report.terminal import plural
 
 if TYPE_CHECKING:
     from streamtrain.stream.dataset import Shards
-    from streamtrain.train.fit import EpochReport, Progress
+    from streamtrain.train.progress import EpochReport, Progress
 
 
 def summary(evaluation: Evaluation) -> str:

@@ -19,20 +19,16 @@ import click
 from streamtrain.cli import Command, on_a_full_disk, say
 from streamtrain.cli.options import every, layers, size
 from streamtrain.cli.progress import ProgressLine
-from streamtrain.cli.train_setup import Sets, build_model, memory_plan, new_run, open_sets, resume_run
+from streamtrain.cli.train_setup import config_of, new_run, open_sets, resume_run
 from streamtrain.errors import RunError, UsageError
 from streamtrain.process import tune_malloc_for_training
 
 if TYPE_CHECKING:
-    import torch
-
     from streamtrain.nn.mlp import MLP
     from streamtrain.stream.dataset import Shards
-    from streamtrain.train.fit import EpochReport, Progress
+    from streamtrain.train.fit import Training
+    from streamtrain.train.progress import EpochReport
     from streamtrain.train.run import Run
-
-# What of a recipe `iter_fit` takes.
-_TRAINING = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "seed", "window_rows", "eval_train")
 
 
 @click.command("train", cls=Command)
@@ -91,7 +87,7 @@ _TRAINING = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "seed", "
 @click.option("--eval-train/--no-eval-train", default=True, help="Evaluate the whole train set each epoch.")
 @click.option("--checkpoint-every", type=every, metavar="60s|500steps", default="60s", show_default=True)
 @click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="Threads that decode.")
-@click.option("--overwrite", is_flag=True, help="Replace RUN where it exists.")
+@click.option("--overwrite", is_flag=True, help="Replace RUN if streamtrain wrote it.")
 @click.option("--dry-run", is_flag=True, help="Say what it would take; train and write nothing.")
 @click.pass_context
 def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, dry_run: bool, **options: Any) -> int:
@@ -112,20 +108,13 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, dry_
         raise RunError(f"{folder}: there is no such run. Begin one: streamtrain train DATA --out {folder}")
     computing = device(options["device"])
     with on_a_full_disk(folder, lambda: _again(folder)), filling(folder, being="trained"):
-        started = resume_run(ctx, quiet=quiet, **options) if options["resume"] else new_run(quiet=quiet, **options)
-        run, model, start, sets = started
-        if sets is None:
+        if options["resume"]:
+            run, model, training = resume_run(ctx, quiet=quiet, computing=computing, **options)
+        else:
+            run, model, training = new_run(quiet=quiet, computing=computing, **options)
+        if training is None:
             return _finished(run, model, as_json=as_json, quiet=quiet)
-        return _train(
-            run,
-            model,
-            start,
-            sets,
-            interval=options["checkpoint_every"],
-            computing=computing,
-            as_json=as_json,
-            quiet=quiet,
-        )
+        return _train(run, training, interval=options["checkpoint_every"], as_json=as_json, quiet=quiet)
 
 
 def _again(run: Path) -> str:
@@ -136,71 +125,58 @@ def _dry_run(*, data: str | None, workers: int, as_json: bool, quiet: bool, **op
     """Say what training would take."""
     from streamtrain.cli.dry_run import dry_run
     from streamtrain.engine.device import device
+    from streamtrain.train.fit import plan_memory
+    from streamtrain.train.resume import build_model
 
     if not data:
         raise UsageError("train --dry-run needs DATA: streamtrain train shards/train --dry-run")
+    config = config_of(options)
     train, _, _ = open_sets({"data": data, **options}, quiet=quiet, workers=workers)
-    plan = memory_plan(train, options)
-    model = build_model(train, options).to(device(options["device"]))
+    plan = plan_memory(train, config.hidden, config)
+    model = build_model(train, config).to(device(options["device"]))
     return dry_run(model, train, plan, options, as_json=as_json)
 
 
-def _train(
-    run: Run,
-    model: MLP,
-    start: Progress | None,
-    sets: Sets,
-    *,
-    interval: tuple[int, str],
-    computing: torch.device,
-    as_json: bool,
-    quiet: bool,
-) -> int:
+def _train(run: Run, training: Training, *, interval: tuple[int, str], as_json: bool, quiet: bool) -> int:
     """Train to the end, or until a signal, after which all is saved."""
     from streamtrain.cli.tables import poor_order, status_line
-    from streamtrain.engine.device import moved
-    from streamtrain.train.fit import EpochReport, iter_fit
+    from streamtrain.train.progress import EpochReport, Progress
 
-    train, test, val = sets
-    if computing.type != "cpu":
-        model, run.velocity = model.to(computing), moved(run.velocity, computing)
-    options = {name: run.recipe[name] for name in _TRAINING}
-    plan = memory_plan(train, run.recipe)
-    options |= {"prefetch_threads": plan.prefetch_threads, "ahead": plan.ahead}
+    model, train = training.model, training.train
     tune_malloc_for_training(kept=run.recipe["memory"] // 8)
     if not quiet:
         _tell_of_compiling(model, train)
-    saved_at, unsaved_steps, before = time.monotonic(), 0, start
+    saved_at, unsaved_steps = time.monotonic(), 0
     with ProgressLine(quiet=quiet) as live, stop_on_signal() as stopped:
-        for step in iter_fit(model, train, test=test, val=val, start=start, velocity=run.velocity, **options):
-            if isinstance(step, EpochReport):
+        for event in training:
+            if isinstance(event, EpochReport):
                 live.clear()
-                _record(run, step, model, as_json=as_json)
-                if (step.label_disorder or 0) > 2 and step.epoch == (start.cursor.epoch if start else 1):
-                    say(poor_order(step, train))
+                _record(run, event, training, as_json=as_json)
+                if (event.label_disorder or 0) > 2 and event.epoch == training.start.cursor.epoch:
+                    say(poor_order(event, train))
                 saved_at, unsaved_steps = time.monotonic(), 0
                 continue
+            progress = event if isinstance(event, Progress) else event.progress
             if stopped:
-                run.save(model, step)
+                run.save(training, progress)
                 live.clear()
                 say(f"Stopped and saved. Go on: {_again(run.folder)}")
                 return 128 + stopped[0]
-            unsaved_steps += step is not before  # which it is while the epoch is evaluated
-            before = step
+            unsaved_steps += isinstance(event, Progress)
             passed = unsaved_steps if interval[1] == "steps" else time.monotonic() - saved_at
             if unsaved_steps and passed >= interval[0]:
-                run.save(model, step)
+                run.save(training, progress)
                 saved_at, unsaved_steps = time.monotonic(), 0
             if live.due():
-                live.update(status_line(step, train.rows, run.recipe["epochs"]))
+                live.update(status_line(progress, train.rows, run.recipe["epochs"]))
     return _finished(run, model, as_json=as_json, quiet=quiet)
 
 
-def _record(run: Run, report: EpochReport, model: MLP, *, as_json: bool) -> None:
+def _record(run: Run, report: EpochReport, training: Training, *, as_json: bool) -> None:
     """Keep an epoch, and say what it did."""
     from streamtrain.cli.tables import epoch_line
 
-    line = run.record(report, model)
+    line = run.record(report, training)
     click.echo(json.dumps(line) if as_json else epoch_line(report, run.recipe["epochs"]))
     sys.stdout.flush()
 
@@ -215,7 +191,8 @@ def _tell_of_compiling(model: MLP, train: Shards) -> None:
 def _finished(run: Run, model: MLP, *, as_json: bool, quiet: bool) -> int:
     """Say where the weights are."""
     from streamtrain.report.terminal import plural
-    from streamtrain.train.checkpoint import LAST, weights_sha256
+    from streamtrain.storage.ownership import LAST
+    from streamtrain.train.checkpoint import weights_sha256
 
     if not (quiet or as_json):
         _show_curve([line["train_loss"] for line in run.metrics()])

@@ -1,4 +1,4 @@
-"""A CSV's rows in their order, numbered, without shards: what a prediction reads."""
+"""The rows of a CSV in their order, numbered, without making shards: the input of a prediction."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from streamtrain.errors import DataError, UsageError
 
 
 class Rows(NamedTuple):
-    """Data rows of a chunk: the good ones as a block, and the bad; each with its ordinal in the file, from 0.
+    """Data rows of a chunk: the good ones as a block, and the bad ones, each with its ordinal in the file from 0.
 
-    share: of the file that was read, 0..1; 0 of standard input, whose size is not known
+    share: of the file that was read so far, 0..1; 0 for standard input, whose size is not known
     """
 
     block: Block
@@ -41,8 +41,8 @@ def iter_rows(
 ) -> Iterator[Rows]:
     """Read a CSV whose rows have `features` pixels and perhaps a label, chunk by chunk.
 
-    label, header, preset: as for `iter_convert`
-    Raises DataError at the call where the rows are of another width, or where the label cannot be told.
+    label, header, preset: as for `convert`
+    Raises DataError at the call if rows have another width, or if it is not clear which column is the label.
     """
     path, *more = find_sources([source])
     if more:
@@ -55,7 +55,7 @@ def iter_rows(
     if len(dialect.pixel_columns) != features:
         raise DataError(
             f"{path}: a row has {len(dialect.pixel_columns)} pixels, the model reads {features}. "
-            "Is the label elsewhere? Say --label"
+            "Is the label elsewhere? Pass `label`"
         )
 
     def rows() -> Iterator[Rows]:

@@ -1,12 +1,12 @@
-"""Products with pixels of which most are zero: only the others are multiplied, in one thread.
+"""First-layer products that skip the pixels that are zero, in one thread.
 
-Of a handwritten digit's pixels one in five is not. So x W^T adds up for each row the weights of these, times their
-values, where the dense product would add five times as many. Back, the pixels of a batch are listed by their place
-in a row, and dz^T x goes into the weights of the listed ones alone. Both are left to one thread, which waits for
-nobody.
+Only one in five pixels of a handwritten digit is not zero. So x W^T sums, for each row, the weights of those
+pixels times their values: a fifth of the work of the dense product. For the gradient, the nonzero pixels of a
+batch are listed by their position in a row, and dz^T x is added to the weights of the listed ones alone. One
+thread does both, which saves waiting for others.
 
-For that the weights of one pixel lie together, laid out in runs: whole vectors, as many as the registers hold, the
-last filled up with zeros.
+The weights of one pixel lie next to each other for that, padded: in runs of whole vectors, as many as the
+registers hold, the last filled up with zeros. The padded copy stays in here: the model keeps ordinary tensors.
 """
 
 from __future__ import annotations
@@ -19,138 +19,149 @@ import torch
 from torch import Tensor
 
 from streamtrain.block import Array
-from streamtrain.engine.dense import Call, Dense
-from streamtrain.memory import EVAL_BATCH_ROWS, SPARSE_ROWS
-from streamtrain.metrics.metrics import evaluate
+from streamtrain.engine.dense import Call, Dense, FirstLayer, Update
+from streamtrain.memory import EvaluationSizes
 from streamtrain.native import Compiled
+from streamtrain.native.evaluate import evaluate
 from streamtrain.native.step import accumulate, forward, list_nonzero, score
 from streamtrain.nn.mlp import MLP
 from streamtrain.stream.dataset import Shards
 
-_MOST_DENSITY = 0.25  # of pixels that are not zero: two threads multiply all of denser ones as fast
-_MOST_UNITS = 256  # of the first layer: wider ones are worth the threads
-_SPREAD = 16  # numbers beside a power of two, at multiples of which the caches hold little
-_VECTOR, _REGISTERS = 8, 13  # numbers of a vector; vectors of a run, at most: three of 16 registers stay free
+# Threads that evaluate, and rows that each scores at once by dense or sparse products.
+EVALUATION = EvaluationSizes(threads=2, dense_rows=512, sparse_rows=2048)
+
+_MAX_DENSITY = 0.25  # share of nonzero pixels: above it two threads are as fast with all of them
+_MAX_UNITS = 256  # of the first layer: wider ones are worth the threads
+_SPREAD = 16  # columns more than a power of two: at multiples of one, rows share few lines of the caches
+_VECTOR, _REGISTERS = 8, 13  # numbers in a vector; vectors in a run at most: three of 16 registers stay free
 
 
 def padded_zeros(rows: int, units: int) -> Tensor:
-    """Zeros (rows, units) float32, each row of which is laid out."""
-    return torch.zeros(rows, math.prod(_lanes(units)))[:, :units]
+    """Return zeros (rows, units) float32, a view of rows that are padded to whole runs."""
+    return torch.zeros(rows, math.prod(_run_shape(units)), dtype=torch.float32)[:, :units]
 
 
-def _lanes(units: int) -> tuple[int, int]:
-    """How many runs a row of so many is laid out in, and of how many numbers each."""
+def _run_shape(units: int) -> tuple[int, int]:
+    """Return (runs, numbers per run) of a padded row of `units`."""
     vectors = -(-units // _VECTOR)
     count = -(-vectors // _REGISTERS)
     return count, -(-vectors // count) * _VECTOR
 
 
 def runs(tensor: Tensor) -> Array:
-    """The runs (rows, runs, lanes) that a laid out tensor (rows, units) is a view of."""
+    """Return the runs (rows, runs, lanes) that a padded tensor (rows, units) is a view of, in the same memory.
+
+    Raises ValueError if the tensor is not padded.
+    """
     rows, units = tensor.shape
-    count, lanes = _lanes(units)
+    count, lanes = _run_shape(units)
     numbers = tensor.untyped_storage().nbytes() // 4 - tensor.storage_offset()
     if (rows > 1 and tensor.stride(0) != count * lanes) or tensor.stride(1) != 1 or numbers < rows * count * lanes:
-        raise ValueError(f"a tensor of strides {tensor.stride()} is not laid out in runs")
+        raise ValueError(f"a tensor of strides {tensor.stride()} is not padded to runs")
     return tensor.as_strided((rows, count, lanes), (count * lanes, lanes, 1)).numpy()
 
 
-def first_layer_for(data: Shards, model: MLP, rows: int, *, threads: int) -> Dense | Sparse:
-    """The first layer's products that suit the data, for batches of up to `rows` rows.
+def first_layer_for(data: Shards, model: MLP, rows: int, *, threads: int) -> FirstLayer:
+    """Return the first layer's products that suit the data, for batches of up to `rows` rows.
 
-    The data alone and the sizes decide, so that the bits are the same on any machine and after any resume.
+    The data and the sizes alone decide, so the bits are the same on any machine and after any resume.
     """
     low, span = data.schema.scale
-    if _mostly_zero(data, model):
+    if _is_mostly_zero(data, model):
         return Sparse(rows, model.features, span=span)
     return Dense(rows, model.features, scale=(low, span), threads=threads)
 
 
 def bind_first_layer(data: Shards, model: MLP) -> tuple[Callable[[Tensor], Callable[[Array], object]], int]:
-    """For z (rows or more, units), laid out, the call that fills it with x W^T + b of pixels (rows, features).
+    """Return `(bind, max_rows)`: `bind(z)` returns a function of pixels that writes x W^T + b into the padded z.
 
-    W and b are the first layer's as they are now. Beside it, for how many rows at a time at most.
+    It uses the weights as they are now.
+    pixels: (rows, features), at most `max_rows` rows; z: (rows or more, units)
     """
     weight, bias = model.weights[0], model.biases[0]
-    if _mostly_zero(data, model):
-        x, to_layout = _values(data.schema.scale[1]), _own(weight, bias)
+    if _is_mostly_zero(data, model):
+        x, padded = _pixel_values(data.schema.scale[1]), _padded(weight, bias)
 
-        def set_ones(z: Tensor) -> Callable[[Array], object]:
-            multiplied = _multiplied(x, *to_layout, z)
-            return lambda pixels: multiplied(pixels.reshape(-1))
+        def bind_nonzero(z: Tensor) -> Callable[[Array], object]:
+            multiply = _bind_forward(x, *padded, z)
+            return lambda pixels: multiply(pixels.reshape(-1))
 
-        return set_ones, SPARSE_ROWS
-    dense = first_layer_for(data, model, EVAL_BATCH_ROWS, threads=1)
+        return bind_nonzero, EVALUATION.sparse_rows
+    dense = Dense(EVALUATION.dense_rows, model.features, scale=data.schema.scale, threads=1)
 
-    def whole(z: Tensor) -> Callable[[Array], object]:
-        multiplied = dense.affine(weight, bias, out=z)
-        return lambda pixels: (dense.read(pixels), multiplied())
+    def bind_all(z: Tensor) -> Callable[[Array], object]:
+        multiply = dense.bind_affine(weight, bias, out=z)
 
-    return whole, EVAL_BATCH_ROWS
+        def read_and_multiply(pixels: Array) -> None:
+            dense.read(pixels)
+            multiply()
+
+        return read_and_multiply
+
+    return bind_all, EVALUATION.dense_rows
 
 
 def required_kernels(data: Shards, model: MLP) -> list[Compiled]:
-    """What training and evaluation call of it, to be compiled where this processor has not seen it yet."""
-    _, lanes = _lanes(len(model.biases[0]))
-    kernels = list_nonzero, forward(lanes), accumulate(lanes)
-    sparse = kernels if _mostly_zero(data, model) else ()
+    """Return the compiled functions that training and evaluating this model on this data call."""
+    _, lanes = _run_shape(len(model.biases[0]))
+    sparse = (list_nonzero, forward(lanes), accumulate(lanes)) if _is_mostly_zero(data, model) else ()
     return [evaluate, score("float32"), *sparse]
 
 
-def _mostly_zero(data: Shards, model: MLP) -> bool:
-    """Whether so many pixels are zero that it is worth while to multiply the others alone."""
+def _is_mostly_zero(data: Shards, model: MLP) -> bool:
+    """Return whether skipping the zeros of the data is faster than multiplying them."""
     bytes_from_0 = data.schema.stored_dtype == np.uint8 and not data.schema.scale[0]
-    return bytes_from_0 and len(model.biases[0]) <= _MOST_UNITS and data.density <= _MOST_DENSITY
+    return bytes_from_0 and len(model.biases[0]) <= _MAX_UNITS and data.density <= _MAX_DENSITY
 
 
-def _values(span: float) -> Array:
-    """(256,) float32: x of each value of a pixel."""
+def _pixel_values(span: float) -> Array:
+    """Return x for each value of a pixel, (256,) float32."""
     return np.arange(256, dtype=np.float32) / np.float32(span)
 
 
-def _own(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Copies of weight (units, features) and bias (units,) that are laid out."""
+def _padded(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Return padded copies of weight (units, features) and bias (units,)."""
     return padded_zeros(*weight.T.shape).copy_(weight.T).T, padded_zeros(1, len(bias)).copy_(bias)[0]
 
 
-def _multiplied(x: Array, weight: Tensor, bias: Tensor, out: Tensor, *pixels: Array) -> Callable[..., object]:
-    """What fills out (rows, units) with x W^T + b of pixels (rows · features,): these, or its argument."""
+def _bind_forward(x: Array, weight: Tensor, bias: Tensor, out: Tensor, *pixels: Array) -> Callable[..., object]:
+    """Return a function that writes x W^T + b into `out`; pixels (rows · features,) may be given later."""
     w, b, z = runs(weight.T), runs(bias[None])[0], runs(out)
     return forward(w.shape[2]).bound(x, w, b, z, *pixels)
 
 
 class Sparse:
-    """The first layer's products with pixels of up to `rows` rows, the zeros among them left out; see `Dense`.
+    """A `FirstLayer` that multiplies only the pixels that are not zero, which are uint8.
 
     span: the normalisation is x = pixels / span
     """
 
     def __init__(self, rows: int, features: int, *, span: float) -> None:
-        self._x = _values(span)
+        self._x = _pixel_values(span)
         self._pixels = np.zeros((rows, features), np.uint8)
         self._counts = np.zeros(features, np.uint32)
         self._shares = np.empty((features, rows + _SPREAD), np.uint32)
         self._list = list_nonzero.bound(self._counts, self._shares)
 
-    def room(self, rows: int, units: int) -> Tensor:
-        """For z or dz of the layer: (rows, units)."""
+    def zeros(self, rows: int, units: int) -> Tensor:
+        """Return zeros (rows, units), padded."""
         return padded_zeros(rows, units)
 
     def to_layout(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Copies of weight (units, features) and bias (units,) that are laid out."""
-        return _own(weight, bias)
+        """Return padded copies of weight (units, features) and bias (units,)."""
+        return _padded(weight, bias)
 
     def read(self, pixels: Array) -> None:
-        """Take a batch (rows, features) uint8."""
+        """Read a batch (rows, features) uint8."""
         mine = self._pixels[: len(pixels)]
         mine[:] = pixels
         self._list(mine.reshape(-1))
 
-    def affine(self, weight: Tensor, bias: Tensor, *, out: Tensor) -> Call:
-        """What fills out (rows, units) with x W^T + b."""
-        return _multiplied(self._x, weight, bias, out, self._pixels[: len(out)].reshape(-1))
+    def bind_affine(self, weight: Tensor, bias: Tensor, *, out: Tensor) -> Call:
+        """Return a function that writes x W^T + b into `out` (rows, units), all padded."""
+        return _bind_forward(self._x, weight, bias, out, self._pixels[: len(out)].reshape(-1))
 
-    def accumulated(self, weight: Tensor, bias: Tensor, dz: Tensor, *, beta: float, alpha: float) -> list[Call]:
-        """What moves weight to beta · weight + alpha · dz^T x, and bias as if its x were 1; dz: (rows, units)."""
+    def bind_update(self, weight: Tensor, bias: Tensor, dz: Tensor) -> Update:
+        """Return the `bind_update` of the layer, with x as its input; dz: (rows, units), all padded."""
         w, b, d = runs(weight.T), runs(bias[None])[0], runs(dz)
-        return [accumulate(w.shape[2]).bound(self._x, self._counts, self._shares, d, beta, alpha, w, b)]
+        return accumulate(w.shape[2]).bound(self._x, self._counts, self._shares, d, w, b)

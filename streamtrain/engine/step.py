@@ -12,159 +12,208 @@ import functools
 import itertools
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor
 
 from streamtrain.block import Array
-from streamtrain.engine.dense import Call, Dense, affine, input_gradient, update_layer
-from streamtrain.engine.sparse import Sparse
+from streamtrain.engine.dense import Call, FirstLayer, Update, bind_affine, bind_input_gradient, bind_update
 from streamtrain.native.step import score
-from streamtrain.nn.mlp import ACTIVATIONS, MLP, Gradients
-from streamtrain.nn.sgd import SGDConfig
+from streamtrain.nn.activations import ACTIVATIONS
+from streamtrain.nn.mlp import MLP
+from streamtrain.nn.sgd import SGD
 from streamtrain.stream.batches import Batch
 from streamtrain.stream.prefetch import prefetch
 
-# dz ← dz · σ'(z) in place, of a = σ(z), as the functions of `ACTIVATIONS` say.
-_CHAIN: dict[str, Callable[[Tensor, Tensor], object]] = {
-    "sigmoid": lambda dz, a: dz.mul_(a).addcmul_(dz, a, value=-1),  # d − d · a, where d = dz · a
-    "tanh": lambda dz, a: dz.addcmul_(dz * a, a, value=-1),
-    "relu": lambda dz, a: dz.mul_(a > 0),
-}
+
+class HasRows(Protocol):
+    """A batch as a step has read it."""
+
+    @property
+    def rows(self) -> int:
+        """Return how many rows it has."""
+
+
+B = TypeVar("B", bound=HasRows)
+
+
+class TrainStep(Protocol[B]):
+    """Steps of one model on one device; for each batch of `prefetch`, `forward_backward` and then `update`.
+
+    The two are separate so that a loss that is not finite can be noticed before it reaches the weights.
+    """
+
+    def prefetch(self, batches: Iterable[Batch]) -> Generator[B]:
+        """Yield each batch as the step reads it, perhaps ahead; one is valid until the next is asked for."""
+
+    def forward_backward(self, batch: B) -> tuple[float, int]:
+        """Compute the gradients of a batch; return the sum of its losses in nats and how many rows were right."""
+
+    def update(self, lr: float) -> None:
+        """Move the parameters against the gradient of the mean loss of the last batch."""
+
+    def write_back(self) -> None:
+        """Bring the tensors of the model and its optimiser up to date."""
 
 
 def bind_upper_layers(model: MLP, z: Sequence[Tensor], *, threads: int) -> list[Call]:
-    """The calls that lead from z of the first layer, in z[0] (rows, units), to the logits in z[-1]."""
+    """Return the calls that lead from z of the first layer, in z[0] (rows, units), to the logits in z[-1]."""
     calls: list[Call] = []
+    activation = ACTIVATIONS[model.activation]
     for layer in range(1, len(model.weights)):
-        calls.append(partial(ACTIVATIONS[model.activation][0], z[layer - 1]))
+        calls.append(partial(activation.forward, z[layer - 1]))
         weight, bias = model.weights[layer], model.biases[layer]
-        calls.append(affine(z[layer - 1], weight, bias, out=z[layer], threads=threads))
+        calls.append(bind_affine(z[layer - 1], weight, bias, out=z[layer], threads=threads))
     return calls
 
 
-class Passes(NamedTuple):
-    """What a step on so many rows computes, in order: the logits; every dz, from that of the logits; the move."""
+class BatchBuffer:
+    """A batch as `CpuStep` reads it.
 
-    forward: list[Call]
-    back: list[Call]
-    move: list[Call]
+    first_layer: the products with its pixels; labels: (rows or more,) int64; rows: how many it holds
+    """
 
+    def __init__(self, first_layer: FirstLayer, rows: int) -> None:
+        self.first_layer, self.labels, self.rows = first_layer, np.zeros(rows, np.int64), 0
 
-class Slot:
-    """Room for a batch as a step takes it."""
-
-    def __init__(self, pixels: Dense | Sparse, rows: int) -> None:
-        self.pixels, self.labels, self.rows = pixels, np.zeros(rows, np.int64), 0
-
-    def read(self, pixels: Array, labels: Array) -> Slot:
-        """Take a batch: pixels (rows, features) raw, labels (rows,) int64; returns itself."""
+    def read(self, pixels: Array, labels: Array) -> BatchBuffer:
+        """Read a batch, pixels (rows, features) as stored and labels (rows,) int64, and return itself."""
         self.rows = len(labels)
         self.labels[: self.rows] = labels
-        self.pixels.read(pixels)
+        self.first_layer.read(pixels)
         return self
 
 
-class Step:
-    """Steps of a model on batches of up to `rows` rows, its parameters and velocity moved in place.
+class _Passes(NamedTuple):
+    """What a step on a number of rows computes, in order: the logits; every dz, from the last; the update."""
 
-    `score` a slot that has read a batch, then `learn` it, torch being left with one thread.
-    velocity: as for `sgd_step`; not touched where there is no momentum
-    pixels: of each slot, which make the products; the first layer's tensors become those of `to_layout`
-    threads: that share the other large products
+    forward: list[Call]
+    backward: list[Call]
+    update: list[Callable[[float], object]]
+
+
+class CpuStep:
+    """Steps of a model on the processor, on batches of up to `rows` rows; call it inside `one_thread`.
+
+    optimizer: its velocity is moved in place
+    first_layers: one for each buffer; with two, a thread reads the next batch meanwhile
+    threads: how many share a large product
+    The first layer may have a layout of its own: `write_back` copies it to the tensors of model and optimiser.
     """
 
     def __init__(
-        self,
-        model: MLP,
-        rows: int,
-        sgd: SGDConfig,
-        velocity: Gradients,
-        *,
-        pixels: Sequence[Dense | Sparse],
-        threads: int,
+        self, model: MLP, optimizer: SGD, rows: int, *, first_layers: Sequence[FirstLayer], threads: int
     ) -> None:
-        self.sgd, self.slots = sgd, [Slot(each, rows) for each in pixels]
-        model.weights[0], model.biases[0] = pixels[0].to_layout(model.weights[0], model.biases[0])
-        if velocity:
-            velocity[0] = pixels[0].to_layout(*velocity[0])
-        self._model, self._velocity, self._threads = model, velocity, threads
+        self.buffers = [BatchBuffer(each, rows) for each in first_layers]
+        self._model, self._optimizer, self._threads = model, optimizer, threads
+        own = first_layers[0]
+        self._layers = list(zip(model.weights, model.biases, strict=True))
+        self._layers[0] = own.to_layout(*self._layers[0])
+        self._velocity = list(optimizer.velocity)
+        if self._velocity:
+            self._velocity[0] = own.to_layout(*self._velocity[0])
         first, *outs = *model.hidden, model.classes
         like = model.weights[0]
-        self._z = [pixels[0].room(rows, first), *(like.new_empty(rows, units) for units in outs)]
-        self._dz = [pixels[0].room(rows, first), *(like.new_empty(rows, units) for units in outs)]
-        self._told = np.zeros(2)
-        self._passes = functools.lru_cache(2 * len(pixels))(self._prepared)  # for whole batches, and the short one
-        self._now: Passes | None = None
+        self._z, self._dz = (
+            [own.zeros(rows, first), *(like.new_empty(rows, units) for units in outs)] for _ in range(2)
+        )
+        self._totals = np.zeros(2)
+        self._passes = functools.lru_cache(2 * len(self.buffers))(self._bind)  # for whole batches and a short one
+        self._last: _Passes | None = None
 
-    def reading(self, minibatches: Iterable[Batch]) -> Generator[Slot]:
-        """Yield a slot for each minibatch that has read it; where there are two, a thread reads the next one."""
-        batches = iter(minibatches)
+    def prefetch(self, batches: Iterable[Batch]) -> Generator[BatchBuffer]:
+        """Yield a buffer that has read each batch; with two buffers, a thread reads the next one meanwhile."""
+        batches = iter(batches)
 
-        def read(slot: Slot) -> None:
-            slot.rows = 0
+        def read(buffer: BatchBuffer) -> None:
+            buffer.rows = 0
             for batch in itertools.islice(batches, 1):
-                slot.read(*batch)
+                buffer.read(*batch)
 
-        def task(_: None, slot: Slot) -> list[Call]:
-            return [partial(read, slot)]
+        def tasks(_: None, buffer: BatchBuffer) -> list[Call]:
+            return [partial(read, buffer)]
 
-        if len(self.slots) == 1:
-            yield from (self.slots[0].read(*batch) for batch in batches)
+        if len(self.buffers) == 1:
+            yield from (self.buffers[0].read(*batch) for batch in batches)
             return
-        with contextlib.closing(prefetch(itertools.repeat(None), self.slots, tasks=task, workers=1)) as filled:
-            yield from itertools.takewhile(lambda slot: slot.rows, (slot for _, slot in filled))
+        with contextlib.closing(prefetch(itertools.repeat(None), self.buffers, tasks=tasks, workers=1)) as filled:
+            yield from itertools.takewhile(lambda buffer: buffer.rows, (buffer for _, buffer in filled))
 
-    def score(self, slot: Slot) -> tuple[float, int]:
-        """The sum of the rows' losses in nats and how many were right, before they are learned."""
-        self._now = self._passes(slot, slot.rows)
-        for call in (*self._now.forward, *self._now.back):
+    def forward_backward(self, batch: BatchBuffer) -> tuple[float, int]:
+        """Compute the gradients of a batch; return the sum of its losses in nats and how many rows were right."""
+        self._last = self._passes(batch, batch.rows)
+        for call in (*self._last.forward, *self._last.backward):
             call()
-        loss, right = self._told.tolist()
+        loss, right = self._totals.tolist()
         return loss, int(right)
 
-    def learn(self) -> None:
-        """Move the parameters against the gradient of the mean loss of the batch that was scored."""
-        for call in self._now.move if self._now else ():
-            call()
+    def update(self, lr: float) -> None:
+        """Move the parameters against the gradient of the mean loss of the last batch."""
+        for call in self._last.update if self._last else ():
+            call(lr)
 
-    def _prepared(self, slot: Slot, rows: int) -> Passes:
+    def write_back(self) -> None:
+        """Copy the first layer, and its velocity, to the tensors of the model and its optimiser."""
+        model, velocity = self._model, self._optimizer.velocity
+        pairs = [((model.weights[0], model.biases[0]), self._layers[0])]
+        pairs += zip(velocity[:1], self._velocity[:1], strict=True)
+        for own, layer in pairs:
+            for tensor, current in zip(own, layer, strict=True):
+                if tensor is not current:
+                    tensor.copy_(current)
+
+    def _bind(self, buffer: BatchBuffer, rows: int) -> _Passes:
         model, threads = self._model, self._threads
         z = [z[:rows] for z in self._z]  # of each layer, and then its activation
         dz = [dz[:rows] for dz in self._dz]
-        back: list[Call] = []
-        move: list[Call] = []
-        for layer, (weight, bias) in enumerate(zip(model.weights, model.biases, strict=True)):
+        chain = ACTIVATIONS[model.activation].chain
+        backward: list[Call] = []
+        update: list[Callable[[float], object]] = []
+        for layer, (weight, bias) in enumerate(self._layers):
             if layer:
-                back[:0] = [
-                    input_gradient(dz[layer], weight, out=dz[layer - 1], threads=threads),
-                    partial(_CHAIN[model.activation], dz[layer - 1], z[layer - 1]),
+                backward[:0] = [
+                    bind_input_gradient(dz[layer], weight, out=dz[layer - 1], threads=threads),
+                    partial(chain, dz[layer - 1], z[layer - 1]),
                 ]
-            below = partial(update_layer, a=z[layer - 1], threads=threads) if layer else slot.pixels.accumulated
-            move += self._moves((weight, bias), self._velocity[layer] if self._velocity else (), dz[layer], below)
-        first = slot.pixels.affine(model.weights[0], model.biases[0], out=z[0])
-        logits, dlogits = (_whole(tensor) for tensor in (z[-1], dz[-1]))
-        scored = score(str(logits.dtype)).bound(logits, model.classes, slot.labels[:rows], dlogits, self._told)
-        return Passes([first, *bind_upper_layers(model, z, threads=threads)], [scored, *back], move)
+            bind = (
+                partial(bind_update, a=z[layer - 1], threads=threads) if layer else buffer.first_layer.bind_update
+            )
+            update.append(self._bind_update((weight, bias), self._velocity[layer : layer + 1], dz[layer], bind))
+        first = buffer.first_layer.bind_affine(*self._layers[0], out=z[0])
+        logits, dlogits = (_with_padding(tensor) for tensor in (z[-1], dz[-1]))
+        labels = buffer.labels[:rows]
+        scored = score(str(logits.dtype)).bound(logits, model.classes, labels, dlogits, self._totals)
+        return _Passes([first, *bind_upper_layers(model, z, threads=threads)], [scored, *backward], update)
 
-    def _moves(
-        self, layer: Sequence[Tensor], v: Sequence[Tensor], dz: Tensor, accumulated: Callable[..., list[Call]]
-    ) -> list[Call]:
-        """The step of a layer's weight and bias, and of their velocity v, by the gradient of dz (rows, units).
+    def _bind_update(
+        self,
+        layer: tuple[Tensor, Tensor],
+        velocity: Sequence[tuple[Tensor, Tensor]],
+        dz: Tensor,
+        bind: Callable[[Tensor, Tensor, Tensor], Update],
+    ) -> Callable[[float], object]:
+        """Return a function of the learning rate that takes the step of a layer and of its velocity, if any.
 
-        accumulated: adds it to the two of them; without momentum to the layer itself
+        bind: returns what adds the gradient that follows from dz (rows, units) to a weight and a bias
         """
-        lr, momentum, weight_decay = self.sgd
-        if not momentum:
-            return accumulated(*layer, dz, beta=1 - lr * weight_decay, alpha=-lr / len(dz))
-        return [
-            *accumulated(*v, dz, beta=momentum, alpha=1 / len(dz)),
-            *(partial(v.add_, p, alpha=weight_decay) for p, v in zip(layer, v, strict=True) if weight_decay),
-            *(partial(p.add_, v, alpha=-lr) for p, v in zip(layer, v, strict=True)),
-        ]
+        momentum, decay, rows = self._optimizer.momentum, self._optimizer.weight_decay, len(dz)
+        if not velocity:
+            accumulate = bind(*layer, dz)
+            return lambda lr: accumulate(1 - lr * decay, -lr / rows)
+        [speeds] = velocity
+        accumulate = bind(*speeds, dz)
+
+        def step(lr: float) -> None:
+            accumulate(momentum, 1 / rows)
+            for p, v in zip(layer, speeds, strict=True):
+                if decay:
+                    v.add_(p, alpha=decay)
+                p.add_(v, alpha=-lr)
+
+        return step
 
 
-def _whole(tensor: Tensor) -> Array:
-    """The array whose first columns are a tensor (rows, columns), with what lies between its rows."""
+def _with_padding(tensor: Tensor) -> Array:
+    """Return the array whose first columns are a tensor (rows, columns), with the padding of its rows."""
     return tensor.as_strided((len(tensor), tensor.stride(0)), (tensor.stride(0), 1)).numpy()

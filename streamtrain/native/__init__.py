@@ -28,6 +28,8 @@ from typing import Any, NamedTuple
 import llvmlite
 import numpy as np
 
+from streamtrain.import_path import python_command
+from streamtrain.native.trust import read_trusted, trusted_folder
 from streamtrain.storage.files import write_file
 
 _NUMBERS = {"int64": ctypes.c_int64, "float32": ctypes.c_float, "void": None}
@@ -182,12 +184,11 @@ def _kept_or_built(function: Compiled) -> tuple[str, list[str], bytes]:
     entry, unresolved, code = _built(function)
     head = json.dumps([entry, unresolved]).encode() + b"\n"
     data = _digest(head + code).encode() + b"\n" + head + code
-    for folder in _folders():
+    for folder in filter(trusted_folder, _folders()):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_file(folder / name, data)
+            write_file(folder / name, data, mode=0o644)
             break
-        except OSError:  # read-only, full, or no folder at all: then the next, or none
+        except OSError:  # read-only or full: then the next, or none
             continue
     return entry, unresolved, code
 
@@ -206,9 +207,9 @@ def _built(function: Compiled) -> tuple[str, list[str], bytes]:
 def _built_apart(function: Compiled) -> tuple[str, list[str], bytes]:
     """The same, by another process; ValueError where that fails."""
     what = (function.py_func.__module__, function.py_func.__name__, function.arguments, function.returns)
-    child = f"import sys; sys.path[:] = {sys.path}; from streamtrain.native.build import main; main(*{what})"
-    bare = {**os.environ, "NUMBA_DISABLE_INTEL_SVML": "1"}  # a library that only Numba would find again
-    done = subprocess.run([sys.executable or "", "-c", child], capture_output=True, env=bare, check=False)
+    command, environment = python_command(f"from streamtrain.native.build import main; main(*{what})")
+    environment["NUMBA_DISABLE_INTEL_SVML"] = "1"  # a library that only Numba would find again
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
     if done.returncode:
         raise ValueError(done.stderr.decode(errors="replace"))
     head, _, code = done.stdout.partition(b"\n")
@@ -217,9 +218,9 @@ def _built_apart(function: Compiled) -> tuple[str, list[str], bytes]:
 
 
 def _unpacked(path: Path) -> tuple[str, list[str], bytes] | None:
-    """What was kept in a file; None where there is none, or a byte of it has changed."""
+    """What was kept in a file; None if there is none, another user can write it, or a byte of it has changed."""
     try:
-        digest, _, rest = path.read_bytes().partition(b"\n")
+        digest, _, rest = read_trusted(path).partition(b"\n")
     except OSError:
         return None
     if digest != _digest(rest).encode():
@@ -232,10 +233,10 @@ def _unpacked(path: Path) -> tuple[str, list[str], bytes] | None:
 def _folders() -> Iterator[Path]:
     """Where machine code may be kept, the best place first."""
     yield Path(__file__).parent / "__pycache__"
-    if cache := os.environ.get("XDG_CACHE_HOME"):
-        yield Path(cache) / "streamtrain"
-    elif "~" not in (home := os.path.expanduser("~")):  # noqa: PTH111  # Path.home raises where there is none
-        yield Path(home) / ".cache" / "streamtrain"
+    home = os.path.expanduser("~")  # noqa: PTH111  # Path.home raises if there is none
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path(home) / ".cache")
+    if cache.is_absolute():
+        yield cache / "streamtrain"
 
 
 def _name(function: Compiled) -> str:

@@ -78,7 +78,7 @@ def _forwarded(x: Array, weight: Array, bias: Array, z: Array, pixels: Array) ->
 
 
 def _accumulated(
-    x: Array, counts: Array, shares: Array, dz: Array, beta: float, alpha: float, weight: Array, bias: Array
+    x: Array, counts: Array, shares: Array, dz: Array, weight: Array, bias: Array, beta: float, alpha: float
 ) -> None:
     """weight = beta · weight + alpha · dz^T x of the listed pixels, and bias as if its x were 1."""
     for run in range(dz.shape[1]):
@@ -135,7 +135,7 @@ def forward(lanes: int) -> Compiled:
 def accumulate(lanes: int) -> Compiled:
     """`_accumulated` in runs of so many lanes."""
     rows, row = f"float32x{lanes}[:, :]", f"float32x{lanes}[:]"
-    taken = ("float32[:]", "uint32[:]", "uint32[:, :]", rows, "float32", "float32", rows, row)
+    taken = ("float32[:]", "uint32[:]", "uint32[:, :]", rows, rows, row, "float32", "float32")
     return Compiled(_accumulated, taken, apart=True)
 
 

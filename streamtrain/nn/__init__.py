@@ -1,1 +1,1 @@
-"""The maths to be read aloud: functions, the net, the optimiser, each beside its formula."""
+"""The maths to be read aloud: functions, the net and the optimiser, with their formulas. Imports torch alone."""

@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import torch
 
-from streamtrain.errors import UsageError
 from streamtrain.nn.mlp import MLP, Gradients
 
-_LARGEST = torch.finfo(torch.float32).max
 
+@dataclass(eq=False)
+class SGD:
+    """The optimiser of a model: its settings, and the velocity, which it owns.
 
-class SGDConfig(NamedTuple):
-    """The settings of the descent; see `sgd_step` for what they do."""
+    velocity: (v of the weight, v of the bias) of each layer, moved in place; empty without momentum
+    Raises ValueError for a momentum outside 0..1 or a negative weight decay.
+    """
 
-    lr: float
     momentum: float = 0.0
     weight_decay: float = 0.0
+    velocity: Gradients = field(default_factory=list, repr=False)
 
-    def checked(self) -> SGDConfig:
-        """The settings; raises UsageError where the descent would not descend, or a float32 cannot hold one."""
-        lr, momentum, weight_decay = self
-        if not 0 < lr <= _LARGEST:
-            raise UsageError(f"lr is positive and a float32, not {lr:g}")
-        if not (0 <= momentum < 1 and 0 <= lr * weight_decay < 1 and weight_decay <= _LARGEST):
-            raise UsageError(
-                f"momentum is 0 or more and below 1, and so is lr · weight decay, not {momentum:g} and "
-                f"{lr:g} · {weight_decay:g}"
+    def __post_init__(self) -> None:
+        if not (0 <= self.momentum < 1 and self.weight_decay >= 0):
+            raise ValueError(
+                f"momentum is in 0..1 and weight_decay not negative, not {self.momentum} and {self.weight_decay}"
             )
-        return self
+
+    @classmethod
+    def at_rest(cls, model: MLP, *, momentum: float = 0.0, weight_decay: float = 0.0) -> SGD:
+        """Return the optimiser before the first step."""
+        return cls(momentum, weight_decay, zero_velocity(model) if momentum else [])
+
+    def step(self, model: MLP, gradients: Gradients, *, lr: float) -> None:
+        """Take a step; see `sgd_step`."""
+        velocity = self.velocity or None
+        sgd_step(
+            model, gradients, lr=lr, momentum=self.momentum, weight_decay=self.weight_decay, velocity=velocity
+        )
+
+    def to(self, device: torch.device) -> SGD:
+        """Return a copy whose velocity lies on another device."""
+        moved = [(weight.to(device, copy=True), bias.to(device, copy=True)) for weight, bias in self.velocity]
+        return SGD(self.momentum, self.weight_decay, moved)
 
 
 def sgd_step(
@@ -43,15 +56,15 @@ def sgd_step(
 ) -> None:
     """Move every parameter in place: v ← momentum · v + dp + weight_decay · p, then p ← p − lr · v.
 
-    velocity: the v of each parameter, moved in place too; zero before the first step, and where it is not given
+    velocity: the v of each parameter, moved in place too; by default zeros, as before the first step
     """
-    velocity = velocity or rest(model)
+    velocity = velocity or zero_velocity(model)
     for weight, bias, dp, v in zip(model.weights, model.biases, gradients, velocity, strict=True):
         for parameter, gradient, speed in zip((weight, bias), dp, v, strict=True):
             speed.mul_(momentum).add_(gradient).add_(parameter, alpha=weight_decay)
             parameter.add_(speed, alpha=-lr)
 
 
-def rest(model: MLP) -> Gradients:
-    """The velocity before the first step: zeros in the shapes of the parameters."""
+def zero_velocity(model: MLP) -> Gradients:
+    """Return the velocity before the first step: zeros in the shapes of the parameters."""
     return [(torch.zeros_like(w), torch.zeros_like(b)) for w, b in zip(model.weights, model.biases, strict=True)]

@@ -12,7 +12,7 @@ import torch
 
 from streamtrain.block import Block
 from streamtrain.engine.dense import one_thread
-from streamtrain.metrics.metrics import Evaluation
+from streamtrain.metrics.evaluation import Evaluation
 from streamtrain.stream.batches import normalise
 from streamtrain.stream.dataset import Shards
 from streamtrain.train.checkpoint import Checkpoint

@@ -21,11 +21,11 @@ from streamtrain.report.charts import Chart, curves
 from streamtrain.report.error_analysis import ErrorAnalysis, Mistake, iter_error_analysis, keep_within
 from streamtrain.report.summary import DatasetSummary, Row, origin
 from streamtrain.shards.manifest import Manifest
+from streamtrain.storage.ownership import LAST
 from streamtrain.stream.dataset import Shards
-from streamtrain.train.checkpoint import LAST, Checkpoint, load, load_checkpoint, weights_sha256
+from streamtrain.train.checkpoint import Checkpoint, load, load_checkpoint, weights_sha256
 from streamtrain.train.run import read_metrics
 
-FILE_NAME = "report.html"
 WORST = 24  # the most confident mistakes that are shown
 _A_CELL = 24  # of each pair of classes
 _HELD = 20_000  # misread rows that the pass keeps, roughly
@@ -186,10 +186,12 @@ class RunView:
     @cached_property
     def commands(self) -> list[str]:
         """What to type to get the same weights again."""
-        recipe, lines = self.checkpoint.recipe, []
+        recipe, lines, data = self.checkpoint.recipe, [], str(self.checkpoint.recipe.get("data"))
         if (manifest := self._train_manifest) and manifest.sources:
-            lines.append(shlex.join(["streamtrain", "convert", *_convert_words(manifest), str(recipe["data"])]))
-        words = ["streamtrain", "train", str(recipe.get("data"))]
+            dest = "again-shards"  # a new folder: DATA may be a source itself, or hold one
+            lines.append(shlex.join(["streamtrain", "convert", *_convert_words(manifest), dest]))
+            data = str(Path(dest, Path(data).name)) if manifest.totals.in_other_parts else dest
+        words = ["streamtrain", "train", data]
         words += [
             word for name in ("test", "val") if recipe.get(name) for word in (f"--{name}", str(recipe[name]))
         ]

@@ -150,7 +150,7 @@ def examples(shards: Shards, count: int) -> list[Row]:
     wanted = np.unique(np.linspace(0, shards.rows - 1, min(count, shards.rows)).astype(np.int64))
     groups = np.searchsorted(starts, wanted, side="right") - 1
     for group in np.unique(groups).tolist():
-        (block,) = shards.read([group])
+        (block,) = shards.row_groups.read([group])
         rows += [_row(shards, block, at) for at in (wanted[groups == group] - starts[group]).tolist()]
     return rows
 

@@ -1,4 +1,4 @@
-"""The manifest: what is in a folder of shards, in what order, from which source, with which digests."""
+"""The manifest: what a folder of shards holds, in what order, from which source, with which digests."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ import xxhash
 from streamtrain.errors import DataError
 from streamtrain.schema import Schema
 from streamtrain.storage.files import write_file
+from streamtrain.storage.ownership import FORMAT, MANIFEST
 
-FILE_NAME = "manifest.json"
-REJECTED = "rejected.jsonl"  # the rows that a conversion left out, beside the manifest or the parts
-FORMAT = "streamtrain-shards"
 VERSION = 1
 
 
@@ -34,7 +32,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Source:
-    """A file that the rows came from; `first_line` is its first line's number over all sources."""
+    """A file that the rows came from; `first_line` is the number of its first line over all sources."""
 
     path: str
     size: int
@@ -46,10 +44,11 @@ class Source:
 
 @dataclass(frozen=True)
 class LineCounts:
-    """Every line of the sources: lines = header + blank + repeated_headers + kept + rejected.
+    """The lines of the sources: lines = header + blank + repeated_headers + kept + rejected.
 
-    `comments` is how many of the blank lines hold a comment; `in_other_parts` how many of the kept rows
-    a split put elsewhere.
+    comments:       how many of the blank lines hold a comment
+    in_other_parts: how many of the kept rows a split put into other parts
+    Raises ValueError if they do not add up.
     """
 
     lines: int = 0
@@ -70,9 +69,13 @@ class LineCounts:
 class Manifest:
     """What `manifest.json` says; see the fields of `Schema`, `Source`, `Shard` and `LineCounts`.
 
-    pixels:     sum, sum_of_squares, min and max of every pixel position
-    class_sums: (classes, features) sums of the pixels of each class's rows, whose numbers are `label_counts`;
-        None without labels and where there would be more than a million
+    parse:          how the source was read, and the settings of the conversion
+    rows_per_group: rows of every row group but a shard's last
+    pixels:         sum, sum_of_squares, min and max of every pixel position
+    label_disorder: D of the stored order; None if there is no whole batch or fewer than two classes
+    shuffle:        how the order was made, if the shards were shuffled
+    class_sums:     (classes, features) sums of the pixels of each class's rows, of which there are `label_counts`;
+                    None without labels, and if there would be more than a million numbers
     """
 
     schema: Schema
@@ -86,6 +89,12 @@ class Manifest:
     shuffle: dict[str, Any] | None
     class_sums: list[list[int | float]] | None = None
 
+    def __repr__(self) -> str:
+        return f"<Manifest of {self.rows:,} rows in {len(self.shards)} shards>"
+
+    def __hash__(self) -> int:
+        return hash((self.schema, self.shards))
+
     @property
     def rows(self) -> int:
         """Rows in all shards together."""
@@ -97,7 +106,7 @@ class Manifest:
         return [sum(column) for column in zip(*(shard.label_counts for shard in self.shards), strict=True)]
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values, the digest of them included."""
+        """Return JSON values, including their digest."""
         body = {"format": FORMAT, "version": VERSION, "rows": self.rows} | asdict(self)
         body["schema"] = self.schema.to_json()
         body = dict(json.loads(json.dumps(body)))
@@ -105,34 +114,34 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """The digest that the file ends with, over all its other keys."""
+        """The digest at the end of the file, over all its other keys."""
         return str(self.to_json()["digest"])
 
     def write(self, folder: Path) -> None:
         """Publish `manifest.json`; the last file of a folder to be written."""
-        write_file(folder / FILE_NAME, _text(self.to_json()))
+        write_file(folder / MANIFEST, _text(self.to_json()))
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:
-        """The manifest of a folder of shards.
+        """Return the manifest of a folder of shards.
 
-        Raises DataError where there is none, or it is damaged or of another version.
+        Raises DataError if it is missing, damaged or of another version.
         """
-        path = folder / FILE_NAME
+        path = folder / MANIFEST
         if not folder.exists():
             raise DataError(f"{folder}: there is no such folder. Make it: streamtrain convert CSV {folder}")
         if not path.exists():
-            parts = sorted(part.parent.name for part in folder.glob(f"[!.]*/{FILE_NAME}"))
+            parts = sorted(part.parent.name for part in folder.glob(f"[!.]*/{MANIFEST}"))
             if parts:
                 raise DataError(f"{folder} has parts: {', '.join(parts)[:100]}. Name one: {folder / parts[0]}")
             raise DataError(
-                f"{folder}: no {FILE_NAME}, so these are no shards or an unfinished conversion. "
+                f"{folder}: no {MANIFEST}, so these are no shards or an unfinished conversion. "
                 f"Make them: streamtrain convert CSV {folder}"
             )
         try:
             text = path.read_bytes()
             body = json.loads(text)
-            if text.translate(None, b" \n") != _compact(body):  # 1e5 turned 1E5 has the same digest
+            if text.translate(None, b" \n") != _compact(body):  # 1E5 instead of 1e5 has the same digest
                 raise ValueError("it is not the text that was written")
             claimed = body.pop("digest")
             if body["format"] != FORMAT or claimed != digest_of_json(body):
@@ -158,14 +167,14 @@ class Manifest:
 
 
 def split_folders(folder: Path) -> list[Path]:
-    """The folder itself where a manifest lies in it, else the parts of a split below it.
+    """Return the folder itself if a manifest lies in it, the parts of a split below it otherwise.
 
-    Raises DataError where there is no manifest in either.
+    Raises DataError if there is no manifest in either.
     """
     parts = [folder]
-    if folder.is_dir() and not (folder / FILE_NAME).exists():
-        parts = sorted(path.parent for path in folder.glob(f"[!.]*/{FILE_NAME}")) or parts
-    if not (parts[0] / FILE_NAME).exists():
+    if folder.is_dir() and not (folder / MANIFEST).exists():
+        parts = sorted(path.parent for path in folder.glob(f"[!.]*/{MANIFEST}")) or parts
+    if not (parts[0] / MANIFEST).exists():
         Manifest.load(folder)  # says what is missing
     return parts
 
@@ -176,21 +185,21 @@ def _text(body: dict[str, Any]) -> bytes:
 
 
 def _compact(body: dict[str, Any]) -> bytes:
-    """The text without spaces and line ends, for which json need not leave C."""
+    """Return the text without spaces and line ends, which json writes without leaving C."""
     return json.dumps(body).encode().translate(None, b" \n")
 
 
 def digest_of_file(path: Path) -> str:
-    """xxh3-128 of a file's bytes, with its name before it; a buffer at a time. Raises OSError."""
+    """Return `xxh3_128:` and the digest of a file's bytes, read a buffer at a time. Raises OSError."""
     with path.open("rb", buffering=0) as file:
         return f"xxh3_128:{hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()}"
 
 
 def digest_bytes(data: bytes | memoryview) -> str:
-    """xxh3-128 of bytes, with its name before it."""
+    """Return `xxh3_128:` and the digest of bytes."""
     return f"xxh3_128:{xxhash.xxh3_128_hexdigest(data)}"
 
 
 def digest_of_json(body: dict[str, Any]) -> str:
-    """xxh3-128 of the canonical JSON text: sorted keys, no spaces."""
+    """Return `xxh3_128:` and the digest of the canonical JSON text: sorted keys, no spaces."""
     return digest_bytes(json.dumps(body, sort_keys=True, separators=(",", ":")).encode())

@@ -1,4 +1,4 @@
-"""Parquet shards → blocks, every digest, page checksum, size and row count checked."""
+"""Parquet shards → blocks; every digest, page checksum, size and row count is checked."""
 
 from __future__ import annotations
 
@@ -11,26 +11,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamtrain.block import Array, Block
-from streamtrain.errors import DataError
+from streamtrain.errors import CorruptShardError, DataError
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Manifest, Shard, digest_of_file
 from streamtrain.shards.writer import column_types
 
 
-class CorruptShardError(DataError):
-    """A shard that is not what the manifest says; `what` is wrong with it."""
-
-    def __init__(self, path: Path, what: str) -> None:
-        super().__init__(f"{path} is damaged: {what}. Find all damage: streamtrain verify {path.parent}")
-        self.what = what
+def _corrupt(path: Path, what: str) -> CorruptShardError:
+    message = f"{path} is damaged: {what}. Find all damage: streamtrain verify {path.parent}"
+    return CorruptShardError(message, what=what, path=path)
 
 
 class ShardFile:
-    """One open shard; use it in a `with`. `read_group` decodes a row group.
+    """One open shard, for a `with`; `read_group` decodes a row group.
 
-    Its digest is checked before Arrow reads it the first time: Arrow trusts footers and page headers, which
-    no checksum covers, and may allocate what a damaged one says. Page checksums are checked at every read.
-    Raises DataError where it is not the file of the manifest.
+    Its digest is checked before Arrow reads it for the first time: Arrow trusts footers and page headers, which
+    no checksum covers, and may allocate as much memory as a damaged one says. Page checksums are checked at every
+    read.
+    Raises DataError if the file is missing, CorruptShardError if it is not the one that the manifest describes.
     """
 
     def __init__(self, folder: Path, shard: Shard, schema: Schema, *, rows_per_group: int) -> None:
@@ -39,16 +37,14 @@ class ShardFile:
         try:
             facts = self.path.stat()
             if facts.st_size != shard.bytes:
-                raise CorruptShardError(
-                    self.path, f"it has {facts.st_size} bytes, the manifest says {shard.bytes}"
-                )
+                raise _corrupt(self.path, f"it has {facts.st_size} bytes, the manifest says {shard.bytes}")
             check_digest(self.path, shard.digest, _identity(facts))
-            # No buffer that threads of Arrow's fill first: reading from a disk it costs a tenth of the time.
+            # pre_buffer=True would have Arrow's threads fill a buffer first; from a disk that costs a tenth.
             self._file = pq.ParquetFile(self.path, page_checksum_verification=True, pre_buffer=False)
         except FileNotFoundError as error:
             raise DataError(f"{self.path} is missing. Convert the source again") from error
         except (OSError, UnicodeDecodeError, pa.ArrowException) as error:  # Unicode: the name of a column
-            raise CorruptShardError(self.path, str(error)[:120]) from error
+            raise _corrupt(self.path, str(error)[:120]) from error
         try:
             self._check_layout()
         except BaseException:
@@ -56,20 +52,16 @@ class ShardFile:
             raise
 
     def _check_layout(self) -> None:
-        """Raise DataError where the footer describes other columns or row groups than the manifest."""
+        """Raise CorruptShardError if the footer describes other columns or row groups than the manifest."""
         metadata, size = self._file.metadata, self.rows_per_group
         if metadata.num_rows != self.shard.rows:
-            raise CorruptShardError(
-                self.path, f"it has {metadata.num_rows} rows, the manifest says {self.shard.rows}"
-            )
+            raise _corrupt(self.path, f"it has {metadata.num_rows} rows, the manifest says {self.shard.rows}")
         columns = column_types(self.schema, labelled=bool(self.schema.classes))
         if not self._file.schema_arrow.equals(columns):
-            raise CorruptShardError(
-                self.path, f"its columns are {', '.join(map(str, self._file.schema_arrow))}"[:120]
-            )
+            raise _corrupt(self.path, f"its columns are {', '.join(map(str, self._file.schema_arrow))}"[:120])
         groups = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
         if groups != [min(size, metadata.num_rows - start) for start in range(0, metadata.num_rows, size)]:
-            raise CorruptShardError(self.path, f"its row groups are not of {size} rows each")
+            raise _corrupt(self.path, f"its row groups are not of {size} rows each")
 
     def __enter__(self) -> ShardFile:
         return self
@@ -78,13 +70,15 @@ class ShardFile:
         self.close()
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         self._file.close()
 
     def read_group(self, group: int, *, lines: bool = True) -> Block:
-        """The rows of a row group, counted from 0; without `lines` these are zeros, and it takes a tenth less.
+        """Return the rows of a row group.
 
-        Raises DataError where a byte of what is read is damaged.
+        group: counted from 0
+        lines: whether to read line numbers; otherwise they are zeros, and reading takes a tenth less
+        Raises CorruptShardError if a byte of what is read is damaged.
         """
         rows = min(self.rows_per_group, self.shard.rows - group * self.rows_per_group)
         try:
@@ -99,22 +93,22 @@ class ShardFile:
             else:
                 labels = np.full(len(pixels), -1, dtype=np.int32)
         except (OSError, KeyError, IndexError, ValueError, pa.ArrowException) as error:
-            raise CorruptShardError(self.path, str(error)[:120]) from error
+            raise _corrupt(self.path, str(error)[:120]) from error
         if len(pixels) != rows:
-            raise CorruptShardError(self.path, f"row group {group} has {len(pixels)} rows, not {rows}")
+            raise _corrupt(self.path, f"row group {group} has {len(pixels)} rows, not {rows}")
         if self.schema.classes and not 0 <= labels.min() <= labels.max() < len(self.schema.classes):
-            raise CorruptShardError(
+            raise _corrupt(
                 self.path, f"row group {group} has a label outside its {len(self.schema.classes)} classes"
             )
         return Block(pixels, labels, numbers)
 
     def read_labels(self, group: int) -> Array:
-        """The labels (rows,) of a row group, without its pixels. Raises DataError as `read_group`."""
+        """Return the labels (rows,) of a row group without reading its pixels. Raises as `read_group` does."""
         try:
             table = self._file.read_row_group(group, columns=["label"], use_threads=False)
             return _integers(table.combine_chunks().column("label").chunk(0), np.int32)
         except (OSError, KeyError, IndexError, ValueError, pa.ArrowException) as error:
-            raise CorruptShardError(self.path, str(error)[:120]) from error
+            raise _corrupt(self.path, str(error)[:120]) from error
 
 
 def _identity(facts: os.stat_result) -> tuple[int, ...]:
@@ -123,17 +117,17 @@ def _identity(facts: os.stat_result) -> tuple[int, ...]:
 
 @functools.lru_cache(maxsize=1 << 16)
 def check_digest(path: Path, digest: str, identity: tuple[int, ...]) -> None:
-    """Raise DamageError where a file has another digest.
+    """Raise CorruptShardError if a file has another digest.
 
-    Once a process while it is the same file: an epoch opens a shard often. (A failure is not remembered;
-    `check_digest.cache_clear()` forgets the rest.)
+    An epoch opens a shard often, so the result is cached while `identity` stays the same. Failures are not cached;
+    `check_digest.cache_clear()` clears the rest.
     """
     if digest_of_file(path) != digest:
-        raise CorruptShardError(path, "its bytes are not those that were written (digest)")
+        raise _corrupt(path, "its bytes are not those that were written (digest)")
 
 
 def _integers(column: pa.Array, kind: type) -> Array:
-    """View a column's values, without copying them, and without `to_numpy`, which imports pandas: 40 MB."""
+    """View a column's values without a copy, and without `to_numpy`, which imports pandas (40 MB)."""
     if column.null_count:
         raise ValueError(f"column of {column.type} has empty cells")
     values = np.frombuffer(column.buffers()[1], dtype=np.dtype(kind).newbyteorder("<"))
@@ -141,7 +135,7 @@ def _integers(column: pa.Array, kind: type) -> Array:
 
 
 def _fixed_binary(column: pa.FixedSizeBinaryArray, schema: Schema) -> Array:
-    """View a column's bytes as pixels (rows, features), without copying them."""
+    """View a column's bytes as pixels (rows, features), without a copy."""
     width = schema.row_bytes
     if not pa.types.is_fixed_size_binary(column.type) or column.type.byte_width != width or column.null_count:
         raise ValueError(f"column image is {column.type}, not {width} bytes in every row")
@@ -150,14 +144,14 @@ def _fixed_binary(column: pa.FixedSizeBinaryArray, schema: Schema) -> Array:
     return data[start : start + len(column) * schema.features].reshape(len(column), schema.features)
 
 
-def group_rows(manifest: Manifest) -> Array:
-    """(groups, 3) int64: shard, row group within it, and rows, of every row group in order."""
+def row_group_table(manifest: Manifest) -> Array:
+    """Return (groups,) structured int64 with `shard`, `group` (within the shard) and `rows`, in order."""
     size = manifest.rows_per_group
     return np.array(
         [
-            (s, g, min(size, shard.rows - g * size))
-            for s, shard in enumerate(manifest.shards)
-            for g in range(-(-shard.rows // size))
+            (number, group, min(size, shard.rows - group * size))
+            for number, shard in enumerate(manifest.shards)
+            for group in range(-(-shard.rows // size))
         ],
-        dtype=np.int64,
-    ).reshape(-1, 3)
+        dtype=[("shard", np.int64), ("group", np.int64), ("rows", np.int64)],
+    )

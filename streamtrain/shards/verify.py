@@ -1,8 +1,9 @@
-"""Every byte of a folder of shards against its manifest, and the manifest against itself."""
+"""Check every byte of a folder of shards against its manifest, and the manifest against itself."""
 
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from streamtrain.block import Array, Block
-from streamtrain.errors import DataError
-from streamtrain.metrics.metrics import LabelDisorder, PixelStatistics, class_sums
-from streamtrain.shards.manifest import FILE_NAME, REJECTED, Manifest, Shard, split_folders
-from streamtrain.shards.reader import CorruptShardError, ShardFile, check_digest
+from streamtrain.block import Array
+from streamtrain.errors import CorruptShardError, DataError
+from streamtrain.metrics.label_disorder import LabelDisorder
+from streamtrain.metrics.pixel_statistics import PixelStatistics, class_sums
+from streamtrain.shards.manifest import Manifest, Shard, split_folders
+from streamtrain.shards.reader import ShardFile, check_digest
 from streamtrain.shards.writer import rows_per_group
+from streamtrain.storage.ownership import MANIFEST, REJECTED
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one file, named from the verified folder on."""
+    """A fault of one file.
+
+    shard: the file, relative to the verified folder
+    what:  the fault
+    """
 
     shard: str
     what: str
@@ -28,7 +35,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What was found so far: shards and rows that were read, and the problems; `total` shards there are."""
+    """What was found so far.
+
+    shards, rows: that were read
+    total:        shards that there are
+    problems:     the faults
+    """
 
     shards: int
     total: int
@@ -41,45 +53,51 @@ class VerifyReport:
         return not self.problems
 
 
-def iter_verify(data: str | Path) -> Iterator[VerifyReport]:
-    """Yield what is found while every byte of a folder of shards, or of its parts, is read; the last is all.
+def verify(data: str | Path) -> VerifyReport:
+    """Read every byte of a folder of shards, or of its parts, and return all faults.
 
-    Raises DataError where there is no manifest, neither in the folder nor in those right below it.
+    Raises DataError if there is no manifest, neither in the folder nor in those right below it.
     """
+    (last,) = deque(iter_verify(data), maxlen=1)
+    return last
+
+
+def iter_verify(data: str | Path) -> Iterator[VerifyReport]:
+    """Verify as `verify` does; yield what was found after each shard, and at the end all of it."""
     folder = Path(data)
-    return _verifying(folder, split_folders(folder))
+    return _iter_verify(folder, split_folders(folder))
 
 
-def _verifying(folder: Path, parts: list[Path]) -> Iterator[VerifyReport]:
-    check_digest.cache_clear()  # what was read before may be damaged now
+def _iter_verify(folder: Path, parts: list[Path]) -> Iterator[VerifyReport]:
+    check_digest.cache_clear()  # a file that was checked before may be damaged now
     problems: list[Problem] = []
     manifests: dict[Path, Manifest] = {}
     for part in parts:
         try:
             manifests[part] = Manifest.load(part)
         except DataError as error:
-            problems.append(Problem(_name(part / FILE_NAME, folder), str(error).removeprefix(f"{part}/")))
+            problems.append(Problem(_name(part / MANIFEST, folder), str(error).removeprefix(f"{part}/")))
     total = sum(len(manifest.shards) for manifest in manifests.values())
     shards = rows = 0
     for part, manifest in manifests.items():
-        seen = _Seen(manifest)
+        audit = _Audit(manifest)
         for shard in manifest.shards:
             try:
                 with ShardFile(part, shard, manifest.schema, rows_per_group=manifest.rows_per_group) as file:
-                    found = seen.shard(shard, file)
+                    found = audit.read_shard(shard, file)
                 shards, rows = shards + 1, rows + shard.rows
             except CorruptShardError as damage:
                 found = [damage.what]
             except DataError:
                 found = ["it is missing"]
-            seen.whole &= not found
+            audit.complete &= not found
             problems += [Problem(_name(part / shard.file, folder), what) for what in found]
             yield VerifyReport(shards, total, rows, tuple(problems))
-        found = [*_sums(manifest), *seen.sums(), *_rejected(folder, part, manifest)]
+        found = [*_check_totals(manifest), *audit.check_aggregates(), *_check_rejected(folder, part, manifest)]
         if part != folder:
-            found += _other_parts(manifest, list(manifests.values()))
-        problems += [Problem(_name(part / FILE_NAME, folder), what) for what in found]
-    problems += _strangers(folder, parts, manifests)
+            found += _check_parts(manifest, list(manifests.values()))
+        problems += [Problem(_name(part / MANIFEST, folder), what) for what in found]
+    problems += _unknown_files(folder, parts, manifests)
     yield VerifyReport(shards, total, rows, tuple(problems))
 
 
@@ -87,24 +105,24 @@ def _name(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-class _Seen:
-    """What the rows of one manifest add up to; `whole` while every shard could be read."""
+class _Audit:
+    """Add up the rows of one manifest's shards. `complete` as long as every shard could be read."""
 
     def __init__(self, manifest: Manifest) -> None:
-        self.manifest, self.whole = manifest, True
+        self.manifest, self.complete = manifest, True
         self._pixels: PixelStatistics | None = None
         self._class_sums: Array | int = 0
         self._disorder = LabelDisorder()
         self._line = 0
         self._lines = np.zeros(manifest.totals.lines + 1 if manifest.shuffle else 0, dtype=bool)
 
-    def shard(self, shard: Shard, file: ShardFile) -> list[str]:
-        """Read every row group of a shard; what is wrong with it."""
+    def read_shard(self, shard: Shard, file: ShardFile) -> list[str]:
+        """Read every row group of a shard; return its faults."""
         classes = len(self.manifest.schema.classes)
         counts, found = np.zeros(classes, dtype=np.int64), dict[str, None]()  # a set in order of discovery
         for group in range(-(-shard.rows // self.manifest.rows_per_group)):
             block = file.read_group(group)
-            found |= dict.fromkeys(self._lines_of(block) + self._pixels_of(block.pixels))
+            found |= dict.fromkeys(self._check_lines(block.lines) + self._check_pixels(block.pixels))
             if classes:
                 counts += np.bincount(block.labels, minlength=classes)
                 self._disorder.update(block.labels)
@@ -114,8 +132,7 @@ class _Seen:
             found["its labels are not as many of each class as the manifest says"] = None
         return list(found)
 
-    def _lines_of(self, block: Block) -> list[str]:
-        lines = block.lines
+    def _check_lines(self, lines: Array) -> list[str]:
         if lines.min() < 1 or lines.max() > self.manifest.totals.lines:
             return [f"a line number is outside 1..{self.manifest.totals.lines}"]
         if not self.manifest.shuffle:
@@ -125,16 +142,16 @@ class _Seen:
         self._lines[lines] = True
         return ["it holds a line that was there before"] if twice else []
 
-    def _pixels_of(self, pixels: Array) -> list[str]:
-        tally = PixelStatistics.of(pixels)
-        self._pixels = tally if self._pixels is None else self._pixels + tally
+    def _check_pixels(self, pixels: Array) -> list[str]:
+        statistics = PixelStatistics.of(pixels)
+        self._pixels = statistics if self._pixels is None else self._pixels + statistics
         low, high = self.manifest.schema.pixel_range
-        fine = low <= tally.min.min() and tally.max.max() <= high
-        return [] if fine else [f"a pixel is outside {low:g}..{high:g}"]
+        inside = low <= statistics.min.min() and statistics.max.max() <= high
+        return [] if inside else [f"a pixel is outside {low:g}..{high:g}"]
 
-    def sums(self) -> list[str]:
-        """Where the manifest's aggregates are not those of the rows; told only where all could be read."""
-        if not self.whole or self._pixels is None:
+    def check_aggregates(self) -> list[str]:
+        """Return which aggregates of the manifest are not those of the rows; none unless all could be read."""
+        if not self.complete or self._pixels is None:
             return []
         found = []
         for name, values in self._pixels.to_json().items():
@@ -148,15 +165,15 @@ class _Seen:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether JSON numbers are equal: integers exactly, sums of floats but for the order of their terms."""
+    """Return whether JSON numbers are equal: integers exactly, floats up to the order of summation."""
     one, other = np.asarray(one), np.asarray(other)
     if one.dtype.kind != "f" or one.shape != other.shape or other.dtype.kind not in "fi":
         return np.array_equal(one, other)
     return bool(np.allclose(one, other, rtol=1e-9, atol=0))
 
 
-def _sums(manifest: Manifest) -> list[str]:
-    """Where a manifest contradicts itself."""
+def _check_totals(manifest: Manifest) -> list[str]:
+    """Return where a manifest contradicts itself."""
     totals, found = manifest.totals, []
     if totals.kept != manifest.rows + totals.in_other_parts:
         found.append(f"{totals.kept} rows were kept, the shards and other parts have another number")
@@ -171,27 +188,27 @@ def _sums(manifest: Manifest) -> list[str]:
         found.append(f"row groups of {manifest.rows_per_group} rows are not of 1 MiB")
     names = [shard.file for shard in manifest.shards]
     if len(set(names)) < len(names) or any(Path(name).name != name for name in names):
-        found.append("a shard is named twice, or lies elsewhere")
+        found.append("a shard is named twice, or lies in another folder")
     return found
 
 
-def _strangers(folder: Path, parts: list[Path], manifests: dict[Path, Manifest]) -> list[Problem]:
-    """Files that the manifests do not know."""
-    known = {folder / REJECTED, *parts, *(part / name for part in parts for name in (FILE_NAME, REJECTED))}
+def _unknown_files(folder: Path, parts: list[Path], manifests: dict[Path, Manifest]) -> list[Problem]:
+    """Return files that the manifests do not know."""
+    known = {folder / REJECTED, *parts, *(part / name for part in parts for name in (MANIFEST, REJECTED))}
     known |= {part / shard.file for part, manifest in manifests.items() for shard in manifest.shards}
-    places = ({folder} | {*parts}) - {part for part in parts if part not in manifests}  # damaged: it cannot tell
+    places = ({folder} | {*parts}) - {part for part in parts if part not in manifests}  # a damaged one cannot say
     there = {path for place in places for path in place.iterdir()}
     return [Problem(_name(path, folder), "the manifest does not know this file") for path in sorted(there - known)]
 
 
-def _rejected(folder: Path, part: Path, manifest: Manifest) -> list[str]:
-    """Whether the rejected rows of a conversion lie there, one a line; of a split, beside its parts."""
+def _check_rejected(folder: Path, part: Path, manifest: Manifest) -> list[str]:
+    """Check the number of rejected rows, one a line; those of a split lie next to its parts."""
     places = [part / REJECTED]
     if part != folder or manifest.totals.in_other_parts:
         places.append(part.parent / REJECTED)
     path = next((place for place in places if place.exists()), None)
     if not path and manifest.shuffle:
-        return []  # of a part that was shuffled alone they lie with the source
+        return []  # a part was shuffled alone: its rejected rows lie with the source
     lines = 0
     if path:
         with path.open("rb") as file:
@@ -200,8 +217,8 @@ def _rejected(folder: Path, part: Path, manifest: Manifest) -> list[str]:
     return [] if lines == rejected else [f"{rejected} rows were rejected, {REJECTED} has {lines}"]
 
 
-def _other_parts(manifest: Manifest, manifests: list[Manifest]) -> list[str]:
-    """Whether the parts of a split that are here are all of them."""
+def _check_parts(manifest: Manifest, manifests: list[Manifest]) -> list[str]:
+    """Check that all parts of a split are here."""
     rows = sum(other.rows for other in manifests if other.sources == manifest.sources)
     missing = manifest.totals.kept - rows
-    return [f"{missing} rows of its split are in no part here"] if missing else []
+    return [f"{missing} rows of its split are not in any part here"] if missing else []

@@ -12,25 +12,27 @@ import pyarrow.parquet as pq
 from streamtrain.block import Block
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Shard, digest_bytes
+from streamtrain.storage.permissions import opened
 
 GROUP_BYTES = 1 << 20  # decoded pixels in a row group, at most
+GROUPS_PER_SHARD = 4  # row groups in a shard, unless the text it comes from decides
 
 
 def rows_per_group(schema: Schema) -> int:
-    """Rows of every row group but a shard's last."""
+    """Return the rows of every row group but a shard's last."""
     return max(1, GROUP_BYTES // schema.row_bytes)
 
 
 def column_types(schema: Schema, *, labelled: bool) -> pa.Schema:
-    """The columns of a shard: `label` where there are labels, `line`, and `image` as one binary."""
+    """Return the columns of a shard: `label` if there are labels, `line`, and `image` as one binary."""
     label = [("label", pa.int32())] if labelled else []
     return pa.schema([*label, ("line", pa.int64()), ("image", pa.binary(schema.row_bytes))])
 
 
 def write_shard(path: Path, block: Block, schema: Schema, *, labelled: bool) -> Shard:
-    """Write a block as a shard, synced to disk, and say what it holds.
+    """Write a block as a shard, synced to disk, and return its entry in the manifest.
 
-    Columns: `label` int32 (only where `labelled`), `line` int64, and `image`, one fixed-size
+    Columns: `label` int32 (only if `labelled`), `line` int64, and `image`, one fixed-size
     binary of the row's pixels, row-major and little-endian.
     """
     types = column_types(schema, labelled=labelled)
@@ -56,7 +58,7 @@ def write_shard(path: Path, block: Block, schema: Schema, *, labelled: bool) -> 
         column_encoding={"line": "DELTA_BINARY_PACKED"},
     )
     data = memoryview(sink.getvalue())
-    with path.open("wb") as file:
+    with opened(path, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

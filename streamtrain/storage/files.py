@@ -7,14 +7,15 @@ import ctypes
 import errno
 import fcntl
 import os
-import shutil
+import stat
 import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 from streamtrain.errors import UsageError
+from streamtrain.storage.permissions import opened
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -34,18 +35,18 @@ def disk_is_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def write_file(path: Path, data: bytes | memoryview) -> None:
-    """Publish a file whole."""
-    with publishing(path) as file:
+def write_file(path: Path, data: bytes | memoryview, *, mode: int | None = None) -> None:
+    """Publish a file whole, with permissions up to `mode`, else up to those of its folder."""
+    with publishing(path, mode=mode) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
-def publishing(path: Path) -> Iterator[BinaryIO]:
+def publishing(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
     """A file for a `with`, published whole at its end: written beside its place, synced, then renamed onto it."""
     written = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        with written.open("wb") as file:
+        with opened(written, "xb", mode=mode) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -58,28 +59,7 @@ def publishing(path: Path) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
-def publish_folder(staging: Path, destination: Path) -> None:
-    """Move a finished folder to its place, an earlier one there being replaced in one step.
-
-    Where the system can exchange two names (Linux renameat2), there is no moment without a folder at
-    `destination`; elsewhere the earlier one is first moved aside. A link stays one: what it leads to is replaced.
-    """
-    destination = _real(destination)
-    sync_folder(staging)
-    if destination.exists():
-        old = staging
-        if not _exchange(staging, destination):
-            old = beside(destination, f"{uuid.uuid4().hex[:8]}.old")
-            destination.rename(old)
-            staging.rename(destination)
-        sync_folder(destination.parent)
-        shutil.rmtree(old)
-    else:
-        staging.rename(destination)
-    sync_folder(destination.parent)
-
-
-def _exchange(one: Path, other: Path) -> bool:
+def exchange(one: Path, other: Path) -> bool:
     """Swap two names atomically; False where the system or file system cannot."""
     if not sys.platform.startswith("linux"):
         return False
@@ -91,92 +71,64 @@ def _exchange(one: Path, other: Path) -> bool:
     return bool(renameat2(*arguments) == 0)
 
 
-def refuse_existing(destination: Path, *, overwrite: bool) -> None:
-    """Raise UsageError where what stands at `destination` may not be replaced, or its name is no text."""
-    if str(destination) != os.fsencode(destination).decode(errors="replace"):
-        raise UsageError(f"{str(destination)!a} is no name in UTF-8, which shards and runs need. Choose another")
-    if _real(destination).is_symlink():
-        raise UsageError(f"{destination} is a link that leads back to itself. Choose another name")
-    if destination.exists() and not overwrite:
-        raise UsageError(f"{destination} exists already. Choose another name, or replace it: --overwrite")
-    if destination.exists() and not destination.is_dir():
-        raise UsageError(f"{destination} is a file; a folder would go there. Choose another name")
-    if destination.exists() and Path.cwd().is_relative_to(_real(destination)):
-        raise UsageError(f"{destination} holds the current folder, which cannot be replaced. Choose another name")
-
-
-def refuse_existing_file(path: Path, *, overwrite: bool) -> None:
-    """Raise UsageError where a file stands at `path` that may not be replaced, or a folder, which never may."""
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; a file would go there. Choose another name")
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists already. Choose another name, or replace it: --overwrite")
-
-
 @contextlib.contextmanager
 def exclusive(path: Path, *, busy: str) -> Iterator[None]:
     """Hold a lock file for the length of a `with`; a second holder gets UsageError(busy) at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        file = path.open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.close()
-            raise UsageError(busy) from error
-        if _is_at(file, path):
-            break
+    while not _is_at(file := _locked(path, busy), path):
         file.close()  # its holder took the name away between our two calls: that lock keeps nobody out
     with file:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            if _is_at(file, path):
+                path.unlink()
 
 
-def _is_at(file: IO[str], path: Path) -> bool:
+def _locked(path: Path, busy: str) -> BinaryIO:
+    """Open a lock file and hold its lock. Raise UsageError if another process has it, or it is not a lock."""
+    no_lock = UsageError(f"{path} is in the way and is not a lock of streamtrain. Move it elsewhere")
     try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+        file = opened(path, "ab", mode=0o600)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):  # a link, a pipe, a folder
+            raise no_lock from error
+        raise
+    try:
+        facts = os.fstat(file.fileno())
+        if facts.st_size or not stat.S_ISREG(facts.st_mode):  # it would be lost when the lock is given up
+            raise no_lock
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            raise UsageError(busy) from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    except UsageError:
+        file.close()
+        raise
+    return file
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
     except FileNotFoundError:
         return False
 
 
 def beside(folder: Path, what: str) -> Path:
     """The hidden name .NAME.what beside a folder, the same one by whatever path or link the folder is named."""
-    real = _real(folder)
-    return real.parent / f".{real.name}.{what}"
+    place = real(folder)
+    return place.parent / f".{place.name}.{what}"
 
 
-def _real(path: Path) -> Path:
+def real(path: Path) -> Path:
     """Where a path leads, links followed; of links in a circle one of them, where `Path.resolve` raises."""
     return Path(os.path.realpath(path))
-
-
-def staging_of(destination: Path) -> Path:
-    """The folder beside `destination` that a command fills before it is published there."""
-    return beside(destination, "unfinished")
 
 
 def filling(destination: Path, *, being: str = "written") -> contextlib.AbstractContextManager[None]:
     """The lock of whoever fills a folder, for a `with`; UsageError where another process has it."""
     busy = f"{destination} is being {being} by another process. Wait for it, or choose another name"
     return exclusive(beside(destination, "lock"), busy=busy)
-
-
-@contextlib.contextmanager
-def published(destination: Path, *, overwrite: bool) -> Iterator[Path]:
-    """An empty folder that takes its place at `destination` when the `with` ends well, and goes when it does not.
-
-    What a killed process left of one is removed first. Raises UsageError where something stands at
-    `destination` that may not be replaced, or where another process is filling it.
-    """
-    refuse_existing(destination, overwrite=overwrite)
-    with filling(destination):
-        staging = staging_of(destination)
-        shutil.rmtree(staging, ignore_errors=True)
-        try:
-            staging.mkdir()
-            yield staging
-            publish_folder(staging, destination)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)

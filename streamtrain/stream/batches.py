@@ -1,40 +1,31 @@
-"""Shards → minibatches, a generator a stage: windows loaded ahead → gathered batches → tensors."""
+"""Windows → batches: raw pixels in one refilled buffer for training, normalised tensors for everybody else."""
 
 from __future__ import annotations
 
 import contextlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from streamtrain.block import Array
-from streamtrain.metrics.metrics import LabelDisorder
 from streamtrain.native.gather import gather_scaled
 from streamtrain.schema import Schema
-from streamtrain.stream.order import Cursor, Window, row_order, windows
-from streamtrain.stream.prefetch import Task, prefetch
+from streamtrain.stream.order import Cursor, Order
+from streamtrain.stream.windows import DecodedRows, LoadedWindow, load_windows
 
-if TYPE_CHECKING:
-    from streamtrain.stream.dataset import Shards, WindowBuffer
-
-_LABELS = 1 << 12  # tallied at a time
-
-
-class Minibatch(NamedTuple):
-    """x: (rows, features) float32, normalised; y: (rows,) int64 class indices."""
-
-    x: Tensor
-    y: Tensor
+Gather = Callable[[int, Array], object]  # writes len(out) rows, from a place in the window's order on, to `out`
 
 
 class Batch(NamedTuple):
-    """Gathered rows.
+    """Gathered rows, valid until the next batch is asked for.
 
-    pixels: (rows, features) float32, normalised, or raw in the schema's dtype; labels: (rows,) int64
+    pixels: (rows, features) raw, in the schema's dtype
+    labels: (rows,) int64
     """
 
     pixels: Array
@@ -42,188 +33,145 @@ class Batch(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """How many it has."""
+        """Number of rows."""
         return len(self.labels)
 
 
-class WindowPosition(NamedTuple):
-    """A window of an epoch, and whether it is the last of it."""
+class Minibatch(NamedTuple):
+    """An independent copy of rows.
 
-    epoch: int
-    window: Window
-    last: bool
-
-
-class LoadedWindow(NamedTuple):
-    """A window in memory.
-
-    pixels: (rows, row bytes) uint8, raw; order: (rows,) int64, in which to visit them; labels: (rows,) int64, in
-    this order
+    x: (rows, features) float32, normalised
+    y: (rows,) int64 class indices
     """
 
-    place: WindowPosition
-    pixels: Array
-    order: Array
-    labels: Array
+    x: Tensor
+    y: Tensor
 
 
-class Epoch:
-    """The minibatches of one epoch, to be looped over once; then what that was like.
+def pixel_epochs(
+    decoded: DecodedRows, order: Order, *, batch_size: int, prefetch_threads: int, start: Cursor, last: int
+) -> Generator[tuple[int, Iterator[Batch]]]:
+    """Return the epochs from `start` to `last`: each its number and its batches, to be looped over once.
 
-    number: of the epoch, from 1
-    disorder: of the whole epoch's labels in the order of training, up to the last window that was begun; only of
-              raw batches, those of a training
+    While one window is being consumed, background threads load the next, also across an epoch boundary. Closing
+    the generator stops them. Batches are borrowed: all of them lie in one buffer, which is refilled. The last
+    batch of an epoch may be short.
+    Raises UsageError if `order.window_rows` cannot hold a row group.
     """
-
-    def __init__(
-        self, number: int, loaded: Iterator[LoadedWindow], store: Shards, *, size: int, start: int, raw: bool
-    ) -> None:
-        self.number, self.disorder = number, LabelDisorder()
-        tallied = _tallied(loaded, self.disorder) if raw and store.schema.classes else loaded
-        self._batches = gather_batches(tallied, size=size, start=start, schema=store.schema, raw=raw)
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self._batches
+    order.windows(decoded.row_groups.group_rows, start.epoch)  # raises now, not at the first batch
+    loaded = load_windows(decoded, order, prefetch_threads=prefetch_threads, start=start, last=last)
+    return _pixel_epochs(loaded, decoded, batch_size, start, last)
 
 
-def epochs(
-    store: Shards,
-    *,
-    batch_size: int,
-    seed: int,
-    window_rows: int,
-    prefetch_threads: int,
-    last: int,
-    start: Cursor,
-    raw: bool = False,
-) -> Generator[Epoch]:
-    """The epochs from `start` to `last`, each an iterable of shuffled minibatches, the last of which is short.
-
-    While a window is visited, threads load the next, be it the next epoch's. To close this is to be rid of them.
-    prefetch_threads: how many threads; with none there is one window, loaded when it is needed
-    raw: batches as they are stored, in one buffer that is refilled, so each is valid only until the next is asked
-    for; else normalised, each in memory of its own
-    """
-    order = {"seed": seed, "window_rows": window_rows, "prefetch_threads": prefetch_threads}
-    with contextlib.closing(shuffled(store, start=start, last=last, **order)) as loaded:
-        for number in range(start.epoch, last + 1):
-            done = start.rows if number == start.epoch else 0
-            mine = _one_epoch(loaded) if done < store.rows else iter(())
-            epoch = Epoch(number, mine, store, size=min(batch_size, store.rows), start=done, raw=raw)
-            for labels in _labels_before(store, start, seed=seed, window_rows=window_rows) if done and raw else ():
-                epoch.disorder.update(labels)
-            yield epoch
-            deque(mine, maxlen=0)  # where the consumer left it early
-
-
-def shuffled(
-    store: Shards, *, seed: int, window_rows: int, prefetch_threads: int, start: Cursor, last: int
-) -> Generator[LoadedWindow]:
-    """Load each window from `start` to the end of epoch `last`, ahead of the consumer.
-
-    A window is valid until the next is asked for. Where one window holds all rows, they are decoded once.
-    """
-
-    def places() -> Iterator[WindowPosition]:
+def _pixel_epochs(
+    loaded: Generator[LoadedWindow], decoded: DecodedRows, batch_size: int, start: Cursor, last: int
+) -> Generator[tuple[int, Iterator[Batch]]]:
+    schema, rows = decoded.row_groups.schema, decoded.row_groups.rows
+    with contextlib.closing(loaded):
         for epoch in range(start.epoch, last + 1):
-            plan = windows(store.group_rows, seed=seed, epoch=epoch, window_rows=window_rows)
-            for window in plan:
-                if epoch > start.epoch or window.start + window.rows > start.rows:
-                    yield WindowPosition(epoch, window, window is plan[-1])
-
-    def tasks(place: WindowPosition, slot: WindowBuffer) -> Iterator[Task]:
-        def sort() -> None:
-            slot.order[: place.window.rows] = row_order(place.window, seed=seed, epoch=place.epoch)
-
-        yield sort
-        if not slot.resident:
-            yield from store.decode_tasks(place.window.groups, slot)
-
-    workers = max(1, prefetch_threads)
-    with store.slots(window_rows, count=2 if prefetch_threads else 1, workers=workers) as slots:
-        for place, slot in prefetch(places(), slots, tasks=tasks, workers=workers):
-            order = slot.order[: place.window.rows]
-            yield LoadedWindow(place, slot.pixels[: len(order)], order, slot.labels[order])
-
-
-def _labels_before(store: Shards, start: Cursor, *, seed: int, window_rows: int) -> Iterator[Array]:
-    """The labels of the windows that a resumed epoch does not load, in the order in which they were trained."""
-    plan = windows(store.group_rows, seed=seed, epoch=start.epoch, window_rows=window_rows)
-    passed = [window for window in plan if window.start + window.rows <= start.rows]
-    return labels_in_order(store, passed, seed=seed, epoch=start.epoch)
-
-
-def labels_in_order(store: Shards, plan: Iterable[Window], *, seed: int, epoch: int) -> Iterator[Array]:
-    """The labels (rows,) of each window in the order of an epoch, no pixel read; none of unlabelled data."""
-    if store.schema.classes:
-        for window in plan:
-            yield store.labels(window.groups)[row_order(window, seed=seed, epoch=epoch)]
+            done = start.rows if epoch == start.epoch else 0
+            windows = _one_epoch(loaded) if done < rows else iter(())
+            yield epoch, gather_pixels(windows, schema, size=min(batch_size, rows), start=done)
+            deque(windows, maxlen=0)  # the consumer may have stopped early
 
 
 def _one_epoch(loaded: Iterator[LoadedWindow]) -> Iterator[LoadedWindow]:
-    """The windows up to the last of an epoch; those after it stay."""
+    """Yield the windows up to the last one of an epoch, and take no more."""
     for window in loaded:
         yield window
-        if window.place.last:
+        if window.position.last:
             return
 
 
-def _tallied(loaded: Iterable[LoadedWindow], disorder: LabelDisorder) -> Iterator[LoadedWindow]:
-    """Pass windows on, their labels counted in the order in which they will be visited."""
-    for window in loaded:
-        for at in range(0, len(window.labels), _LABELS):
-            disorder.update(window.labels[at : at + _LABELS])
-        yield window
+@dataclass(frozen=True, eq=False)
+class Minibatches:
+    """The minibatches of one epoch from `start` on. Every loop gives the same ones: the fields decide the order.
 
-
-def gather_batches(
-    loaded: Iterable[LoadedWindow], *, size: int, start: int, schema: Schema, raw: bool
-) -> Iterator[Batch]:
-    """Gather batches of `size` rows, across windows where one ends; raw ones in one buffer.
-
-    start: rows of the epoch that are passed over
+    `len()` is the number of batches, the last of which may be short.
     """
-    dtype = schema.stored_dtype if raw else np.dtype(np.float32)
-    filled, x, y = 0, np.empty((0, 0), dtype), np.empty(0, np.int64)
-    for window in loaded:
-        gather = _gather_into(window, schema=schema, raw=raw)
-        at = max(0, start - window.place.window.start)
-        while at < len(window.order):
-            if not filled and not (raw and len(x)):
-                x, y = np.empty((size, schema.features), dtype), np.empty(size, np.int64)
-            labels = window.labels[at : at + size - filled]
-            stop = filled + len(labels)
-            gather(at, x[filled:stop])
-            y[filled:stop] = labels
-            at, filled = at + len(labels), stop
-            if filled == size:
-                yield Batch(x, y)
-                filled = 0
-    if filled:
-        yield Batch(x[:filled], y[:filled])
+
+    decoded: DecodedRows
+    order: Order
+    start: Cursor
+    batch_size: int
+    prefetch_threads: int
+
+    def __len__(self) -> int:
+        return -(-(self.decoded.row_groups.rows - self.start.rows) // self.batch_size)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} minibatches of {self.batch_size} rows, epoch {self.start.epoch}>"
+
+    def __iter__(self) -> Generator[Minibatch]:
+        epoch, schema, rows = self.start.epoch, self.decoded.row_groups.schema, self.decoded.row_groups.rows
+        loaded = load_windows(
+            self.decoded, self.order, prefetch_threads=self.prefetch_threads, start=self.start, last=epoch
+        )
+        with contextlib.closing(loaded):
+            yield from gather_tensors(loaded, schema, size=min(self.batch_size, rows), start=self.start.rows)
 
 
-def _gather_into(window: LoadedWindow, *, schema: Schema, raw: bool) -> Callable[[int, Array], object]:
-    """What writes rows of a window, from a place in its order on, to a buffer: as they are, or normalised."""
-    pixels, order = window.pixels.view(schema.stored_dtype), window.order
-    if raw:
+def gather_pixels(loaded: Iterable[LoadedWindow], schema: Schema, *, size: int, start: int) -> Iterator[Batch]:
+    """Gather batches of `size` rows in one buffer that is refilled; start: rows of the epoch to skip."""
+    buffer = np.empty((size, schema.features), schema.stored_dtype), np.empty(size, np.int64)
+
+    def gather(window: LoadedWindow) -> Gather:
+        pixels, order = window.pixels.view(schema.stored_dtype), window.order
         # mode="clip" writes straight to `out`; the default gathers into a copy first, and takes twice as long.
         return lambda at, out: np.take(pixels, order[at : at + len(out)], axis=0, out=out, mode="clip")
-    if pixels.dtype == np.uint8:
-        return gather_scaled.bound(pixels, order, *schema.scale)
-    return lambda at, out: normalise(pixels[order[at : at + len(out)]], schema, out=torch.from_numpy(out))
+
+    for pixels, labels in _fill(loaded, size=size, start=start, buffers=lambda: buffer, gather=gather):
+        yield Batch(pixels, labels)
 
 
-def tensors(batches: Iterable[Batch]) -> Iterator[Minibatch]:
-    """Batches as torch sees them, in the same memory."""
-    for x, y in batches:
+def gather_tensors(
+    loaded: Iterable[LoadedWindow], schema: Schema, *, size: int, start: int
+) -> Iterator[Minibatch]:
+    """Gather normalised batches of `size` rows, each in memory of its own; start: rows of the epoch to skip."""
+
+    def buffers() -> tuple[Array, Array]:
+        return np.empty((size, schema.features), np.float32), np.empty(size, np.int64)
+
+    def gather(window: LoadedWindow) -> Gather:
+        pixels, order = window.pixels.view(schema.stored_dtype), window.order
+        if pixels.dtype == np.uint8:
+            return gather_scaled.bound(pixels, order, *schema.scale)
+        return lambda at, out: normalise(pixels[order[at : at + len(out)]], schema, out=torch.from_numpy(out))
+
+    for x, y in _fill(loaded, size=size, start=start, buffers=buffers, gather=gather):
         yield Minibatch(torch.from_numpy(x), torch.from_numpy(y))
 
 
-def normalise(pixels: Array, schema: Schema, *, out: Tensor) -> Tensor:
-    """Write (pixels − lo) / (hi − lo) into `out`, both (rows, features), and return it.
+def _fill(
+    loaded: Iterable[LoadedWindow],
+    *,
+    size: int,
+    start: int,
+    buffers: Callable[[], tuple[Array, Array]],
+    gather: Callable[[LoadedWindow], Gather],
+) -> Iterator[tuple[Array, Array]]:
+    """Yield buffers filled with `size` rows each, across windows; the last may be cut short."""
+    filled, (x, y) = 0, buffers()
+    for window in loaded:
+        take = gather(window)
+        at = max(0, start - window.position.window.start)
+        while at < len(window.order):
+            labels = window.labels[at : at + size - filled]
+            stop = filled + len(labels)
+            take(at, x[filled:stop])
+            y[filled:stop] = labels
+            at, filled = at + len(labels), stop
+            if filled == size:
+                yield x, y
+                filled, (x, y) = 0, buffers()
+    if filled:
+        yield x[:filled], y[:filled]
 
-    In NumPy, whose calls stay in one thread: torch's wait for each other on a busy machine.
+
+def normalise(pixels: Array, schema: Schema, *, out: Tensor) -> Tensor:
+    """Write (pixels − lo) / (hi − lo) to `out`, both (rows, features), and return it.
+
+    NumPy does it in the calling thread; torch's threads would wait for each other on a busy machine.
     """
     low, span = schema.scale
     x = out.numpy()

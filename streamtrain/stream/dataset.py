@@ -1,259 +1,152 @@
-"""An opened folder of shards: its row groups, read in order or decoded into slots, a window each.
-
-This is the only place that holds decoded rows for longer than a call.
-"""
+"""An opened folder of shards: what users loop over."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import itertools
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
 
 from streamtrain.block import Array, Block
-from streamtrain.errors import UsageError
-from streamtrain.memory import Plan, Workload, plan
+from streamtrain.memory import EvaluationSizes, Plan, Workload, plan
 from streamtrain.schema import Schema
+from streamtrain.settings import Integer, checked
 from streamtrain.shards.manifest import Manifest
-from streamtrain.shards.reader import ShardFile, group_rows
-from streamtrain.stream.batches import Minibatch, epochs, tensors
-from streamtrain.stream.order import Cursor
-
-_GROUPS = 4  # of a shard that are one task: more, and a thread has nothing to do while another ends
+from streamtrain.shards.row_groups import RowGroups
+from streamtrain.stream.batches import Minibatches
+from streamtrain.stream.order import Cursor, Order
+from streamtrain.stream.windows import DecodedRows
 
 
 def open_shards(path: str | Path, *, workers: int = os.cpu_count() or 1) -> Shards:
-    """Open a folder of shards for reading, decoded by up to `workers` threads.
+    """Open a folder of shards for reading.
 
-    Raises DataError where its manifest is missing or damaged.
+    path:    the folder; a later change of the current folder does not matter
+    workers: how many threads may decode
+    Raises DataError if its manifest is missing or damaged, UsageError if `workers` is below 1.
     """
-    folder = Path(path)
-    manifest = Manifest.load(folder)
-    return Shards(folder, manifest, manifest.schema, None, workers)
-
-
-class WindowBuffer(NamedTuple):
-    """Room for a window of decoded rows; whoever holds it may write to it, nobody else.
-
-    pixels: (rows, row bytes) uint8, raw; labels: (rows,) int64; order: (rows,) int64, in which to visit them
-    held: its pixels and labels are those of the whole set, shared and never written again
-    """
-
-    pixels: Array
-    labels: Array
-    order: Array
-    resident: bool
+    return Shards(RowGroups.open(Path(path)), workers=checked("workers", workers, Integer(1)))
 
 
 class Shards:
-    """A data set on disk; loop over `minibatches(…)`, or over `blocks()` to see every row in order.
+    """A data set on disk. Loop over `minibatches(epoch=…)`, or over `blocks()` to see every row in stored order.
 
-    folder: where the shards lie; manifest: what they hold
-    schema: the meaning that rows are given, another data set's where `label_map` translates the labels
-    resident_rows: decoded rows that there was room for in memory, at most so far
+    `len()` is its number of rows.
     """
 
-    def __init__(
-        self, folder: Path, manifest: Manifest, schema: Schema, label_map: Array | None, workers: int
-    ) -> None:
-        self.folder, self.manifest, self.schema = folder, manifest, schema
-        self.label_map, self.workers = label_map, workers
-        self.groups = group_rows(manifest)  # (groups, 3)
-        self.group_rows: Array = self.groups[:, 2]
-        self.resident_rows = 0
-        self._room_now = 0
-        self._held: WindowBuffer | None = None
+    def __init__(self, row_groups: RowGroups, *, workers: int) -> None:
+        self.row_groups, self.workers = row_groups, workers
+        self.decoded = DecodedRows(row_groups)
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __repr__(self) -> str:
+        schema = self.schema
+        shape = "×".join(map(str, schema.image_shape))
+        classes = f"{len(schema.classes)} classes" if schema.classes else "no labels"
+        return f"<Shards {self.folder}: {self.rows:,} rows of {shape} {schema.dtype}, {classes}>"
+
+    @property
+    def folder(self) -> Path:
+        """Where the shards lie."""
+        return self.row_groups.folder
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the folder holds."""
+        return self.row_groups.manifest
+
+    @property
+    def schema(self) -> Schema:
+        """The meaning of every row; that of another data set after `with_schema`."""
+        return self.row_groups.schema
 
     @property
     def rows(self) -> int:
-        """Rows in all its row groups."""
-        return int(self.group_rows.sum())
+        """Number of rows."""
+        return self.row_groups.rows
 
-    @functools.cached_property
+    @property
+    def group_rows(self) -> Array:
+        """(groups,) int64, the rows of each row group."""
+        return self.row_groups.group_rows
+
+    @property
     def density(self) -> float:
-        """The share of pixels that are not zero, in the first row group."""
-        block = next(self.blocks([0], lines=False))
-        return np.count_nonzero(block.pixels) / block.pixels.size
+        """The share of pixels that are not zero, in a sample of the row groups."""
+        return self.row_groups.density
+
+    @property
+    def resident_rows(self) -> int:
+        """The largest number of decoded rows ever buffered."""
+        return self.decoded.peak_rows
 
     def part(self, groups: Array) -> Shards:
-        """Some of its row groups, as a data set of their own; groups: indices."""
-        part = Shards(self.folder, self.manifest, self.schema, self.label_map, self.workers)
-        part.groups = self.groups[np.sort(groups)]
-        part.group_rows = part.groups[:, 2]
-        return part
+        """Return some of its row groups as a data set of their own; groups: indices."""
+        return Shards(self.row_groups.select(groups), workers=self.workers)
 
     def with_schema(self, schema: Schema) -> Shards:
-        """The same rows with another data set's meaning: its class indices and its pixel range.
+        """Return the same rows with the class indices and the pixel range of `schema`, such as a model's.
 
-        Raises DataError where they cannot be read so: other pixels, or a class that `schema` lacks.
+        Raises DataError if they cannot be read so: another number of pixels, or a class that `schema` lacks.
         """
         if schema == self.schema:
             return self
-        label_map = schema.label_map(self.manifest.schema, where=str(self.folder))
-        meant = replace(schema, dtype=self.schema.dtype)
-        return Shards(self.folder, self.manifest, meant, label_map, self.workers)
+        return Shards(self.row_groups.with_schema(schema), workers=self.workers)
 
-    def plan(self, memory_bytes: int, *, batch_size: int, parameters: int = 0, units: int = 0) -> Plan:
-        """The sizes that keep training within a budget; see `budget.plan`."""
-        compressed = max(shard.bytes / shard.rows for shard in self.manifest.shards)
-        group_rows = int(self.group_rows.max())
-        need = Workload(
-            schema=self.schema,
-            rows=self.rows,
-            group_rows=group_rows,
-            group_bytes=int(group_rows * compressed),
-            batch_size=batch_size,
-            parameters=parameters,
-            units=units,
-        )
-        return plan(memory_bytes, need, workers=self.workers)
+    def blocks(self, groups: Iterable[int] | None = None, *, lines: bool = True) -> Generator[Block]:
+        """Yield every row group, or those named, one by one.
+
+        lines: whether to read line numbers; they are zeros otherwise, and if the set is resident in memory
+        Raises CorruptShardError if a byte of what is read is damaged.
+        """
+        return self.decoded.blocks(range(len(self.row_groups)) if groups is None else groups, lines=lines)
 
     def minibatches(
         self, *, batch_size: int = 256, seed: int = 0, epoch: int = 1, memory_bytes: int = 256_000_000
     ) -> Minibatches:
-        """The shuffled, normalised minibatches of an epoch; loop over them as often as you like.
+        """Return the shuffled, normalised minibatches of one epoch.
 
-        Each is yours: it stays as it is. The first ever of uint8 pixels waits two seconds for a compiler.
-        Raises UsageError for sizes out of range.
+        The order is a function of the arguments, so a loop over the result, or over the same call, repeats it.
+        Name the epoch to reshuffle, as `DistributedSampler.set_epoch` does in PyTorch:
+
+            for epoch in range(1, 21):
+                for x, y in shards.minibatches(epoch=epoch):
+                    ...
+
+        x is (rows, features) float32, y (rows,) int64; both are independent copies.
+        Raises UsageError for sizes out of range, or too little memory for a row group and a batch.
         """
-        if batch_size < 1:
-            raise UsageError(f"a batch has at least 1 row, not {batch_size}")
-        if epoch < 1 or seed < 0:
-            raise UsageError(f"epochs count from 1 and a seed is not below 0: {epoch}, {seed}")
-        plan = self.plan(memory_bytes, batch_size=batch_size)
-        return Minibatches(self, batch_size, seed, epoch, plan.window_rows, plan.prefetch_threads)
+        batch_size = checked("batch_size", batch_size, Integer(1))
+        start = Cursor(checked("epoch", epoch, Integer(1)), 0)
+        plan = self.plan(checked("memory_bytes", memory_bytes, Integer(1)), batch_size=batch_size)
+        order = Order(checked("seed", seed, Integer(0)), plan.window_rows)
+        return Minibatches(self.decoded, order, start, batch_size, plan.prefetch_threads)
 
-    @contextlib.contextmanager
-    def slots(self, window_rows: int, *, count: int, workers: int) -> Iterator[list[WindowBuffer]]:
-        """`count` slots for windows of so many rows inside a `with`; where one holds the whole set, that in each.
+    def plan(
+        self,
+        memory_bytes: int,
+        *,
+        batch_size: int,
+        parameters: int = 0,
+        units: int = 0,
+        evaluation: EvaluationSizes | None = None,
+    ) -> Plan:
+        """Return the sizes that keep a loop over batches within a budget.
 
-        workers: threads that decode the whole set
+        parameters, units, evaluation: of the model that is trained and of its evaluation, if any; see `Workload`
+        Raises UsageError, with the smallest budget that works, if `memory_bytes` is too small.
         """
-        if window_rows >= self.rows:
-            resident = self._hold(workers)
-            yield [resident._replace(order=np.empty(self.rows, np.int64)) for _ in range(count)]
-            return
-        self._count_room(count * window_rows)
-        try:
-            yield [self._empty_slot(window_rows) for _ in range(count)]
-        finally:
-            self._count_room(-count * window_rows)
-
-    def _hold(self, workers: int) -> WindowBuffer:
-        """The whole set, decoded at the first call and kept from then on, read-only."""
-        if self._held is None:
-            slot = self._empty_slot(self.rows)
-            with ThreadPoolExecutor(workers) as pool:
-                for task in [pool.submit(task) for task in self.decode_tasks(np.arange(len(self.groups)), slot)]:
-                    task.result()
-            slot.pixels.flags.writeable = slot.labels.flags.writeable = False
-            self._held = slot._replace(resident=True)
-            self._count_room(self.rows)
-        return self._held
-
-    def _empty_slot(self, rows: int) -> WindowBuffer:
-        pixels = np.empty((rows, self.manifest.schema.row_bytes), np.uint8)
-        return WindowBuffer(pixels, np.empty(rows, np.int64), np.empty(rows, np.int64), resident=False)
-
-    def _count_room(self, rows: int) -> None:
-        self._room_now += rows
-        self.resident_rows = max(self.resident_rows, self._room_now)
-
-    def decode_tasks(self, groups: Array, slot: WindowBuffer) -> Iterator[Callable[[], None]]:
-        """Tasks that together decode row groups into a slot, end to end; they may run at the same time.
-
-        groups: ascending indices
-        """
-        at = 0
-        for _, of_shard in itertools.groupby(groups.tolist(), key=self._shard_of):
-            left = list(of_shard)
-            while left:
-                run, left = left[:_GROUPS], left[_GROUPS:]
-                yield functools.partial(self._decode, run, slot, at)
-                at += int(self.group_rows[run].sum())
-
-    def _decode(self, run: list[int], slot: WindowBuffer, at: int) -> None:
-        """Decode row groups of one shard into a slot, from its row `at` on."""
-        for block in self.read(run, lines=False):
-            stop = at + len(block)
-            slot.pixels[at:stop] = block.pixels.view(np.uint8).reshape(len(block), -1)
-            slot.labels[at:stop] = block.labels
-            at = stop
-            del block  # or it would stay in memory while the next is decoded
-
-    def labels(self, groups: Array) -> Array:
-        """The labels (rows,) of row groups, end to end, read without their pixels; groups: ascending indices."""
-        found = []
-        for shard, run in itertools.groupby(groups.tolist(), key=self._shard_of):
-            with self._opened(shard) as file:
-                found += [file.read_labels(int(self.groups[group, 1])) for group in run]
-        labels = np.concatenate(found) if found else np.empty(0, np.int64)
-        return labels if self.label_map is None else self.label_map[labels]
-
-    def read(self, groups: Iterable[int], *, lines: bool = True) -> Generator[Block]:
-        """Decode row groups one by one as they are asked for, each shard opened once for a run of its groups."""
-        for shard, run in itertools.groupby(groups, key=self._shard_of):
-            with self._opened(shard) as file:
-                for group in run:
-                    yield self._relabel(file.read_group(int(self.groups[group, 1]), lines=lines))
-
-    def _opened(self, shard: int) -> ShardFile:
-        facts, size = self.manifest.shards[shard], self.manifest.rows_per_group
-        return ShardFile(self.folder, facts, self.manifest.schema, rows_per_group=size)
-
-    def _relabel(self, block: Block) -> Block:
-        """A block as it was stored, with the class indices of `schema`."""
-        return block if self.label_map is None else replace(block, labels=self.label_map[block.labels])
-
-    def _shard_of(self, group: int) -> int:
-        return int(self.groups[group, 0])
-
-    def blocks(self, groups: Iterable[int] | None = None, *, lines: bool = True) -> Generator[Block]:
-        """Every row group, or those named, as they are asked for; out of memory where the whole set is held there.
-
-        lines: whether the numbers of their lines are wanted; else these are zeros, as they are out of memory
-        """
-        if groups is None:
-            groups = range(len(self.groups))
-        if self._held is None:
-            yield from self.read(groups, lines=lines)
-            return
-        stops = self.group_rows.cumsum()
-        for group in groups:
-            rows = slice(int(stops[group] - self.group_rows[group]), int(stops[group]))
-            pixels, labels = self._held.pixels[rows].view(self.schema.stored_dtype), self._held.labels[rows]
-            yield Block(pixels, labels, np.zeros(len(labels), dtype=np.int64))
-
-
-@dataclass(frozen=True)
-class Minibatches:
-    """The minibatches of one epoch, in an order that its fields alone decide; each loop yields them anew."""
-
-    shards: Shards
-    batch_size: int
-    seed: int
-    epoch: int
-    window_rows: int
-    prefetch_threads: int
-
-    def __iter__(self) -> Iterator[Minibatch]:
-        with contextlib.closing(
-            epochs(
-                self.shards,
-                batch_size=self.batch_size,
-                seed=self.seed,
-                window_rows=self.window_rows,
-                prefetch_threads=self.prefetch_threads,
-                start=Cursor(self.epoch, 0),
-                last=self.epoch,
-            )
-        ) as stream:
-            for epoch in stream:
-                yield from tensors(epoch)
+        group_rows = int(self.group_rows.max())
+        compressed = max(shard.bytes / shard.rows for shard in self.manifest.shards)
+        work = Workload(
+            schema=self.schema,
+            rows=self.rows,
+            group_rows=group_rows,
+            group_file_bytes=int(group_rows * compressed),
+            batch_size=batch_size,
+            parameters=parameters,
+            units=units,
+            evaluation=evaluation,
+        )
+        return plan(memory_bytes, work, workers=self.workers)

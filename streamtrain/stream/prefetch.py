@@ -1,4 +1,4 @@
-"""Slots that threads fill ahead of the consumer, and who owns a slot when."""
+"""Buffers that threads fill ahead of the consumer, and who owns a buffer when."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ Task = Callable[[], object]
 def prefetch(
     jobs: Iterable[Job], slots: Sequence[Slot], *, tasks: Callable[[Job, Slot], Iterable[Task]], workers: int
 ) -> Generator[tuple[Job, Slot]]:
-    """Yield each job with a slot that holds it, in order, while `workers` threads fill the other slots ahead.
+    """Yield each job with a slot that was filled for it, in order, while `workers` threads fill the other slots.
 
-    tasks: what fills a slot with a job; they may run at the same time, and an error of one is raised here
-    A slot is the consumer's until it asks for the next: only then, and only here, tasks begin that write to it.
-    Closing the generator waits for the tasks that run, drops the others and leaves no thread.
+    tasks: returns the tasks that fill a slot for a job; they may run at the same time, and an error of one is
+           raised here
+    A slot belongs to the consumer until it asks for the next one. Tasks that write to it start only then, and only
+    here. Closing the generator waits for the tasks that run, drops the others and leaves no thread.
     """
     left = iter(jobs)
     filling: deque[tuple[Job, Slot, list[Future[object]]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="streamtrain")
 
-    def begin(slot: Slot) -> None:
+    def submit(slot: Slot) -> None:
         for job in itertools.islice(left, 1):
             filling.append((job, slot, [pool.submit(task) for task in tasks(job, slot)]))
 
     try:
         for slot in slots:
-            begin(slot)
+            submit(slot)
         while filling:
-            job, slot, begun = filling.popleft()
-            for task in begun:
-                task.result()
+            job, slot, futures = filling.popleft()
+            for future in futures:
+                future.result()
             yield job, slot
-            begin(slot)
+            submit(slot)
     finally:
         pool.shutdown(cancel_futures=True)

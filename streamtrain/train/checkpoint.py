@@ -17,10 +17,10 @@ from streamtrain.errors import RunError
 from streamtrain.nn.mlp import MLP, Gradients
 from streamtrain.schema import Schema
 from streamtrain.storage.files import write_file
+from streamtrain.storage.ownership import BEST, LAST
 from streamtrain.stream.order import Cursor
-from streamtrain.train.fit import Progress
+from streamtrain.train.progress import Progress
 
-LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 _VELOCITY = "velocity."  # before a parameter's name
 
 # What damaged or hostile metadata, digests in order, make their readers raise; RecursionError of deep nesting.
@@ -108,7 +108,9 @@ def _read(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> C
     model = MLP.from_state_dict(state, activation=metadata["activation"])
     if (model.features, model.classes) != (schema.features, len(schema.classes)):
         raise ValueError("its layers do not fit its schema")
-    moving = MLP.from_state_dict({name.removeprefix(_VELOCITY): v for name, v in velocity.items()} or state)
+    moving = MLP.from_state_dict(
+        {name.removeprefix(_VELOCITY): v for name, v in velocity.items()} or state, activation=model.activation
+    )
     if [w.shape for w in moving.weights] != [w.shape for w in model.weights]:
         raise ValueError("its velocities do not fit its weights")
     return Checkpoint(

@@ -16,12 +16,11 @@ from torch import Tensor
 
 from streamtrain.block import Array, Block
 from streamtrain.engine.dense import Call, one_thread
-from streamtrain.engine.device import read
-from streamtrain.engine.sparse import bind_first_layer, padded_zeros
+from streamtrain.engine.device import to_tensor
+from streamtrain.engine.sparse import EVALUATION, bind_first_layer, padded_zeros
 from streamtrain.engine.step import bind_upper_layers
 from streamtrain.errors import DataError
-from streamtrain.memory import EVAL_THREADS
-from streamtrain.metrics.metrics import Evaluation, bind_evaluation
+from streamtrain.metrics.evaluation import Evaluation, bind_evaluation
 from streamtrain.nn.mlp import MLP
 from streamtrain.stream.dataset import Shards
 from streamtrain.stream.prefetch import Task, prefetch
@@ -57,7 +56,7 @@ def iter_evaluate(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluati
 def _evaluating(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation]:
     total = Evaluation.empty(model.classes)
     here = model.device.type == "cpu"
-    count = min(threads, EVAL_THREADS) if here else 1
+    count = min(threads, EVALUATION.threads) if here else 1
     free: SimpleQueue[_Scorer] = SimpleQueue()
 
     def score(groups: Sequence[int], told: list[Evaluation]) -> None:
@@ -77,7 +76,7 @@ def _evaluating(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation
             scored = _scored(model, shards) if here else _sent(model, shards)
             free.put(stack.enter_context(contextlib.closing(_Scorer(shards, scored))))
         ahead = stack.enter_context(
-            contextlib.closing(prefetch(_jobs(len(shards.groups)), told, tasks=tasks, workers=count))
+            contextlib.closing(prefetch(_jobs(len(shards.group_rows)), told, tasks=tasks, workers=count))
         )
         for _, of_groups in ahead:
             total = sum(of_groups, start=total)  # in their order, so that no number of threads changes a bit
@@ -90,7 +89,7 @@ def _jobs(groups: int) -> Iterator[range]:
     """The row groups in runs, short ones at the end, lest one thread has many left while the other has none."""
     at = 0
     while left := groups - at:
-        size = max(1, min(_GROUPS, left // (2 * EVAL_THREADS)))
+        size = max(1, min(_GROUPS, left // (2 * EVALUATION.threads)))
         yield range(at, at + size)
         at += size
 
@@ -153,7 +152,7 @@ def _sent(model: MLP, shards: Shards) -> Callable[[Block], Evaluation]:
     """The same by the plain formulas on the model's device."""
 
     def scored(block: Block) -> Evaluation:
-        logits, _ = model.forward(read(block.pixels, scale=shards.schema.scale, to=model.device))
+        logits, _ = model.forward(to_tensor(block.pixels, scale=shards.schema.scale, to=model.device))
         return Evaluation.of(logits.cpu().numpy(), block.labels)
 
     return scored

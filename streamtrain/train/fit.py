@@ -1,251 +1,269 @@
-"""Training: minibatches → steps, an evaluation an epoch."""
+"""Training: minibatches → steps, an evaluation after each epoch."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+
+import torch
 
 from streamtrain.engine.dense import one_thread
 from streamtrain.engine.device import DeviceStep
-from streamtrain.engine.sparse import Sparse, first_layer_for, required_kernels
-from streamtrain.engine.step import Step
-from streamtrain.errors import DataError, RunError, UsageError
+from streamtrain.engine.sparse import EVALUATION, Sparse, first_layer_for, required_kernels
+from streamtrain.engine.step import B, CpuStep, TrainStep
+from streamtrain.errors import DataError, RunError, argument
+from streamtrain.memory import Plan
+from streamtrain.metrics.evaluation import Evaluation
+from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.native import load
-from streamtrain.nn.mlp import MLP, Gradients
-from streamtrain.nn.sgd import SGDConfig, rest
-from streamtrain.stream.batches import Epoch
-from streamtrain.stream.batches import epochs as stream_epochs
+from streamtrain.nn.mlp import MLP
+from streamtrain.nn.sgd import SGD
+from streamtrain.settings import spelled_out
+from streamtrain.stream.batches import Batch, pixel_epochs
 from streamtrain.stream.dataset import Shards
-from streamtrain.stream.order import Cursor
+from streamtrain.stream.order import Cursor, Order
+from streamtrain.stream.windows import labels_in_order
+from streamtrain.train.config import FitConfig, FitOptions, lr_at
 from streamtrain.train.evaluate import iter_evaluate
+from streamtrain.train.progress import EpochReport, Evaluating, Progress
+
+Event = Progress | Evaluating | EpochReport
 
 
-class Progress(NamedTuple):
-    """Where training stands between two steps; with the weights, all that a resume needs.
+@spelled_out(FitOptions)
+def fit(model: MLP, train: Shards, options: FitOptions) -> list[EpochReport]:
+    """Train `model` in place by SGD and return a report of each epoch.
 
-    cursor: the epoch and its rows that were trained; loss_sum: over those rows, each as it was trained, in nats
-    correct: how many of them were right then; seconds: that they took
+    model: its tensors stay the same objects and hold the trained values afterwards; it gets the schema of `train`
+    train: shards with as many pixels and classes as the model
+    test, val: shards to evaluate after each epoch, read with the classes and range of the training data
+    Raises UsageError or DataError for settings out of range and sets that do not fit; RunError before a loss that
+    is not finite reaches the weights. Torch's threads share the products; their number changes nothing but time.
+    """
+    return [event for event in Training(model, train, options) if isinstance(event, EpochReport)]
+
+
+@spelled_out(FitOptions)
+def iter_fit(model: MLP, train: Shards, options: FitOptions) -> Iterator[Event]:
+    """Train as `fit` does, and yield what happens: Progress, Evaluating or EpochReport.
+
+    Progress comes after each step, Evaluating several times during an evaluation, EpochReport after each epoch.
+    The tensors of the model are up to date at each of them.
+    """
+    return _written_back(Training(model, train, options))
+
+
+def _written_back(training: Training) -> Iterator[Event]:
+    for event in training:
+        if isinstance(event, Progress):
+            training.write_back()
+        yield event
+
+
+def plan_memory(train: Shards, hidden: Sequence[int], config: FitConfig) -> Plan:
+    """Return the sizes that keep the training of a net with these hidden layers within `config.memory_bytes`.
+
+    Raises UsageError if the memory is too small.
+    """
+    layers = [train.schema.features, *hidden, len(train.schema.classes)]
+    parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(layers))
+    parameters *= 2 if config.momentum else 1  # each has a velocity then
+    return train.plan(
+        config.memory_bytes,
+        batch_size=config.batch_size,
+        parameters=parameters,
+        units=sum(layers[1:]),
+        evaluation=EVALUATION,
+    )
+
+
+class Training:
+    """A model in training; loop over it once to train.
+
+    model, optimizer: up to date at each Evaluating and EpochReport, after `write_back`, and when the loop ends
+    start: resume from here; `model` and `optimizer` must be as they were then
+    optimizer: by default with zero velocity
+    plan: sizes to keep, such as those of an earlier run; by default what `memory_bytes` allows
+    Raises UsageError or DataError for settings out of range and sets that do not fit.
     """
 
-    cursor: Cursor
-    loss_sum: float = 0.0
-    correct: int = 0
-    seconds: float = 0.0
+    def __init__(
+        self,
+        model: MLP,
+        train: Shards,
+        config: FitConfig,
+        *,
+        test: Shards | None = None,
+        val: Shards | None = None,
+        start: Progress | None = None,
+        optimizer: SGD | None = None,
+        plan: Plan | None = None,
+    ) -> None:
+        if isinstance(config, FitOptions):
+            test, val = config.test, config.val
+        _check_fit(model, train)
+        self.model, self.train, self.config = model, train, config
+        self.evaluated: Mapping[str, Shards | None] = {
+            "train": train if config.eval_train else None,
+            "test": test and test.with_schema(train.schema),
+            "val": val and val.with_schema(train.schema),
+        }
+        self.start = start or Progress.at(1)
+        settings = {"momentum": config.momentum, "weight_decay": config.weight_decay}
+        self.optimizer = optimizer or SGD.at_rest(model, **settings)
+        self.plan = plan or plan_memory(train, model.hidden, config)
+        self._write_back: Callable[[], None] = lambda: None
 
-    @classmethod
-    def at(cls, epoch: int) -> Progress:
-        """The start of an epoch, counted from 1."""
-        return cls(Cursor(epoch, 0))
+    def __iter__(self) -> Iterator[Event]:
+        threads = torch.get_num_threads()
+        on_cpu = self.model.device.type == "cpu"
+        return _in_one_thread(self._on_cpu(threads) if on_cpu else self._on_device(threads))
 
-    @property
-    def loss(self) -> float:
-        """Mean loss a row of the epoch so far, in nats; NaN before the first."""
-        return self.loss_sum / self.cursor.rows if self.cursor.rows else math.nan
+    def write_back(self) -> None:
+        """Bring the tensors of `model` and `optimizer` up to date between two steps."""
+        with one_thread():
+            self._write_back()
 
-    @property
-    def accuracy(self) -> float:
-        """Share of the rows of the epoch so far that were right; NaN before the first."""
-        return self.correct / self.cursor.rows if self.cursor.rows else math.nan
+    def _on_cpu(self, threads: int) -> Generator[Event]:
+        load(required_kernels(self.train, self.model))
+        rows = min(self.config.batch_size, self.train.rows)
+        layers = [first_layer_for(self.train, self.model, rows, threads=threads)]
+        if (
+            self.plan.prefetch_batch and threads > 1 and isinstance(layers[0], Sparse)
+        ):  # a dense one uses all threads itself
+            layers.append(first_layer_for(self.train, self.model, rows, threads=threads))
+        step = CpuStep(self.model, self.optimizer, rows, first_layers=layers, threads=threads)
+        yield from self._events(step, threads)
 
+    def _on_device(self, threads: int) -> Generator[Event]:
+        yield from self._events(DeviceStep(self.model, self.optimizer, scale=self.train.schema.scale), threads)
 
-@dataclass(frozen=True)
-class EpochReport:
-    """What one epoch did; losses in nats a row, times in seconds of the training pass and of the evaluation.
-
-    train_loss and progressive_accuracy: over the rows as they were trained, each scored before it was learned;
-    the other losses and accuracies are over the whole sets after it, None for a set that was not evaluated.
-    label_disorder: D of the order that was trained, see `tally.DisorderTally`; effective_batch_size: of its
-    batches, in rows; both None where the epoch has no whole batch of D or the data one class
-    wait_share: of the training pass's seconds, the share that the model waited for minibatches
-    """
-
-    epoch: int
-    train_loss: float
-    progressive_accuracy: float
-    train_accuracy: float | None
-    test_loss: float | None
-    test_accuracy: float | None
-    val_loss: float | None
-    val_accuracy: float | None
-    rows: int
-    seconds: float
-    eval_seconds: float
-    label_disorder: float | None
-    effective_batch_size: float | None
-    wait_share: float
-
-    @property
-    def rows_per_second(self) -> float:
-        """Of the training pass alone."""
-        return self.rows / self.seconds
-
-
-def fit(model: MLP, train: Shards, **options: Any) -> Iterator[EpochReport]:
-    """Train `model` in place and yield a report an epoch; the options are those of `iter_fit`."""
-    return (report for report in iter_fit(model, train, **options) if isinstance(report, EpochReport))
-
-
-def iter_fit(
-    model: MLP,
-    train: Shards,
-    *,
-    test: Shards | None = None,
-    val: Shards | None = None,
-    epochs: int = 20,
-    batch_size: int = 256,
-    lr: float = 0.05,
-    momentum: float = 0.0,
-    weight_decay: float = 0.0,
-    seed: int = 0,
-    window_rows: int | None = None,
-    prefetch_threads: int = 1,
-    ahead: bool = False,
-    eval_train: bool = True,
-    start: Progress | None = None,
-    velocity: Gradients | None = None,
-) -> Iterator[Progress | EpochReport]:
-    """Train `model` in place by SGD; yield Progress after every step and a report at the end of each epoch.
-
-    test, val: read with the meaning of the training data; window_rows: rows shuffled together, by default all
-    prefetch_threads: threads that load the next window meanwhile; with 0 there is one window in memory, else two
-    ahead: one more may read the next batch while one is learned
-    start: go on from there, `model` and `velocity` being as they were then; by default from epoch 1 and from rest
-    velocity: moved in place, where there is momentum; see `sgd_step`
-    Products are shared out among `torch.get_num_threads()` threads, whose number changes nothing but time.
-    Raises UsageError or DataError at the call for sizes out of range and for sets that do not fit each other;
-    RunError before a loss that is not finite reaches the weights.
-    """
-    if min(epochs, batch_size) < 1 or seed < 0:
-        raise UsageError(
-            f"epochs and batch size are positive and seed is not below 0: {epochs}, {batch_size}, {seed}"
+    def _events(self, step: TrainStep[B], threads: int) -> Generator[Event]:
+        """Train and evaluate epoch by epoch."""
+        self.model.schema = self.train.schema
+        self._write_back = step.write_back
+        config, plan, progress = self.config, self.plan, self.start
+        order = Order(config.seed, plan.window_rows)
+        stream = pixel_epochs(
+            self.train.decoded,
+            order,
+            batch_size=config.batch_size,
+            prefetch_threads=plan.prefetch_threads,
+            start=progress.cursor,
+            last=config.epochs,
         )
-    sgd = SGDConfig(lr, momentum, weight_decay).checked()
-    _check_fit(model, train)
-    order = {"batch_size": batch_size, "seed": seed, "window_rows": window_rows or train.rows}
-    evaluated = [data and data.with_schema(train.schema) for data in (train if eval_train else None, test, val)]
-
-    def reports() -> Iterator[Progress | EpochReport]:
-        progress = start or Progress.at(1)
-        stream = stream_epochs(
-            train, start=progress.cursor, last=epochs, prefetch_threads=prefetch_threads, raw=True, **order
-        )
-        with one_thread() as threads, contextlib.closing(stream):
-            moving = velocity or (rest(model) if momentum else [])
-            step = _step(model, train, batch_size, sgd, moving, threads=threads, ahead=ahead)
-            # Without memory for one prefetch thread there is none for two row groups either.
-            shared = threads if prefetch_threads else 1
-            for epoch in stream:
-                trained, waited = yield from _steps(step, train, epoch, progress)
+        with contextlib.closing(stream), contextlib.ExitStack() as stack:
+            stack.callback(step.write_back)
+            for epoch, batches in stream:
+                disorder = LabelDisorder()
+                for labels in labels_in_order(self.train.row_groups, order, epoch, stop=progress.cursor.rows):
+                    disorder.update(labels)
+                trained, waited = yield from self._train_epoch(step, _counted(batches, disorder), progress)
+                step.write_back()
                 began = time.perf_counter()
-                figures: list[float | None] = []
-                for data in evaluated:
-                    figures += yield from _figures(model, data, trained, shared)
-                seconds = trained.seconds, time.perf_counter() - began
-                share = waited / max(trained.seconds - progress.seconds, waited, 1e-9)
-                yield _report(epoch, batch_size, trained, figures, seconds=seconds, wait_share=share)
-                progress = Progress.at(epoch.number + 1)
+                # Without memory for one prefetch thread there is none for a second row group either.
+                evaluations = yield from self._evaluate(trained, threads if plan.prefetch_threads else 1)
+                seconds = trained.seconds - progress.seconds
+                yield EpochReport(
+                    epoch=epoch,
+                    train_loss=trained.loss,
+                    progressive_accuracy=trained.accuracy,
+                    **evaluations,
+                    rows=trained.cursor.rows,
+                    seconds=trained.seconds,
+                    eval_seconds=time.perf_counter() - began,
+                    label_disorder=disorder.value(),
+                    effective_batch_size=disorder.effective_batch_size(config.batch_size),
+                    wait_share=waited / max(seconds, waited, 1e-9),
+                )
+                progress = Progress.at(epoch + 1)
 
-    return reports()
+    def _train_epoch(
+        self, step: TrainStep[B], minibatches: Iterator[Batch], progress: Progress
+    ) -> Generator[Progress, None, tuple[Progress, float]]:
+        """Take a step for each minibatch that is left of the epoch.
+
+        Returns the progress at its end, and the seconds that were spent waiting for minibatches.
+        """
+        (number, rows), loss_sum, correct, seconds = progress
+        began, waited = time.perf_counter() - seconds, 0.0
+        steps = (number - 1) * -(-self.train.rows // self.config.batch_size) + rows // self.config.batch_size
+        with contextlib.closing(step.prefetch(minibatches)) as batches:
+            while True:
+                asked = time.perf_counter()
+                batch = next(batches, None)
+                waited += time.perf_counter() - asked
+                if batch is None:
+                    break
+                lr = lr_at(self.config, steps)
+                batch_loss, batch_correct = step.forward_backward(batch)
+                if not math.isfinite(batch_loss):
+                    raise _not_finite(f"epoch {number}, row {rows + 1}: the loss is {batch_loss}", lr)
+                step.update(lr)
+                steps, rows = steps + 1, rows + batch.rows
+                loss_sum, correct = loss_sum + batch_loss, correct + batch_correct
+                progress = Progress(Cursor(number, rows), loss_sum, correct, time.perf_counter() - began)
+                yield progress
+        if rows != self.train.rows:
+            raise RunError(
+                f"epoch {number} saw {rows} rows, but the manifest of {self.train.folder} has {self.train.rows}"
+            )
+        return progress, waited
+
+    def _evaluate(
+        self, progress: Progress, threads: int
+    ) -> Generator[Evaluating, None, dict[str, Evaluation | None]]:
+        """Evaluate the sets after an epoch; returns the evaluation of each name."""
+        found: dict[str, Evaluation | None] = dict.fromkeys(self.evaluated)
+        for name, data in self.evaluated.items():
+            if not data:
+                continue
+            for evaluation in iter_evaluate(self.model, data, threads):
+                found[name] = evaluation
+                yield Evaluating(progress, name, evaluation.rows, data.rows)
+            if not math.isfinite(evaluation.loss):
+                after = f"after epoch {progress.cursor.epoch} the loss on {data.folder} is {evaluation.loss}"
+                raise _not_finite(after, self.config.lr)
+        return found
 
 
-def _report(
-    epoch: Epoch,
-    batch_size: int,
-    trained: Progress,
-    figures: Sequence[float | None],
-    *,
-    seconds: tuple[float, float],
-    wait_share: float,
-) -> EpochReport:
-    """What the epoch did; figures: loss and accuracy over the training, test and validation set."""
-    _, train_accuracy, test_loss, test_accuracy, val_loss, val_accuracy = figures
-    return EpochReport(
-        epoch=epoch.number,
-        train_loss=trained.loss,
-        progressive_accuracy=trained.accuracy,
-        train_accuracy=train_accuracy,
-        test_loss=test_loss,
-        test_accuracy=test_accuracy,
-        val_loss=val_loss,
-        val_accuracy=val_accuracy,
-        rows=trained.cursor.rows,
-        seconds=seconds[0],
-        eval_seconds=seconds[1],
-        label_disorder=epoch.disorder.value(),
-        effective_batch_size=epoch.disorder.effective_batch_size(batch_size),
-        wait_share=wait_share,
+def _counted(batches: Iterator[Batch], disorder: LabelDisorder) -> Iterator[Batch]:
+    """Yield the batches, their labels counted."""
+    for batch in batches:
+        disorder.update(batch.labels)
+        yield batch
+
+
+def _in_one_thread(events: Generator[Event]) -> Iterator[Event]:
+    """Yield the events, each computed by torch in one thread; the caller's settings hold in between."""
+    try:
+        while True:
+            with one_thread():
+                event = next(events, None)
+            if event is None:
+                return
+            yield event
+    finally:
+        with one_thread():
+            events.close()
+
+
+def _not_finite(what: str, lr: float) -> RunError:
+    return RunError(
+        f"{what} at `lr` = {lr:g}. The last saved weights are from before it. Train again with a smaller rate: "
+        f"{argument('lr', lr / 10)}",
+        option="lr",
     )
 
 
 def _check_fit(model: MLP, train: Shards) -> None:
+    if not train.schema.classes:
+        raise DataError(f"{train.folder} has no labels to learn. Convert it again with `label`")
     if (train.schema.features, len(train.schema.classes)) != (model.features, model.classes):
         raise DataError(
             f"{train.folder} has {train.schema.features} pixels and {len(train.schema.classes)} classes, "
             f"the model reads {model.features} and gives {model.classes}"
         )
-
-
-def _step(
-    model: MLP, train: Shards, rows: int, sgd: SGDConfig, velocity: Gradients, *, threads: int, ahead: bool
-) -> Step | DeviceStep:
-    """What takes the steps on the model's device."""
-    if model.device.type != "cpu":
-        return DeviceStep(model, sgd, velocity, scale=train.schema.scale)
-    load(required_kernels(train, model))
-    rows = min(rows, train.rows)
-    pixels = [first_layer_for(train, model, rows, threads=threads)]
-    if ahead and threads > 1 and isinstance(pixels[0], Sparse):  # dense ones take all threads themselves
-        pixels.append(first_layer_for(train, model, rows, threads=threads))
-    return Step(model, rows, sgd, velocity, pixels=pixels, threads=threads)
-
-
-def _steps(
-    step: Step | DeviceStep, train: Shards, minibatches: Epoch, progress: Progress
-) -> Generator[Progress, None, tuple[Progress, float]]:
-    """Take a step for each minibatch that is left of the epoch.
-
-    Returns the progress at its end, and the seconds that were waited for minibatches.
-    """
-    (epoch, rows), loss_sum, correct, seconds = progress
-    began, waited = time.perf_counter() - seconds, 0.0
-    reading: Generator[Any] = step.reading(minibatches)  # as the step takes them
-    with contextlib.closing(reading) as batches:
-        while True:
-            asked = time.perf_counter()
-            batch = next(batches, None)
-            waited += time.perf_counter() - asked
-            if batch is None:
-                break
-            batch_loss, batch_correct = step.score(batch)
-            if not math.isfinite(batch_loss):
-                raise RunError(
-                    f"epoch {epoch}, row {rows + 1}: the loss is {batch_loss} at lr {step.sgd.lr:g}. The weights "
-                    f"are as before it; train anew with a smaller step: --lr {step.sgd.lr / 10:g}"
-                )
-            step.learn()
-            rows, loss_sum, correct = rows + batch.rows, loss_sum + batch_loss, correct + batch_correct
-            progress = Progress(Cursor(epoch, rows), loss_sum, correct, time.perf_counter() - began)
-            yield progress
-    if rows != train.rows:
-        raise RunError(f"epoch {epoch} saw {rows} rows, the manifest of {train.folder} has {train.rows}")
-    return progress, waited
-
-
-def _figures(
-    model: MLP, data: Shards | None, progress: Progress, threads: int
-) -> Generator[Progress, None, tuple[float | None, float | None]]:
-    """Loss and accuracy over a whole set, None of none; the progress stays where it is meanwhile."""
-    figures: tuple[float | None, float | None] = (None, None)
-    for total in iter_evaluate(model, data, threads) if data else ():
-        figures = total.loss, total.accuracy
-        yield progress
-    if data and not math.isfinite(figures[0] or 0.0):
-        raise RunError(
-            f"after epoch {progress.cursor.epoch} the loss over {data.folder} is {figures[0]}. The last "
-            "checkpoint is from before; train anew with a smaller step: --lr"
-        )
-    return figures

@@ -1,77 +1,79 @@
-"""A run folder: the recipe, a line of metrics an epoch, the checkpoints; enough to go on after a kill.
+"""A run folder: the recipe, a line of metrics per epoch, the checkpoints; enough to resume after a kill.
 
 A checkpoint is published after the metrics of the epoch that it closes. So a run that is killed between the two
-computes that epoch's evaluation again, and writes its line again, the same.
+computes that epoch's evaluation again, and writes the same line again.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from streamtrain.errors import RunError
-from streamtrain.nn.mlp import MLP, Gradients
-from streamtrain.nn.sgd import rest
 from streamtrain.process import peak_rss_mb
 from streamtrain.schema import Schema
-from streamtrain.storage.files import publish_folder, refuse_existing, staging_of, write_file
-from streamtrain.stream.dataset import Shards
-from streamtrain.train.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, load_checkpoint
-from streamtrain.train.fit import EpochReport, Progress
-
-RECIPE, METRICS = "recipe.json", "metrics.jsonl"
-_NAMES = {field.name for field in fields(EpochReport)}  # of a line of the metrics, at least
+from streamtrain.storage.destination import Destination, discard, staging_of
+from streamtrain.storage.files import write_file
+from streamtrain.storage.ownership import BEST, LAST, METRICS, PREVIOUS, RECIPE
+from streamtrain.storage.permissions import opened
+from streamtrain.train.checkpoint import Checkpoint, load_checkpoint
+from streamtrain.train.fit import Training
+from streamtrain.train.progress import METRICS_KEYS, EpochReport, Progress
 
 
 @dataclass
 class Run:
-    """The folder of a run, written as training goes.
+    """The folder of a run, written while training.
 
     recipe: every setting that decides the weights; manifest_digest: of the training data
-    velocity: of the parameters where there is momentum, which training moves in place; else empty
     """
 
     folder: Path
     recipe: Mapping[str, Any]
     schema: Schema
     manifest_digest: str
-    velocity: Gradients = field(default_factory=list)
 
     @classmethod
     def create(
-        cls, folder: Path, model: MLP, train: Shards, recipe: Mapping[str, Any], *, overwrite: bool = False
+        cls,
+        folder: Path,
+        training: Training,
+        recipe: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        reads: Sequence[Path] = (),
     ) -> Run:
-        """Publish a folder with the recipe and a checkpoint of the first weights, whole, before any step.
+        """Publish a folder with the recipe and a checkpoint of the initial weights, whole, before any step.
 
-        Raises UsageError where something stands there that may not be replaced.
+        reads: what is read besides the training data; it is not replaced either
+        Raises UsageError if something is there that must not be replaced.
         """
-        refuse_existing(folder, overwrite=overwrite)
+        destination = Destination(folder, overwrite, [training.train.folder, *reads])
+        destination.check()
         staging = staging_of(folder)
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
-        velocity = rest(model) if recipe.get("momentum") else []
-        run = cls(folder, recipe, train.schema, train.manifest.digest, velocity)
+        staging.parent.mkdir(parents=True, exist_ok=True)
+        destination.make(staging)
+        run = cls(folder, recipe, training.train.schema, training.train.manifest.digest)
         try:
-            write_file(staging / RECIPE, run._told_recipe())
-            run._checkpoint(model, Progress.at(1)).save(staging / LAST)
-            publish_folder(staging, folder)
+            write_file(staging / RECIPE, run._recipe_bytes())
+            run._checkpoint(training, Progress.at(1)).save(staging / LAST)
+            destination.publish(staging)
         except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
+            discard(staging)
             raise
         return run
 
     @classmethod
-    def resume(cls, folder: Path) -> tuple[Run, MLP, Progress, str | None]:
-        """A run as its last checkpoint left it, the model, the place to go on from, and a warning or None.
+    def open(cls, folder: Path) -> tuple[Run, Checkpoint, str | None]:
+        """Return a run, the checkpoint to resume it from, and a warning or None.
 
-        Where the last checkpoint is damaged the one before it serves. Later lines of the metrics are dropped, and
-        so is what a kill left half-written; a folder in order is only read.
-        Raises RunError where neither can be used, and where recipe.json was changed since.
+        If the last checkpoint is damaged, it is the one before. Later lines of the metrics are dropped, and so are
+        files that a kill left half-written; a folder in order is only read.
+        Raises RunError if neither can be used, or recipe.json was changed since.
         """
         warning = None
         try:
@@ -81,105 +83,119 @@ class Run:
                 raise
             last = load_checkpoint(folder / PREVIOUS)
             _link(folder / PREVIOUS, folder / LAST)
-            warning = f"{error} Going on from {PREVIOUS}, epoch {last.progress.cursor.epoch}"
-        run = cls(folder, last.recipe, last.schema, last.manifest_digest, last.velocity)
-        run._refuse_another_recipe()
-        for beside in (*folder.glob(".*.tmp"), *folder.glob(".*.link")):
-            beside.unlink(missing_ok=True)
+            warning = f"{error} Resuming from {PREVIOUS}, epoch {last.progress.cursor.epoch}"
+        run = cls(folder, last.recipe, last.schema, last.manifest_digest)
+        run._check_recipe()
+        for leftover in (*folder.glob(".*.tmp"), *folder.glob(".*.link")):
+            leftover.unlink(missing_ok=True)
         kept = [line for line in run.metrics() if line["epoch"] < last.progress.cursor.epoch]
-        _settle(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept).encode())
-        _settle(folder / RECIPE, run._told_recipe())
-        return run, last.model, last.progress, warning
+        _write_if_changed(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        _write_if_changed(folder / RECIPE, run._recipe_bytes())
+        return run, last, warning
 
-    def set_epochs(self, epochs: int, model: MLP, progress: Progress) -> None:
-        """Train for so many epochs in all, from a checkpoint on; a finished run goes on when they are raised."""
+    def set_epochs(self, epochs: int, checkpoint: Checkpoint) -> None:
+        """Record another number of epochs with the last checkpoint; a finished run resumes if it is raised."""
         self.recipe = {**self.recipe, "epochs": epochs}
-        self.save(model, progress)  # which a resume goes by
-        write_file(self.folder / RECIPE, self._told_recipe())
+        self._save(replace(checkpoint, recipe=self.recipe))  # a resume reads it from there
+        write_file(self.folder / RECIPE, self._recipe_bytes())
 
     def metrics(self) -> list[dict[str, Any]]:
-        """What it left of each epoch so far; see `read_metrics`."""
+        """Return the metrics of each epoch so far; see `read_metrics`."""
         return read_metrics(self.folder)
 
-    def save(self, model: MLP, progress: Progress) -> None:
-        """Keep the model as the last checkpoint, and the last one as the previous."""
-        _link(self.folder / LAST, self.folder / PREVIOUS)
-        self._checkpoint(model, progress).save(self.folder / LAST)
+    def save(self, training: Training, progress: Progress) -> None:
+        """Keep the state of a training as the last checkpoint, and the last one as the previous."""
+        training.write_back()
+        self._save(self._checkpoint(training, progress))
 
-    def record(self, report: EpochReport, model: MLP) -> dict[str, Any]:
-        """Keep an epoch, its line in metrics.jsonl and the checkpoints; returns the line."""
-        line = asdict(report) | {"rows_per_second": report.rows_per_second, "peak_rss_mb": peak_rss_mb()}
+    def _save(self, checkpoint: Checkpoint) -> None:
+        _link(self.folder / LAST, self.folder / PREVIOUS)
+        checkpoint.save(self.folder / LAST)
+
+    def record(self, report: EpochReport, training: Training) -> dict[str, Any]:
+        """Keep an epoch, its line in metrics.jsonl and the checkpoints; return the line."""
+        line = report.to_json() | {"peak_rss_mb": peak_rss_mb()}
         done = Progress.at(report.epoch + 1)
-        before = [_judged(earlier) for earlier in self.metrics()]
-        judged = _judged(line)
-        if judged is not None and all(other is None or judged > other for other in before):
-            replace(self._checkpoint(model, done), velocity=[]).save(self.folder / BEST)
-        with (self.folder / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        before = [_selection_score(earlier) for earlier in self.metrics()]
+        score = _selection_score(line)
+        if score is not None and all(other is None or score > other for other in before):
+            replace(self._checkpoint(training, done), velocity=[]).save(self.folder / BEST)
+        with opened(self.folder / METRICS, "ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        self.save(model, done)
+        self.save(training, done)
         return line
 
-    def _refuse_another_recipe(self) -> None:
-        """Raise RunError where recipe.json says otherwise; of epochs it may, where a kill lay between the two."""
+    def _check_recipe(self) -> None:
+        """Raise RunError if recipe.json differs from the checkpoint.
+
+        `epochs` may differ: a kill can fall between the two writes.
+        """
         path = self.folder / RECIPE
         try:
-            told = dict(json.loads(path.read_bytes()))
+            found = dict(json.loads(path.read_bytes()))
         except (OSError, ValueError, TypeError):
-            return  # it is written anew
+            return  # it is written again
         for name, value in self.recipe.items():
-            if name != "epochs" and told.get(name, value) != value:
+            if name != "epochs" and found.get(name, value) != value:
                 raise RunError(
-                    f"{path}: {name} is {told[name]!r}, the weights were trained with {value!r}. Put that back, "
-                    "or begin a new run: --out"
+                    f"{path}: {name} is {found[name]!r}, but the weights were trained with {value!r}. Put that "
+                    "back, or start a new run with `out`"
                 )
 
-    def _told_recipe(self) -> bytes:
+    def _recipe_bytes(self) -> bytes:
         return json.dumps(dict(self.recipe), indent=1).encode() + b"\n"
 
-    def _checkpoint(self, model: MLP, progress: Progress) -> Checkpoint:
-        return Checkpoint(model, self.schema, self.recipe, progress, self.manifest_digest, self.velocity)
+    def _checkpoint(self, training: Training, progress: Progress) -> Checkpoint:
+        return Checkpoint(
+            training.model,
+            self.schema,
+            self.recipe,
+            progress,
+            self.manifest_digest,
+            training.optimizer.velocity,
+        )
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl, none before its first epoch; a last one that was cut short is left out.
+    """Return the lines of a run's metrics.jsonl, without a last one that was cut short.
 
     Raises RunError for a line that no training writes.
     """
     path = run / METRICS
     text = path.read_bytes().decode(errors="replace") if path.exists() else ""
     whole = text.split("\n")[:-1]
-    return [_told(line, f"{path}, line {number}") for number, line in enumerate(whole, 1)]
+    return [_read_line(line, f"{path} line {number}") for number, line in enumerate(whole, 1)]
 
 
-def _told(line: str, where: str) -> dict[str, Any]:
-    """What a line of the metrics says."""
+def _read_line(line: str, where: str) -> dict[str, Any]:
     try:
-        told = json.loads(line)
+        record = json.loads(line)
     except ValueError:
-        told = None
-    if not (isinstance(told, dict) and isinstance(told.get("epoch"), int) and told.keys() >= _NAMES):
-        raise RunError(f"{where}, is none of an epoch: {line[:40]!r}. Take it out, then go on")
-    return told
+        record = None
+    known = isinstance(record, dict) and isinstance(record.get("epoch"), int) and record.keys() >= {*METRICS_KEYS}
+    if not known:
+        raise RunError(f"{where} is not an epoch record: {line[:40]!r}. Delete that line and resume")
+    return dict(record)
 
 
-def _settle(path: Path, data: bytes) -> None:
-    """Publish a file, unless that is what it holds."""
+def _write_if_changed(path: Path, data: bytes) -> None:
+    """Publish a file, unless it holds `data` already."""
     if (path.read_bytes() if path.exists() else b"") != data:
         write_file(path, data)
 
 
-def _judged(line: Mapping[str, Any]) -> float | None:
-    """The accuracy by which the best epoch is chosen: on val, else on test."""
+def _selection_score(line: Mapping[str, Any]) -> float | None:
+    """Return the accuracy by which the best epoch is chosen: on val, otherwise on test."""
     accuracy: float | None = line["test_accuracy"] if line["val_accuracy"] is None else line["val_accuracy"]
     return accuracy
 
 
 def _link(target: Path, name: Path) -> None:
-    """Give a file a second name, in one step and in place of what has it."""
-    beside = name.with_name(f".{name.name}.link")
-    beside.unlink(missing_ok=True)
-    beside.hardlink_to(target)
-    beside.replace(name)
-    beside.unlink(missing_ok=True)  # to replace one name of a file by another of the same does nothing
+    """Give a file a second name, in one step, in place of the file of that name."""
+    hidden = name.with_name(f".{name.name}.link")
+    hidden.unlink(missing_ok=True)
+    hidden.hardlink_to(target)
+    hidden.replace(name)
+    hidden.unlink(missing_ok=True)  # replacing one name of a file by another name of the same does nothing

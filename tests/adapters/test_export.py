@@ -18,7 +18,7 @@ import streamtrain as st
 from streamtrain.adapters.export import onnx_bytes, torch_bytes
 from streamtrain.stream.dataset import Shards
 from streamtrain.train.checkpoint import Checkpoint
-from streamtrain.train.fit import Progress
+from streamtrain.train.progress import Progress
 
 if TYPE_CHECKING:
     from conftest import RunCli

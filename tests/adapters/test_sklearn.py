@@ -22,7 +22,7 @@ def table(digits_csv: Path) -> np.ndarray:
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 def test_it_passes_the_checks_of_scikit_learn() -> None:
-    results = check_estimator(StreamClassifier(), on_fail=None)
+    results = check_estimator(StreamClassifier(batch_size=16, lr=0.5), on_fail=None)
     assert len(results) > 40
     assert {
         result["check_name"]: repr(result["exception"]) for result in results if result["status"] == "failed"
@@ -31,8 +31,8 @@ def test_it_passes_the_checks_of_scikit_learn() -> None:
 
 def test_arrays_and_shards_of_the_same_rows_give_models_that_agree(table: np.ndarray, shards: Path) -> None:
     x, y = table[:, 1:], table[:, 0].astype(int)
-    of_arrays = StreamClassifier(epochs=10).fit(x, y)
-    of_shards = StreamClassifier(epochs=10).fit(shards)
+    of_arrays = StreamClassifier(epochs=10, batch_size=16, lr=0.5).fit(x, y)
+    of_shards = StreamClassifier(epochs=10, batch_size=16, lr=0.5).fit(shards)
     assert of_arrays.pixel_range_ == of_shards.pixel_range_
     assert of_arrays.classes_.tolist() == of_shards.classes_.tolist() == list(range(10))
     for model in (of_arrays, of_shards):
@@ -67,7 +67,7 @@ def test_partial_fit_learns_batch_by_batch(table: np.ndarray) -> None:
 
 def test_it_can_be_cloned_pickled_and_cross_validated(table: np.ndarray) -> None:
     x, y = table[:, 1:], np.array(["zero", "one", *"23456789"])[table[:, 0].astype(int)]
-    model = StreamClassifier(epochs=10).fit(x, y)
+    model = StreamClassifier(epochs=10, batch_size=16, lr=0.5).fit(x, y)
     assert np.array_equal(pickle.loads(pickle.dumps(model)).predict(x), model.predict(x))
     assert clone(model).get_params() == model.get_params()
-    assert cross_val_score(StreamClassifier(epochs=10), x, y, cv=3).mean() > 0.9
+    assert cross_val_score(StreamClassifier(epochs=10, batch_size=16, lr=0.5), x, y, cv=3).mean() > 0.9

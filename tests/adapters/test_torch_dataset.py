@@ -144,7 +144,7 @@ def test_the_example_trains_a_torch_model(
 
 
 def test_what_cannot_be_loaded_is_refused_by_name(numbered: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="at least 1 row, not 0"):
+    with pytest.raises(UsageError, match="`batch_size` is 0"):
         ShardDataset(numbered, batch_size=0)
     folder = shutil.copytree(numbered, tmp_path / "copy")
     data = ShardDataset(folder, batch_size=50)

@@ -83,13 +83,16 @@ def test_data_without_labels_can_be_neither_learned_nor_evaluated(
 
 
 @pytest.mark.parametrize(("command", "existing"), [("convert", "out"), ("train", "run")])
-def test_what_exists_is_kept_unless_overwrite_is_said(
+def test_what_streamtrain_did_not_write_is_kept_whatever_is_said(
     run_cli: RunCli, shards: Path, digits_csv: Path, tmp_path: Path, command: str, existing: str
 ) -> None:
     (tmp_path / existing).mkdir()
     (tmp_path / existing / "precious").write_text("kept")
     arguments = [digits_csv, "out"] if command == "convert" else [shards, "--out", "run"]
-    assert_refused(run_cli(command, *arguments), 2, f"{existing} exists already", "--overwrite")
+    assert_refused(run_cli(command, *arguments), 2, f"{existing} exists already", "it holds precious")
+    assert_refused(
+        run_cli(command, *arguments, "--overwrite"), 2, f"{existing} exists already", "it holds precious"
+    )
     assert (tmp_path / existing / "precious").read_text() == "kept"
 
 

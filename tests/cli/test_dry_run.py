@@ -28,7 +28,7 @@ def test_the_forecast_is_what_the_run_then_has(
     assert 0 < facts["predicted_peak_mb"] <= 9
     assert 1000 < facts["rows_per_second"] < 10**7
     [report] = st.fit(
-        st.MLP(), st.open_shards(tmp_path / "shards"), epochs=1, batch_size=100, window_rows=facts["window_rows"]
+        st.MLP(), st.open_shards(tmp_path / "shards"), epochs=1, batch_size=100, memory_bytes=9_000_000
     )
     assert facts["label_disorder"] == report.label_disorder > 2
     assert facts["effective_batch_size"] == report.effective_batch_size < 50

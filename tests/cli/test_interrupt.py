@@ -16,7 +16,8 @@ import pytest
 import streamtrain as st
 from streamtrain import __main__ as program
 from streamtrain.convert import pipeline as ingest
-from streamtrain.convert.write.journal import interrupted
+from streamtrain.convert.options import ConvertOptions
+from streamtrain.convert.write.journal import can_resume
 
 if TYPE_CHECKING:
     from conftest import RunCli
@@ -76,10 +77,10 @@ def test_elsewhere_an_interrupt_is_what_python_makes_of_it(monkeypatch: pytest.M
 def cut_off(csv: Path) -> Path:
     """Leave a conversion of `csv` beside it that was cut off after its first chunk."""
     folder = csv.with_name(f"{csv.name}.shards")
-    steps = ingest.iter_convert(csv, folder, workers=1)
+    steps = ingest.iter_convert(csv, folder, ConvertOptions(workers=1))
     next(steps)
     steps.close()
-    assert interrupted(folder)
+    assert can_resume(folder)
     return folder
 
 
@@ -115,7 +116,7 @@ def test_a_signal_while_a_csv_is_converted_for_training_ends_both_processes(
     assert process.returncode == 143
     assert "The same command goes on with what is converted." in told
     assert "Traceback" not in told
-    assert interrupted(tmp_path / "many.csv.shards")
+    assert can_resume(tmp_path / "many.csv.shards")
     assert not re.findall(r"many\.csv", _commands())
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         (("--split", "train=0.9,val=0.2"), "sum to 1"),
         (("--split", "../train=1"), "are names of folders"),
         (("--delimiter", "pipe"), "--delimiter is comma, semicolon, tab, space, not 'pipe'"),
-        (("--max-rejected", "3"), "with --on-bad-row reject"),
+        (("--max-rejected", "3"), "Pass --on-bad-row reject too"),
         (("--memory", "much"), "is not a size such as 256MB"),
         (("--label", "kind"), "has no column 'kind'"),
         (("--label", "5-5"), "--label 5-5 is no range of columns"),

@@ -22,15 +22,18 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from streamtrain.train.fit import Progress
+    from streamtrain.train.config import FitConfig
+    from streamtrain.train.fit import Training
+    from streamtrain.train.progress import Progress
     from streamtrain.train.run import Run
 
     folder = tmp_path_factory.mktemp("runs") / "run"
     train = st.open_shards(shards)
     model = st.MLP(64)
-    made = Run.create(folder, model, train, {"data": str(shards)})
-    list(st.fit(model, train, epochs=5, lr=0.5))
-    made.save(model, Progress.at(6))
+    training = Training(model, train, FitConfig(epochs=5, lr=0.5))
+    made = Run.create(folder, training, {"data": str(shards)})
+    list(training)
+    made.save(training, Progress.at(6))
     return folder
 
 

@@ -19,7 +19,7 @@ from streamtrain.cli import progress as live
 from streamtrain.cli.progress import ProgressLine
 from streamtrain.cli.tables import status_line
 from streamtrain.stream.order import Cursor
-from streamtrain.train.fit import Progress
+from streamtrain.train.progress import Progress
 
 if TYPE_CHECKING:
     from conftest import RunCli

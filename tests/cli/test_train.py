@@ -17,7 +17,7 @@ import pytest
 import safetensors.torch
 
 import streamtrain as st
-from streamtrain.metrics.metrics import Evaluation
+from streamtrain.metrics.evaluation import Evaluation
 from streamtrain.storage.files import exclusive
 from streamtrain.train.checkpoint import load_checkpoint, weights_sha256
 from streamtrain.train.run import Run
@@ -187,7 +187,7 @@ def test_a_step_too_large_stops_before_the_weights_are_lost(run_cli: RunCli, sha
 def test_a_budget_too_small_names_the_smallest_that_works_and_that_one_does(run_cli: RunCli, shards: Path) -> None:
     small = run_cli("train", shards, "--out", "run", "--epochs", "1", "--memory", "100KB")
     assert small.returncode == 2
-    least = small.stderr.split("Use ")[1].split(" ")[0]
+    least = small.stderr.split("Pass --memory ")[1].split(" ")[0]
     done = run_cli("train", shards, "--out", "run", "--epochs", "1", "--memory", least)
     assert done.returncode == 0, done.stderr
 
@@ -230,10 +230,10 @@ def test_no_control_character_reaches_a_pipe(run_cli: RunCli, shards: Path) -> N
         ("--weight-decay", "-0.1", "--weight-decay"),
         ("--activation", "softplus", "--activation"),
         ("--memory", "inf", "is not a size"),
-        ("--lr", "nan", "lr is positive"),
-        ("--lr", "1e39", "lr is positive and a float32"),
-        ("--momentum", "nan", "momentum is 0 or more"),
-        ("--weight-decay", "inf", "weight decay"),
+        ("--lr", "nan", "--lr is nan, but must be a number above 0"),
+        ("--lr", "1e39", "at most 3.40282e+38"),
+        ("--momentum", "nan", "--momentum is nan, but must be a number of at least 0 and below 1"),
+        ("--weight-decay", "inf", "--weight-decay is inf, but must be a number of at least 0"),
         ("--seed", str(2**64), "--seed"),
         ("--hidden", "1000000000000", "--memory 256MB is too small"),
     ],
@@ -250,7 +250,7 @@ def test_a_setting_out_of_range_is_refused_before_a_run_is_made(
 def test_a_net_that_no_machine_holds_is_refused_in_a_line(call_cli: RunCli, shards: Path, tmp_path: Path) -> None:
     done = call_cli("train", shards, "--out", "run", "--hidden", "1000000000000", "--memory", "9000000GB")
     assert done.returncode == 1
-    assert done.stderr == "error: so many --hidden units do not fit in memory. Name fewer\n"
+    assert done.stderr == "error: the --hidden layers do not fit in memory. Use fewer units\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -290,7 +290,7 @@ def test_a_test_set_that_changed_is_refused_by_name(call_cli: RunCli, digits_csv
     call_cli("convert", "fewer.csv", "test", "--overwrite")
     done = call_cli("train", "--resume", "run", "--epochs", "2")
     assert done.returncode == 1
-    assert "is not the test that run was begun with" in done.stderr
+    assert "is not the test that run was started with" in done.stderr
 
 
 def test_epochs_are_raised_and_not_taken_back(call_cli: RunCli, shards: Path) -> None:
@@ -362,9 +362,9 @@ def test_epochs_that_were_raised_are_after_a_kill_too(call_cli: RunCli, shards: 
             assert process.poll() is None
             time.sleep(0.001)
         process.kill()
-    assert Run.resume(tmp_path / "run")[0].recipe["epochs"] == 100_000
+    assert Run.open(tmp_path / "run")[0].recipe["epochs"] == 100_000
     (tmp_path / "run" / "recipe.json").write_text("{}")  # as if the kill had come before it was written
-    Run.resume(tmp_path / "run")
+    Run.open(tmp_path / "run")
     assert json.loads((tmp_path / "run" / "recipe.json").read_text())["epochs"] == 100_000
 
 
@@ -377,7 +377,7 @@ def test_a_finished_run_needs_no_data_and_is_only_read(call_cli: RunCli, shards:
     assert (again.returncode, json_lines(again.stdout)) == (0, json_lines(first.stdout)[-1:])
     assert {path: path.stat() for path in (tmp_path / "run").iterdir()} == before
     assert call_cli("train", "--resume", "run", "--epochs", "2").returncode == 1
-    assert Run.resume(tmp_path / "run")[0].recipe["epochs"] == 1
+    assert Run.open(tmp_path / "run")[0].recipe["epochs"] == 1
 
 
 def test_a_run_has_one_lock_and_one_place_by_whatever_name(
@@ -433,7 +433,8 @@ def test_a_recipe_that_no_training_wrote_is_refused_in_a_line(
         (tmp_path / "run" / "recipe.json").unlink(missing_ok=True)
         done = call_cli("train", "--resume", "run", "--epochs", "9")
         assert done.returncode == 1
-        assert done.stderr == "error: run: its recipe is none of streamtrain train. Begin a new run: --out\n"
+        told = "error: run: recipe.json was not written by streamtrain train. Start a new run with --out\n"
+        assert done.stderr == told
 
 
 def test_a_recipe_that_was_edited_is_refused_by_name(call_cli: RunCli, shards: Path, tmp_path: Path) -> None:
@@ -443,7 +444,7 @@ def test_a_recipe_that_was_edited_is_refused_by_name(call_cli: RunCli, shards: P
     for name, value in (("lr", 0.1), ("seed", 3), ("batch_size", 7)):
         path.write_text(json.dumps(json.loads(text) | {name: value}))
         done = call_cli("train", "--resume", "run", "--epochs", "2")
-        assert (done.returncode, f"{name} is {value}, the weights were" in done.stderr) == (1, True)
+        assert (done.returncode, f"{name} is {value}, but the weights were" in done.stderr) == (1, True)
     for damaged in ("", "[1]", "{}"):
         path.write_text(damaged)
         assert call_cli("train", "--resume", "run").returncode == 0
@@ -458,7 +459,7 @@ def test_a_foreign_line_in_the_metrics_is_named(call_cli: RunCli, shards: Path, 
     for words in (("train", "--resume", "run", "--epochs", "2"), ("inspect", "run")):
         done = call_cli(*words)
         assert done.returncode == 1
-        assert "metrics.jsonl, line 2, is none of an epoch" in done.stderr
+        assert "metrics.jsonl line 2 is not an epoch record" in done.stderr
 
 
 def test_a_signal_while_evaluating_saves_the_whole_epoch(

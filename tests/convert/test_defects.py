@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from streamtrain.convert.pipeline import convert
+from streamtrain.convert import convert
 from streamtrain.errors import DataError
 
 ROWS = 40  # of a file with one defect or none
@@ -205,7 +205,7 @@ def test_without_reject_a_defect_ends_the_conversion_with_its_place(tmp_path: Pa
         convert(path, tmp_path / "out", workers=1)
     said = str(error.value)
     assert said.startswith(f"{path}:18: ")
-    assert "--on-bad-row reject" in said
+    assert "`on_bad_row='reject'`" in said
     assert said.isprintable()
     assert len(said) - len(str(path)) < 250
     assert sorted(file.name for file in tmp_path.iterdir()) == ["d.csv"]
@@ -272,6 +272,6 @@ def test_max_rejected_is_a_number_of_rows_or_a_share_of_them(
     if passes:
         assert convert(source(b"\n".join(lines)), tmp_path / "out", **options).totals.rejected == 3
     else:
-        with pytest.raises(DataError, match=f"3 of 40 rows rejected, more than --max-rejected {most:g}"):
+        with pytest.raises(DataError, match=f"3 of 40 rows rejected, more than `max_rejected={most}` allows"):
             convert(source(b"\n".join(lines)), tmp_path / "out", **options)
         assert not (tmp_path / "out").exists()

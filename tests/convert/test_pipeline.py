@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from streamtrain.convert.pipeline import convert
+from streamtrain.convert import convert
 from streamtrain.errors import DataError, UsageError
 from streamtrain.shards.manifest import Manifest
 
@@ -90,7 +90,9 @@ def test_a_bad_value_is_an_error_that_names_its_place(
         convert(source, tmp_path / "out", label="first")
     assert f"{source}:42: " in str(error.value)
     assert fault in str(error.value)
-    assert "--on-bad-row reject" in str(error.value)
+    assert "`on_bad_row='reject'`" in str(error.value)
+    assert (error.value.path, error.value.line) == (str(source), 42)
+    assert error.value.column == (6 if "row has" not in fault else None)
     assert [path.name for path in tmp_path.iterdir()] == ["d.csv"]
     conversion = convert(source, tmp_path / "out", label="first", on_bad_row="reject")
     assert (conversion.totals.lines, conversion.totals.kept, conversion.totals.rejected) == (60, 59, 1)
@@ -156,7 +158,7 @@ def test_equal_rows_lie_in_one_part_and_a_share_is_a_share(tmp_path: Path) -> No
 @pytest.mark.parametrize("split", [{"../a": 0.5, "b": 0.5}, {"": 1.0}, {"a/b": 1.0}, {".a": 1.0}, {"a": 0.5}])
 def test_a_split_that_cannot_be_is_refused(digits: np.ndarray, tmp_path: Path, split: dict[str, float]) -> None:
     (tmp_path / "d.csv").write_text(csv_text(digits))
-    with pytest.raises(UsageError, match="--split"):
+    with pytest.raises(UsageError, match=r"split is .*as \{'train': 0.9, 'val': 0.1\}"):
         convert(tmp_path / "d.csv", tmp_path / "out", split=split)
 
 
@@ -199,7 +201,7 @@ def test_an_existing_destination_is_refused_and_replaced_only_when_asked(
     source = tmp_path / "d.csv"
     source.write_text(csv_text(digits))
     convert(source, tmp_path / "out", label="first")
-    with pytest.raises(UsageError, match="--overwrite"):
+    with pytest.raises(UsageError, match="overwrite=True"):
         convert(source, tmp_path / "out", label="first")
     source.write_text(csv_text(digits[:30]))
     convert(source, tmp_path / "out", label="first", overwrite=True)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from streamtrain.engine import dense as dense
-from streamtrain.engine.dense import accumulated, affine, input_gradient, one_thread
+from streamtrain.engine.dense import bind_accumulate, bind_affine, bind_input_gradient, one_thread
 
 
 def drawn(*shape: int) -> Tensor:
@@ -23,9 +23,9 @@ def test_they_are_the_plain_products(rows: int, units: int, features: int, threa
     z, da, moved = torch.empty(rows, units).double(), torch.empty(rows, features).double(), weight.clone()
     with pytest.MonkeyPatch.context() as patch, one_thread():
         patch.setattr(dense, "LARGE", 1 << 16)  # so that most are cut
-        affine(a, weight, bias, alpha=0.5, out=z, threads=threads)()
-        input_gradient(dz, weight, out=da, threads=threads)()
-        accumulated(moved, dz, a, beta=0.75, alpha=-2.0, threads=threads)()
+        bind_affine(a, weight, bias, alpha=0.5, out=z, threads=threads)()
+        bind_input_gradient(dz, weight, out=da, threads=threads)()
+        bind_accumulate(moved, dz, a, threads=threads)(0.75, -2.0)
         assert torch.get_num_threads() == 1
     torch.testing.assert_close(z, 0.5 * a @ weight.T + bias)
     torch.testing.assert_close(da, dz @ weight)
@@ -42,9 +42,9 @@ def test_no_number_of_threads_changes_a_bit(rows: int, units: int) -> None:
     def computed(threads: int) -> list[Tensor]:
         z, da, moved = torch.empty(rows, units), torch.empty(rows, features), weight.clone()
         with one_thread():
-            affine(a, weight, bias, out=z, threads=threads)()
-            input_gradient(dz, weight, out=da, threads=threads)()
-            accumulated(moved, dz, a, beta=1.0, alpha=-0.1, threads=threads)()
+            bind_affine(a, weight, bias, out=z, threads=threads)()
+            bind_input_gradient(dz, weight, out=da, threads=threads)()
+            bind_accumulate(moved, dz, a, threads=threads)(1.0, -0.1)
         return [z, da, moved]
 
     alone = computed(1)
@@ -55,7 +55,7 @@ def test_no_number_of_threads_changes_a_bit(rows: int, units: int) -> None:
 def test_a_call_computes_anew_from_what_its_tensors_hold_then() -> None:
     a, weight, bias, out = torch.zeros(256, 784), torch.ones(100, 784), torch.ones(100), torch.empty(256, 100)
     with one_thread():
-        call = affine(a, weight, bias, out=out, threads=2)
+        call = bind_affine(a, weight, bias, out=out, threads=2)
         call()
         assert (out == 1).all()
         a.fill_(1.0)
@@ -71,7 +71,7 @@ def test_torch_has_its_threads_back_after_an_error_too() -> None:
         with one_thread() as before:
             assert before == threads
             assert torch.get_num_threads() == 1
-            call = affine(
+            call = bind_affine(
                 torch.zeros(256, 9000), torch.zeros(1, 9001), torch.zeros(1), out=torch.zeros(256, 1), threads=2
             )
             call()

@@ -12,11 +12,11 @@ import torch
 
 import streamtrain as st
 from streamtrain.engine.dense import Dense, one_thread
-from streamtrain.engine.device import DeviceStep, device, moved
-from streamtrain.engine.step import Step
+from streamtrain.engine.device import DeviceStep, device
+from streamtrain.engine.step import CpuStep
 from streamtrain.errors import UsageError
 from streamtrain.nn.mlp import MLP
-from streamtrain.nn.sgd import SGDConfig, rest
+from streamtrain.nn.sgd import SGD
 from streamtrain.stream.batches import Batch
 from streamtrain.train import evaluate as module
 from streamtrain.train.evaluate import evaluate
@@ -29,32 +29,32 @@ SOME = [pytest.param("cpu"), pytest.param("cuda", marks=GPU)]
 
 
 @pytest.mark.parametrize("name", SOME)
-@pytest.mark.parametrize("sgd", [SGDConfig(0.05), SGDConfig(0.05, momentum=0.9, weight_decay=1e-3)], ids=str)
-def test_its_steps_stay_with_those_of_the_processor(name: str, sgd: SGDConfig) -> None:
+@pytest.mark.parametrize("settings", [{}, {"momentum": 0.9, "weight_decay": 1e-3}], ids=str)
+def test_its_steps_stay_with_those_of_the_processor(name: str, settings: dict[str, float]) -> None:
     there, here = MLP(49, (70, 30), 10, seed=3), MLP(49, (70, 30), 10, seed=3)
     there = there.to(torch.device(name))
-    far, near = rest(there) if sgd.momentum else [], rest(here) if sgd.momentum else []
+    far, near = SGD.at_rest(there, **settings), SGD.at_rest(here, **settings)
     before = copy.deepcopy(here.weights[0])
     generator = torch.Generator().manual_seed(1)
     y = torch.randint(10, (200,), generator=generator)
     pixels = (torch.rand(200, 49, generator=generator) * 16).to(torch.uint8).numpy()
     with one_thread() as threads:
         dense = Dense(200, 49, scale=(2.0, 14.0), threads=threads)
-        step = Step(here, 200, sgd, near, pixels=[dense], threads=threads)
-        sent = DeviceStep(there, sgd, far, scale=(2.0, 14.0))
+        step = CpuStep(here, near, 200, first_layers=[dense], threads=threads)
+        sent = DeviceStep(there, far, scale=(2.0, 14.0))
         for _ in range(50):
             (loss, right), (other_loss, other_right) = (
-                step.score(step.slots[0].read(pixels, y.numpy())),
-                sent.score(Batch(pixels, y.numpy())),
+                step.forward_backward(step.buffers[0].read(pixels, y.numpy())),
+                sent.forward_backward(Batch(pixels, y.numpy())),
             )
-            step.learn()
-            sent.learn()
+            step.update(0.05)
+            sent.update(0.05)
             assert other_loss == pytest.approx(loss, rel=1e-4)
             assert abs(right - other_right) <= 1
     for mine, other in zip(here.state_dict().values(), there.state_dict().values(), strict=True):
         assert torch.allclose(mine, other.cpu(), rtol=0, atol=1e-5)
     assert (here.weights[0] - before).abs().max() > 1e-3
-    for pair, other_pair in zip(near, moved(far, torch.device("cpu")), strict=True):
+    for pair, other_pair in zip(near.velocity, far.to(torch.device("cpu")).velocity, strict=True):
         for mine, other in zip(pair, other_pair, strict=True):
             assert torch.allclose(mine, other, rtol=0, atol=1e-5)
 
@@ -95,7 +95,7 @@ def test_auto_is_a_gpu_where_there_is_one_and_cuda_without_one_is_refused(monkey
     for there, kind in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
         assert device("auto") == torch.device(kind)
-    with pytest.raises(UsageError, match="--device cuda: torch finds no GPU"):
+    with pytest.raises(UsageError, match="torch found no GPU"):
         device("cuda")
 
 
@@ -103,5 +103,5 @@ def test_auto_is_a_gpu_where_there_is_one_and_cuda_without_one_is_refused(monkey
 def test_a_run_that_asks_for_a_gpu_in_vain_makes_no_folder(call_cli: RunCli, shards: Path, tmp_path: Path) -> None:
     done = call_cli("train", shards, "--out", "run", "--device", "cuda")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "leave the option out" in done.stderr
+    assert "found no GPU" in done.stderr
     assert not (tmp_path / "run").exists()

@@ -30,7 +30,7 @@ def test_what_is_laid_out_shares_its_memory_with_its_runs(units: int) -> None:
 
 @pytest.mark.parametrize("tensor", [torch.zeros(5, 100), torch.zeros(100, 5).T, torch.zeros(100)[None]], ids=str)
 def test_what_is_not_laid_out_is_refused_and_not_copied_in_silence(tensor: torch.Tensor) -> None:
-    with pytest.raises(ValueError, match="is not laid out in runs"):
+    with pytest.raises(ValueError, match="is not padded to runs"):
         runs(tensor)
 
 

@@ -145,7 +145,7 @@ def test_an_installation_that_is_read_only_keeps_code_in_the_users_cache(digits_
     shutil.copytree(PACKAGE, site / "streamtrain", ignore=shutil.ignore_patterns("__pycache__"))
     (site / "streamtrain" / "native" / "__pycache__").touch()  # a file: nothing can be written below it
     code = (
-        "import sys; from streamtrain.convert.pipeline import convert; "
+        "import sys; from streamtrain.convert import convert; "
         f"convert({str(digits_csv)!r}, sys.argv[1]); print('numba' in sys.modules)"
     )
 

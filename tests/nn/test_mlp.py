@@ -111,7 +111,9 @@ def test_the_gradient_is_the_slope_of_the_loss_along_a_random_direction(hidden: 
     direction = {k: torch.randn(p.shape, dtype=p.dtype, generator=generator) for k, p in parameters.items()}
 
     def loss(step: float) -> float:
-        moved = MLP.from_state_dict({name: p + step * direction[name] for name, p in parameters.items()})
+        moved = MLP.from_state_dict(
+            {name: p + step * direction[name] for name, p in parameters.items()}, activation="sigmoid"
+        )
         return float(cross_entropy_from_logits(moved.forward(x)[0], labels))
 
     h = 1e-5
@@ -154,16 +156,16 @@ def test_a_model_comes_back_from_its_tensors(dtype: torch.dtype, hidden: tuple[i
     state = model.state_dict()
     assert list(state) == [f"{2 * i}.{kind}" for i in range(len(hidden) + 1) for kind in ("weight", "bias")]
     # From torch's own dictionary, and whatever the order of its entries.
-    again = MLP.from_state_dict(dict(reversed(twin(model).state_dict().items())))
+    again = MLP.from_state_dict(dict(reversed(twin(model).state_dict().items())), activation="sigmoid")
     assert (again.features, again.hidden, again.classes) == (FEATURES, hidden, CLASSES)
     assert list(again.state_dict()) == list(state)
     assert all(torch.equal(tensor, state[name]) for name, tensor in again.state_dict().items())
 
 
 NO_MODEL: dict[str, tuple[dict[str, Tensor | None], str]] = {
-    "a bias is missing": ({"2.bias": None}, "no MLP: 0.bias, 0.weight, 2.weight"),
-    "the first layer is missing": ({"0.weight": None, "0.bias": None}, "no MLP"),
-    "a name too many": ({"4.scale": torch.zeros(1)}, "no MLP"),
+    "a bias is missing": ({"2.bias": None}, "not an MLP: 0.bias, 0.weight, 2.weight"),
+    "the first layer is missing": ({"0.weight": None, "0.bias": None}, "not an MLP"),
+    "a name too many": ({"4.scale": torch.zeros(1)}, "not an MLP"),
     "layers that do not chain": ({"2.weight": torch.zeros(4, 6)}, r"shape \(4, 6\) and \(4,\) does not fit"),
     "a bias of another length": ({"0.bias": torch.zeros(4)}, r"\(5, 7\) and \(4,\) does not fit"),
     "a flat weight": ({"2.weight": torch.zeros(4)}, "does not fit"),
@@ -176,12 +178,14 @@ NO_MODEL: dict[str, tuple[dict[str, Tensor | None], str]] = {
 def test_tensors_that_are_no_model_are_refused(changes: dict[str, Tensor | None], told: str) -> None:
     state = MLP(FEATURES, (5,), CLASSES).state_dict() | changes
     with pytest.raises(ValueError, match=told):
-        MLP.from_state_dict({name: tensor for name, tensor in state.items() if tensor is not None})
+        MLP.from_state_dict(
+            {name: tensor for name, tensor in state.items() if tensor is not None}, activation="sigmoid"
+        )
 
 
 def test_an_empty_dictionary_is_no_model() -> None:
-    with pytest.raises(ValueError, match="no MLP"):
-        MLP.from_state_dict({})
+    with pytest.raises(ValueError, match="not an MLP"):
+        MLP.from_state_dict({}, activation="sigmoid")
 
 
 @each_dtype

@@ -8,6 +8,9 @@ import pytest
 
 import streamtrain as st
 from streamtrain.convert.pipeline import convert
+from streamtrain.train.config import FitConfig
+from streamtrain.train.fit import Training
+from streamtrain.train.progress import EpochReport
 from streamtrain.train.run import Run
 
 
@@ -24,10 +27,12 @@ def make_run(folder: Path, data: Path, test: Path, **options: float) -> Path:
         "hidden": [12],
         "window_rows": train.rows,
     }
-    run = Run.create(folder, model, train, rows | recipe)
-    settings = {name: recipe[name] for name in ("epochs", "batch_size", "lr", "seed")}
-    for report in st.fit(model, train, test=tested, **settings):
-        run.record(report, model)
+    config = FitConfig(**{name: recipe[name] for name in ("epochs", "batch_size", "lr", "seed")})
+    training = Training(model, train, config, test=tested)
+    run = Run.create(folder, training, rows | recipe)
+    for event in training:
+        if isinstance(event, EpochReport):
+            run.record(event, training)
     return folder
 
 

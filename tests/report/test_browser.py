@@ -13,6 +13,8 @@ import pytest
 
 import streamtrain as st
 from streamtrain.report.page import render, view
+from streamtrain.train.config import FitConfig
+from streamtrain.train.fit import Training
 from streamtrain.train.run import Run
 
 webdriver = pytest.importorskip("selenium.webdriver")
@@ -75,7 +77,8 @@ def many(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     names = tuple(f"character_{k:02}_ka" if request.param == "long" else str(k) for k in range(count))
     st.convert(folder / "many.csv", folder / "shards", label="first", classes=names)
     shards = st.open_shards(folder / "shards")
-    Run.create(folder / "run", st.MLP(64, (9,), count, seed=1), shards, {"data": str(folder / "shards")})
+    training = Training(st.MLP(64, (9,), count, seed=1), shards, FitConfig())
+    Run.create(folder / "run", training, {"data": str(folder / "shards")})
     path = folder / "report.html"
     path.write_text(render([view(folder / "run", shards, tested="shards")]), encoding="utf-8")
     assert path.stat().st_size < 3_000_000

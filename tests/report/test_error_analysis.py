@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import streamtrain as st
-from streamtrain.metrics.metrics import Evaluation
+from streamtrain.metrics.evaluation import Evaluation
 from streamtrain.report.error_analysis import ErrorAnalysis, Mistake, iter_error_analysis, keep_within
 
 

@@ -18,6 +18,8 @@ import pytest
 import streamtrain as st
 from streamtrain.report.page import RunView, render, view
 from streamtrain.report.png import grey, signed
+from streamtrain.train.config import FitConfig
+from streamtrain.train.fit import Training
 from streamtrain.train.run import Run
 
 if TYPE_CHECKING:
@@ -80,13 +82,21 @@ def test_its_commands_make_the_same_weights_again(
 ) -> None:
     commands = unescape(page.split("<pre>")[1].split("</pre>")[0]).splitlines()
     assert [shlex.split(command)[1] for command in commands] == ["convert", "train"]
+    assert call_cli(*shlex.split(commands[0])[1:]).returncode == 0
     done = call_cli(*shlex.split(commands[1])[1:], "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["weights_sha256"] in page
-    _, _, source, dest = shlex.split(commands[0])
-    assert call_cli("convert", source, "again-shards").returncode == 0
-    again, first = (st.open_shards(folder).manifest for folder in ("again-shards", dest))
-    assert [shard.digest for shard in again.shards] == [shard.digest for shard in first.shards]
+
+
+def test_its_commands_never_write_to_what_they_read(run_cli: RunCli, digits_csv: Path, tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_bytes(digits_csv.read_bytes())
+    assert run_cli("train", "d.csv", "--out", "run", "--epochs", "1", "-q").returncode == 0
+    page = view(tmp_path / "run", st.open_shards(tmp_path / "d.csv.shards"), tested="d.csv")
+    convert, train = (shlex.split(command)[1:] for command in page.commands)
+    assert convert == ["convert", str(tmp_path / "d.csv"), "again-shards"]
+    assert run_cli(*convert).returncode == 0
+    assert run_cli(*train).returncode == 0
+    assert (tmp_path / "d.csv").read_bytes() == digits_csv.read_bytes()
 
 
 def test_a_run_whose_data_is_gone_is_still_reported(
@@ -187,7 +197,7 @@ def test_even_a_run_that_misreads_most_of_mnist_stays_small_and_quick(
     build_model = st.MLP(seed=3)
     build_model.weights[0].mul_(30)
     build_model.weights[1].sub_(build_model.weights[1].mean(1, keepdim=True))  # else it names few of the classes
-    Run.create(tmp_path / "run", build_model, shards, {"data": "test", "test": "test"})
+    Run.create(tmp_path / "run", Training(build_model, shards, FitConfig()), {"data": "test", "test": "test"})
     began = time.monotonic()
     assert call_cli("report", "run").returncode == 0
     assert time.monotonic() - began < 15

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from streamtrain.block import Block, joined
 from streamtrain.cli import group
-from streamtrain.convert.pipeline import convert
+from streamtrain.convert import convert
 from streamtrain.errors import DataError, RunError, UsageError
 from streamtrain.schema import Schema
 from streamtrain.shards import shuffle as module
@@ -146,12 +146,12 @@ def test_damaged_data_leaves_nothing_behind(shards: Path, tmp_path: Path) -> Non
 
 
 def test_what_cannot_be_is_refused_at_the_call(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--seed"):
+    with pytest.raises(UsageError, match="`seed` is -1"):
         iter_shuffle(shards, tmp_path / "out", seed=-1)
-    with pytest.raises(UsageError, match="Use 68MB"):
+    with pytest.raises(UsageError, match="Pass `memory_bytes=68000000`"):
         iter_shuffle(shards, tmp_path / "out", memory_bytes=10_000_000)
-    with pytest.raises(UsageError, match="--overwrite"):
-        shuffle(shards, shards)
+    with pytest.raises(UsageError, match="is read, which must not be lost"):
+        shuffle(shards, shards, overwrite=True)
     with (
         exclusive(tmp_path / ".out.lock", busy="?"),
         pytest.raises(UsageError, match="written by another process"),

@@ -16,18 +16,19 @@ from click.testing import CliRunner
 
 from streamtrain.block import Block, joined
 from streamtrain.cli import group
-from streamtrain.convert.pipeline import convert
-from streamtrain.errors import DataError
+from streamtrain.convert import convert
+from streamtrain.errors import CorruptShardError, DataError
 from streamtrain.shards import reader as read
 from streamtrain.shards.manifest import Manifest, Shard, digest_of_file
-from streamtrain.shards.reader import CorruptShardError, ShardFile
+from streamtrain.shards.reader import ShardFile
 from streamtrain.shards.shuffle import shuffle
-from streamtrain.shards.verify import VerifyReport, iter_verify
+from streamtrain.shards.verify import VerifyReport, iter_verify, verify
 from streamtrain.shards.writer import write_shard
 
 
 def verified(folder: Path) -> VerifyReport:
     *_, last = iter_verify(folder)
+    assert verify(folder) == last
     return last
 
 
@@ -209,7 +210,7 @@ def test_the_parts_of_a_split_are_verified_together_and_apart(digits_csv: Path, 
     shutil.rmtree(out / "val")
     (problem,) = verified(out).problems
     assert problem.shard == "train/manifest.json"
-    assert "rows of its split are in no part here" in problem.what
+    assert "rows of its split are not in any part here" in problem.what
 
 
 def test_conversions_that_lie_in_one_folder_are_verified_each(digits_csv: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,13 @@ import torch
 
 import streamtrain as st
 from streamtrain.block import Array
-from streamtrain.errors import DataError
-from streamtrain.stream.batches import epochs, normalise
+from streamtrain.errors import DataError, UsageError
+from streamtrain.metrics.label_disorder import LabelDisorder
+from streamtrain.stream import windows
+from streamtrain.stream.batches import Batch, Minibatches, normalise, pixel_epochs
 from streamtrain.stream.dataset import Shards
-from streamtrain.stream.order import Cursor
+from streamtrain.stream.order import Cursor, Order
+from streamtrain.stream.windows import labels_in_order
 
 ROWS, FEATURES = 6000, 200
 BEGIN = Cursor(1, 0)
@@ -38,6 +41,10 @@ def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "shards"
 
 
+def threads_that_load() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("streamtrain")]
+
+
 def rows_of(x: Array) -> Array:
     """The numbers of the rows, raw or normalised, of which every pixel must be theirs."""
     pixels = np.rint(x * (1 if x.dtype == np.uint8 else 255)).astype(int).reshape(len(x), -1, 2)
@@ -45,20 +52,27 @@ def rows_of(x: Array) -> Array:
     return pixels[:, 0, 0] * 256 + pixels[:, 0, 1]
 
 
-def handed_out(
-    store: Shards, window_rows: int, *, last: int = 2, start: Cursor = BEGIN, raw: bool = True
-) -> list[list[int]]:
-    """The numbers of the rows of each epoch, in order."""
-    found = []
-    for epoch in epochs(
-        store, batch_size=64, seed=3, window_rows=window_rows, prefetch_threads=1, last=last, start=start, raw=raw
-    ):
-        found.append([])
-        for x, y in epoch:
-            numbers = rows_of(x)
-            assert (numbers % 7 == y).all()
-            found[-1] += numbers.tolist()
+def epochs_of(
+    shards: Shards, window_rows: int, *, start: Cursor = BEGIN, last: int = 2
+) -> Iterator[tuple[int, Iterator[Batch]]]:
+    order = Order(3, window_rows)
+    return pixel_epochs(shards.decoded, order, batch_size=64, prefetch_threads=1, start=start, last=last)
+
+
+def numbers_of(batches: Iterator[Batch] | Minibatches) -> list[int]:
+    """The numbers of the rows of an epoch in order, whose labels must be theirs."""
+    found: list[int] = []
+    for x, y in batches:
+        numbers = rows_of(np.asarray(x))
+        assert (numbers % 7 == np.asarray(y)).all()
+        found += numbers.tolist()
     return found
+
+
+def handed_out(shards: Shards, window_rows: int, *, start: Cursor = BEGIN, last: int = 2) -> list[list[int]]:
+    """The numbers of the rows of each epoch, in order."""
+    epochs = epochs_of(shards, window_rows, start=start, last=last)
+    return [numbers_of(batches) for _, batches in epochs]
 
 
 @pytest.mark.parametrize("window_rows", [100, 900, 5999, ROWS])
@@ -66,7 +80,9 @@ def test_every_row_comes_once_an_epoch_with_its_label_the_same_for_any_number_of
     numbered: Path, window_rows: int
 ) -> None:
     one = handed_out(st.open_shards(numbered, workers=1), window_rows)
-    four = handed_out(st.open_shards(numbered, workers=4), window_rows, raw=False)
+    decoded = st.open_shards(numbered, workers=4).decoded
+    order = Order(3, window_rows)
+    four = [numbers_of(Minibatches(decoded, order, Cursor(epoch, 0), 64, 4)) for epoch in (1, 2)]
     assert one == four
     assert one[0] != one[1]
     assert [sorted(epoch) for epoch in one] == [list(range(ROWS))] * 2
@@ -80,35 +96,58 @@ def test_an_order_can_be_entered_anywhere_without_what_came_before(
     store = st.open_shards(numbered)
     whole = handed_out(store, window_rows, last=3)
     assert handed_out(store, window_rows, last=3, start=Cursor(2, rows)) == [whole[1][rows:], whole[2]]
+    later = Minibatches(store.decoded, Order(3, window_rows), Cursor(2, rows), 64, 1)
+    assert numbers_of(later) == whole[1][rows:]
+    assert len(later) == len(list(later)) == -(-(ROWS - rows) // 64)
 
 
-@pytest.mark.parametrize("rows", [0, 64, 1984, ROWS])
-def test_the_disorder_of_a_resumed_epoch_is_that_of_the_whole_one(numbered: Path, rows: int) -> None:
-    def disorder(start: Cursor) -> float | None:
-        options = {"batch_size": 64, "seed": 3, "window_rows": 900, "prefetch_threads": 1, "last": 1, "raw": True}
-        for epoch in epochs(st.open_shards(numbered), start=start, **options):
-            assert sum(len(y) for _, y in epoch) == ROWS - start.rows
-        return epoch.disorder.value()
+@pytest.mark.parametrize("window_rows", [900, ROWS])
+@pytest.mark.parametrize("rows", [0, 64, 1000, 1984, ROWS])
+def test_the_labels_before_a_position_are_known_without_their_pixels(
+    numbered: Path, window_rows: int, rows: int
+) -> None:
+    shards, order = st.open_shards(numbered), Order(3, window_rows)
+    (_, whole), _ = [(epoch, numbers_of(batches)) for epoch, batches in epochs_of(shards, window_rows)]
+    before = [*labels_in_order(shards.row_groups, order, 1, stop=rows), np.empty(0, int)]
+    assert np.concatenate(before).tolist() == [number % 7 for number in whole[:rows]]
+    every = np.concatenate(list(labels_in_order(shards.row_groups, order, 1)))
+    assert every.tolist() == [number % 7 for number in whole]
 
-    assert disorder(Cursor(1, rows)) == disorder(Cursor(1, 0))
-    assert 0.5 < disorder(Cursor(1, 0)) < 2
+
+def test_label_disorder_does_not_depend_on_how_the_labels_are_cut() -> None:
+    labels = np.random.default_rng(0).integers(0, 7, 20_000) // np.arange(1, 20_001).clip(max=3)
+    whole, cut = LabelDisorder(), LabelDisorder()
+    whole.update(labels)
+    borrowed = np.empty(300, np.int64)
+    for at in range(0, len(labels), 300):
+        part = labels[at : at + 300]
+        borrowed[: len(part)] = part
+        cut.update(borrowed[: len(part)])
+        borrowed[:] = -1  # as a buffer that is refilled
+        if at % 900 == 0:
+            cut.value()
+    assert cut.value() == whole.value()
+    assert cut.effective_batch_size(256) == whole.effective_batch_size(256)
 
 
 def test_the_next_epochs_first_window_is_read_while_this_ones_last_is_used(
     numbered: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = st.open_shards(numbered)
-    decoded = []
-    inner = Shards._decode
-    monkeypatch.setattr(Shards, "_decode", lambda self, *args: decoded.append(1) or inner(self, *args))
-    stream = epochs(store, batch_size=64, seed=0, window_rows=3100, prefetch_threads=1, start=Cursor(1, 0), last=2)
-    first = next(stream)
+    shards, order = st.open_shards(numbered), Order(3, 3100)
+    tasks, seventh = itertools.count(1), threading.Event()
+    inner = windows._decode
+
+    def decode(*args: object) -> None:
+        if next(tasks) == 7:  # a task for each shard and window: epoch 1 has six
+            seventh.set()
+        inner(*args)
+
+    monkeypatch.setattr(windows, "_decode", decode)
+    stream = epochs_of(shards, order.window_rows)
+    _, first = next(stream)
     assert sum(len(y) for _, y in first) == ROWS
-    patience = time.monotonic() + 60
-    while len(decoded) <= 6 and time.monotonic() < patience:  # a task a shard and window: more than epoch 1 has
-        time.sleep(0.01)
-    assert len(decoded) > 6
-    next(iter(next(stream)))
+    assert seventh.wait()  # nobody has asked for epoch 2
+    next(next(stream)[1])
     stream.close()
 
 
@@ -116,10 +155,8 @@ def test_an_epoch_left_early_is_skipped_to_its_end(numbered: Path) -> None:
     store = st.open_shards(numbered)
     whole = handed_out(store, 900)
     starts = []
-    for epoch in epochs(
-        store, batch_size=64, seed=3, window_rows=900, prefetch_threads=1, start=Cursor(1, 0), last=2
-    ):
-        x, _ = next(iter(epoch))
+    for _, batches in epochs_of(store, 900):
+        x, _ = next(batches)
         starts.append(rows_of(x).tolist())
     assert starts == [rows[:64] for rows in whole]
 
@@ -166,27 +203,31 @@ def test_pixels_of_any_kind_are_normalised_to_the_bit(
     assert store.schema.dtype == dtype
     stored = np.concatenate([block.pixels for block in store.blocks()])
     expected = normalise(stored, store.schema, out=torch.empty(stored.shape)).numpy()
-    sizes = {"batch_size": 32, "window_rows": window_rows, "prefetch_threads": 1, "last": 1}
-    for raw, meant in ((False, expected), (True, stored)):
+    order = Order(3, window_rows)
+    epochs = pixel_epochs(store.decoded, order, batch_size=32, prefetch_threads=1, start=BEGIN, last=1)
+    minibatches = Minibatches(store.decoded, order, BEGIN, 32, 1)
+    normalised = ((x.numpy(), y.numpy()) for x, y in minibatches)
+    raw = ((x, y) for _, batches in epochs for x, y in batches)
+    for batches, meant in ((normalised, expected), (raw, stored)):
         found = np.zeros(300, int)
-        for epoch in epochs(store, seed=3, start=BEGIN, raw=raw, **sizes):
-            for x, y in epoch:
-                assert x.dtype == meant.dtype
-                assert x.tobytes() == meant[y].tobytes()  # a row's label is its number
-                found[y] += 1
+        for x, y in batches:
+            assert x.dtype == meant.dtype
+            assert x.tobytes() == meant[y].tobytes()  # a row's label is its number
+            found[y] += 1
         assert (found == 1).all()
 
 
 def test_rows_in_memory_are_counted_and_bounded_and_a_loop_left_early_leaves_no_thread(numbered: Path) -> None:
     store = st.open_shards(numbered)
-    before = threading.active_count()
     batches = store.minibatches(memory_bytes=2_000_000)
-    for _ in batches:
-        break
-    assert threading.active_count() == before
-    assert store.resident_rows == 2 * batches.window_rows < ROWS
+    loop = iter(batches)
+    next(loop)
+    assert threads_that_load()
+    loop.close()
+    assert not threads_that_load()
+    assert store.resident_rows == 2 * batches.order.window_rows < ROWS
     list(batches)
-    assert store.resident_rows == 2 * batches.window_rows
+    assert store.resident_rows == 2 * batches.order.window_rows
 
 
 def test_row_groups_are_those_that_are_named_in_memory_as_on_disk(numbered: Path) -> None:
@@ -210,7 +251,28 @@ def test_a_damaged_shard_is_an_error_of_the_loop_that_needs_it(numbered: Path, t
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 255
     shard.write_bytes(data)
-    before = threading.active_count()
     with pytest.raises(DataError, match=shard.name):
         handed_out(st.open_shards(folder), 900)
-    assert threading.active_count() == before
+    assert not threads_that_load()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("batch_size", 0), ("batch_size", 2.5), ("memory_bytes", "64MB"), ("epoch", 0), ("seed", -1), ("seed", None)],
+)
+def test_a_size_that_is_not_valid_is_refused_at_the_call_with_its_name(
+    numbered: Path, name: str, value: object
+) -> None:
+    with pytest.raises(UsageError, match=f"`{name}` is {value!r}, but must be an integer of at least") as refused:
+        st.open_shards(numbered).minibatches(**{name: value})  # type: ignore[arg-type]
+    assert refused.value.option == name
+
+
+def test_sizes_may_be_integers_of_numpy(numbered: Path) -> None:
+    shards = st.open_shards(numbered, workers=np.int32(2))
+    sizes = {"batch_size": 100, "seed": 3, "epoch": 2, "memory_bytes": 2_000_000}
+    ours = shards.minibatches(**{name: np.int64(value) for name, value in sizes.items()})
+    assert (ours.order, ours.start, len(ours)) == (Order(3, ours.order.window_rows), Cursor(2, 0), 60)
+    assert numbers_of(ours) == numbers_of(shards.minibatches(**sizes))
+    with pytest.raises(UsageError, match="`memory_bytes=1` is too small"):
+        shards.minibatches(memory_bytes=np.uint8(1))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -13,62 +11,82 @@ import pytest
 from streamtrain.block import Array
 from streamtrain.stream.prefetch import prefetch
 
+Tasks = list[Callable[[], object]]
+
 
 def write(job: int, slot: Array) -> Iterator[Callable[[], None]]:
-    """Four tasks that each write the job's number to a quarter of the slot, slowly."""
-
-    def quarter(part: Array) -> None:
-        for at in range(len(part)):
-            part[at] = job
-            time.sleep(random.random() * 1e-5)
-
+    """Four tasks that each write the job's number to a quarter of the slot."""
     for part in np.split(slot, 4):
-        yield lambda part=part: quarter(part)
-
-
-def corrupted(slots: Sequence[Array], *, jobs: int, workers: int) -> int:
-    """How many jobs the consumer saw mixed with another one, now or after it had kept the slot for a while."""
-    seen = 0
-    for job, slot in prefetch(range(jobs), slots, tasks=write, workers=workers):
-        before = (slot != job).any()
-        time.sleep(random.random() * 2e-3)
-        seen += bool(before or (slot != job).any())
-    return seen
+        yield lambda part=part: part.fill(job)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("workers", [1, 4])
-def test_every_job_arrives_whole_and_stays_so_while_the_consumer_keeps_it(count: int, workers: int) -> None:
+def test_every_job_arrives_whole_and_in_order(count: int, workers: int) -> None:
     slots = [np.full(64, -1) for _ in range(count)]
-    assert corrupted(slots, jobs=150, workers=workers) == 0
+    jobs = []
+    for job, slot in prefetch(range(150), slots, tasks=write, workers=workers):
+        jobs.append(job)
+        assert (slot == job).all()
+    assert jobs == list(range(150))
+
+
+def overwritten(slots: Sequence[Array]) -> int:
+    """How many jobs' slots were written to while the consumer had them, every task that may run having run."""
+    finished: dict[int, threading.Event] = {job: threading.Event() for job in range(20)}
+
+    def tasks(job: int, slot: Array) -> Tasks:
+        return [lambda: slot.fill(job), finished[job].set]  # in turn: one worker
+
+    seen = 0
+    for job, slot in prefetch(range(20), slots, tasks=tasks, workers=1):
+        ahead = min(job + len(slots) - 1, 19)
+        assert finished[ahead].wait()  # the other slots have been filled by now
+        seen += bool((slot != job).any())
+    return seen
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_slot_stays_as_it_is_while_the_consumer_keeps_it(count: int) -> None:
+    assert overwritten([np.full(64, -1) for _ in range(count)]) == 0
 
 
 def test_this_very_test_notices_a_slot_that_is_refilled_too_early() -> None:
     slot = np.full(64, -1)
-    assert corrupted([slot, slot], jobs=50, workers=4) > 10  # the same memory twice: filled while it is looked at
+    assert overwritten([slot, slot]) == 19  # the same memory twice: all but the last are overwritten
 
 
-def test_jobs_come_in_order_and_the_next_is_ready_while_one_is_used() -> None:
+def test_the_next_is_filled_while_one_is_used_and_no_more_than_there_are_slots() -> None:
     begun = [threading.Event() for _ in range(5)]
 
-    def note(job: int, slot: int) -> Iterator[Callable[[], None]]:
-        yield begun[job].set
+    def note(job: int, slot: int) -> Tasks:
+        return [begun[job].set]
 
     order = []
     for job, _ in prefetch(range(5), (0, 1), tasks=note, workers=1):
         order.append(job)
-        assert job == 4 or begun[job + 1].wait(5)
-        assert not any(event.is_set() for event in begun[job + 2 :])  # bounded: no slot, no work
+        assert job == 4 or begun[job + 1].wait()
+        assert not any(event.is_set() for event in begun[job + 2 :])  # bounded: without a slot there is no work
     assert order == [0, 1, 2, 3, 4]
+
+
+def test_tasks_of_a_job_run_at_the_same_time() -> None:
+    together = threading.Barrier(4)  # which four threads must reach before one goes on
+    jobs = prefetch(range(3), (0,), tasks=lambda job, slot: [together.wait] * 4, workers=4)
+    assert [job for job, _ in jobs] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("how", ["break", "error of a task", "error of the consumer", "to the end"])
 def test_no_thread_is_left_behind(how: str) -> None:
-    before = threading.active_count()
+    threads: set[threading.Thread] = set()
 
     def tasks(job: int, slot: int) -> Iterator[Callable[[], object]]:
+        def work() -> float:
+            threads.add(threading.current_thread())
+            return 1 / (0 if how == "error of a task" and job == 3 else 1)
+
         for _ in range(10):
-            yield lambda: 1 // (0 if how == "error of a task" and job == 3 else 1)
+            yield work
 
     def consume() -> None:
         for job, _ in prefetch(range(6), (0, 1), tasks=tasks, workers=4):
@@ -82,4 +100,5 @@ def test_no_thread_is_left_behind(how: str) -> None:
             consume()
     else:
         consume()
-    assert threading.active_count() == before
+    assert threads
+    assert not any(thread.is_alive() for thread in threads)

@@ -18,12 +18,12 @@ import torch
 import streamtrain as st
 from streamtrain.errors import RunError
 from streamtrain.nn.mlp import MLP
-from streamtrain.nn.sgd import rest
+from streamtrain.nn.sgd import zero_velocity
 from streamtrain.process import peak_rss_mb
 from streamtrain.schema import Schema
 from streamtrain.stream.order import Cursor
 from streamtrain.train.checkpoint import Checkpoint, load_checkpoint, weights_sha256
-from streamtrain.train.fit import Progress
+from streamtrain.train.progress import Progress
 
 SCHEMA = Schema((2, 3), "uint8", (0, 16), ("no", "yes"))
 
@@ -65,7 +65,7 @@ def test_loaded_tensors_are_aligned_as_fresh_ones(tmp_path: Path) -> None:
     model = MLP(6, (5, 3), 2)
     for number in range(8):  # each shifts the tensors in the file
         path = tmp_path / f"{number}.safetensors"
-        Checkpoint(model, SCHEMA, {"pad": "x" * number}, Progress.at(1), "", rest(model)).save(path)
+        Checkpoint(model, SCHEMA, {"pad": "x" * number}, Progress.at(1), "", zero_velocity(model)).save(path)
         loaded = load_checkpoint(path)
         tensors = [*loaded.model.state_dict().values(), *itertools.chain(*loaded.velocity)]
         assert all(tensor.data_ptr() % 64 == 0 for tensor in tensors)

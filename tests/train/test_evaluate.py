@@ -13,10 +13,10 @@ from hypothesis import strategies as st_
 from sklearn import metrics
 
 import streamtrain as st
-from streamtrain.errors import DataError
-from streamtrain.metrics.metrics import CALIBRATION_BINS, Evaluation
+from streamtrain.errors import CorruptShardError, DataError
+from streamtrain.metrics.evaluation import CALIBRATION_BINS, Evaluation
 from streamtrain.nn.mlp import MLP
-from streamtrain.shards.reader import CorruptShardError, ShardFile
+from streamtrain.shards.reader import ShardFile
 
 CLASSES = 5
 
@@ -130,11 +130,11 @@ def test_damage_to_every_row_group_is_told_and_not_waited_for(
     monkeypatch.setattr("streamtrain.shards.writer.GROUP_BYTES", 64 * 20)
     st.convert(digits_csv, tmp_path / "d")
     shards = st.open_shards(tmp_path / "d")
-    assert len(shards.groups) == 30
-    assert shards.density < 1  # which reads one
+    assert len(shards.group_rows) == 30
+    assert shards.density < 1
 
     def damaged(file: ShardFile, group: int, **_: object) -> None:
-        raise CorruptShardError(file.path, f"row group {group} is gone")
+        raise CorruptShardError(f"row group {group} is gone", path=file.path)
 
     monkeypatch.setattr(ShardFile, "read_group", damaged)
     with pytest.raises(CorruptShardError, match="row group 0 is gone"):

@@ -1,5 +1,6 @@
 """The streaming trainer learns what the plain loop over arrays in memory learns."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ from torch.nn import functional as oracle
 import streamtrain as st
 from streamtrain.errors import DataError, UsageError
 from streamtrain.stream.dataset import Shards
+from streamtrain.train.config import FitConfig
+from streamtrain.train.fit import Training, plan_memory
+from streamtrain.train.progress import EpochReport
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +81,10 @@ def test_neither_threads_nor_another_run_change_the_weights_but_another_seed_doe
 
 def test_training_in_small_windows_never_holds_more_rows_than_two(digits: Shards) -> None:
     shards = st.open_shards(digits.folder)
-    reports = list(st.fit(st.MLP(), shards, epochs=2, window_rows=2000, eval_train=False))
+    config = FitConfig(epochs=2, eval_train=False)
+    plan = replace(plan_memory(shards, (100,), config), window_rows=2000)
+    training = Training(st.MLP(), shards, config, plan=plan)
+    reports = [event for event in training if isinstance(event, EpochReport)]
     assert [report.rows for report in reports] == [5000, 5000]
     assert all(0 < report.wait_share < 1 for report in reports)
     assert 0 < shards.resident_rows <= 4000
@@ -113,5 +120,5 @@ def test_on_mnist_epochs_61_to_77_are_those_of_the_notebook(real_data: Path, tmp
 def test_sets_that_do_not_fit_the_model_are_refused_at_the_call(digits: Shards) -> None:
     with pytest.raises(DataError, match="784 pixels and 10 classes"):
         st.fit(st.MLP(64), digits)
-    with pytest.raises(UsageError, match="positive"):
+    with pytest.raises(UsageError, match="`epochs` is 0, but must be an integer of at least 1"):
         st.fit(st.MLP(), digits, epochs=0)

@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from streamtrain.errors import RunError
-from streamtrain.train.checkpoint import LAST, PREVIOUS, load, load_checkpoint, weights_sha256
-from streamtrain.train.run import METRICS, Run
+from streamtrain.storage.ownership import LAST, METRICS, PREVIOUS
+from streamtrain.train.checkpoint import load, load_checkpoint, weights_sha256
+from streamtrain.train.run import Run
 
 # Imports torch once; then each line on stdin is [arguments, n] and becomes a process of its own, which kills
 # itself before its n-th call that changes the disk. Prints the process's id, and its exit code when it ended.
@@ -171,12 +172,12 @@ def damaged_runs(nursery: Nursery, shards: Path, run: Path, *, flips: int, cuts:
             del damaged[moments.randrange(len(data)) :]
         (run / LAST).unlink()  # the previous one may be the same file
         (run / LAST).write_bytes(damaged)
-        _, model, progress, warning = Run.resume(run)
+        _, checkpoint, warning = Run.open(run)
         origin = saved[PREVIOUS if warning else LAST]
         told["warned" if warning else "harmless"] += 1
-        assert progress == origin.progress
+        assert checkpoint.progress == origin.progress
         expected = origin.model.state_dict()
-        assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in checkpoint.model.state_dict().items())
     return told
 
 
@@ -201,4 +202,4 @@ def test_with_both_checkpoints_damaged_nothing_is_loaded(nursery: Nursery, shard
         (run / name).unlink()
         (run / name).write_bytes(data[:-1])
     with pytest.raises(RunError, match="is damaged"):
-        Run.resume(run)
+        Run.open(run)

@@ -12,7 +12,7 @@ import numpy as np
 
 from streamtrain.block import Array
 from streamtrain.convert.dialect.options import ReadOptions
-from streamtrain.convert.parse.row_parser import DECIMAL
+from streamtrain.convert.text.cells import DECIMAL
 from streamtrain.errors import DataError, UsageError
 
 _LABEL_NAMES = ("label", "labels", "class", "target", "y", "digit", "character", "letter", "species")

@@ -16,7 +16,7 @@ from streamtrain.block import Array
 from streamtrain.convert.dialect.columns import Sample, find_columns, is_square, label_kind, median, numbers
 from streamtrain.convert.dialect.dialect import INTEGER_LIMIT, Dialect
 from streamtrain.convert.dialect.options import ReadOptions
-from streamtrain.convert.parse.row_parser import DECIMAL, RowError, split_row
+from streamtrain.convert.text.cells import DECIMAL, RowError, split_row
 from streamtrain.errors import DataError, UsageError
 
 SAMPLE_BYTES = 8 << 20

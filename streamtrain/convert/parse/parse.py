@@ -1,4 +1,4 @@
-"""A chunk of lines → a block of rows, every other line accounted for: the kernel, then the careful path."""
+"""A chunk of lines → a block of rows, every other line accounted for: the kernel, then the row parser."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streamtrain.native import parse as kernel
 
 @dataclass(frozen=True)
 class Parsed:
-    """A chunk as parsed. The block's labels are integers as written or, of words, indices into `words`."""
+    """A parsed chunk. Labels of the block are integers as written or, for words, indices into `words`."""
 
     block: Block
     lines: int
@@ -28,16 +28,16 @@ class Parsed:
     words: tuple[str, ...] = ()
 
 
-def parse_chunk(chunk: Chunk, dialect: Dialect, room: ChunkBuffer) -> Parsed:
-    """The rows of a chunk in their order, and what every other line is.
+def parse_chunk(chunk: Chunk, dialect: Dialect, buffer: ChunkBuffer) -> Parsed:
+    """Return the rows of a chunk in their order, and what every other line is.
 
-    The pixels may lie in `room`, and stay only until its next use.
+    The pixels may be in the memory of `buffer`: they are valid until its next use.
     """
-    rows = min(chunk.lines, (chunk.size + 1) // (2 * dialect.fields))  # two bytes a value at least
+    rows = min(chunk.lines, (chunk.size + 1) // (2 * dialect.fields))  # a value takes at least two bytes
     features = len(dialect.pixel_columns)
-    pixels = room.pixels_for(rows if dialect.fits_kernel else 0, features)
+    pixels = buffer.pixels_for(rows if dialect.fits_kernel else 0, features)
     labels, lines = np.empty(rows, dtype=np.int32), np.empty(rows, dtype=np.int32)
-    odd = np.empty((chunk.lines, 3), dtype=np.int32)  # whose memory is taken only as far as it is written
+    leftover = np.empty((chunk.lines, 3), dtype=np.int32)  # memory is used only as far as it is written
     counts = np.empty(3, dtype=np.int64)
     kernel.parse(
         chunk.data,
@@ -51,28 +51,28 @@ def parse_chunk(chunk: Chunk, dialect: Dialect, room: ChunkBuffer) -> Parsed:
         pixels,
         labels,
         lines,
-        odd,
+        leftover,
         counts,
     )
     kept, blank, refused = counts.tolist()
-    careful = RowParser(chunk, dialect)
-    for index, start, stop in odd[:refused].tolist():
-        careful.take(index, start, stop)
+    parser = RowParser(chunk, dialect)
+    for index, start, stop in leftover[:refused].tolist():
+        parser.parse_line(index, start, stop)
     return Parsed(
-        block=careful.merged(Block(pixels[:kept], labels[:kept], chunk.line + lines[:kept].astype(np.int64))),
+        block=parser.merge(Block(pixels[:kept], labels[:kept], chunk.line + lines[:kept].astype(np.int64))),
         lines=chunk.lines,
-        header=careful.header,
-        blank=blank + careful.blank,
-        comments=careful.comments,
-        repeated_headers=careful.repeated_headers,
-        bad=careful.bad,
-        words=tuple(careful.words),
+        header=parser.header,
+        blank=blank + parser.blank,
+        comments=parser.comments,
+        repeated_headers=parser.repeated_headers,
+        bad=parser.bad,
+        words=tuple(parser.words),
     )
 
 
 @functools.lru_cache(maxsize=16)
 def _class_of_label(dialect: Dialect) -> Array:
-    """(kernel.LABELS,) int32: what a label as written is stored as; −1 for one that is refused."""
+    """Return (kernel.LABELS,) int32: the stored label for each label as written, −1 for one that is refused."""
     if not dialect.written or not dialect.fits_kernel:
         return np.arange(kernel.LABELS, dtype=np.int32)
     table = np.full(kernel.LABELS, -1, dtype=np.int32)

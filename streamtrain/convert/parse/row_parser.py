@@ -1,8 +1,7 @@
-"""The careful path: a line that the kernel refuses, split and read value by value, its fault said exactly."""
+"""The slow, careful path: lines that the kernel refuses, read value by value, with the exact fault of each."""
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections.abc import Sequence
@@ -12,25 +11,24 @@ import numpy as np
 
 from streamtrain.block import Array, Block
 from streamtrain.convert.dialect.dialect import Dialect
+from streamtrain.convert.text.cells import BLANKS, DECIMAL, INTEGER, RowError, line_text, split_row
 from streamtrain.convert.text.chunks import Chunk
+from streamtrain.errors import argument
 
-INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
-DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 _NO_INTEGER = re.compile(r"[^0-9+-]", re.ASCII)
 _NO_DECIMAL = re.compile(r"[^0-9+.eE-]", re.ASCII)
-_BLANKS = " \t"  # what may stand around a value, and no more: a no-break space is no space
 
 LARGEST_LABEL = 65_535
 
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that is not what the dialect says: where it stands, why, and what it holds.
+    """A row that does not fit the dialect: its place, the fault, and its text.
 
     line:   over all sources, from 1; file_line: in its file, from 1
-    column: of the value at fault, from 1; None where the row as a whole is
+    column: of the value at fault, from 1; None if the whole row is at fault
     reason: fields, empty, not_a_number, not_an_integer, out_of_range, label, quote
-    raw:    its text, bytes that are no UTF-8 as lone surrogates (`errors="surrogateescape"` gives them back)
+    raw:    its text; bytes that are not UTF-8 are lone surrogates (`errors="surrogateescape"` restores them)
     """
 
     path: str
@@ -44,39 +42,12 @@ class BadRow:
     raw: str
 
     def __str__(self) -> str:
-        where = f"{self.path}:{self.file_line}: {self.what}"
-        return f"{where}. Keep going without such rows: --on-bad-row reject"
-
-
-class RowError(Exception):
-    """What is wrong with a row: reason, column from 0 or None, value, and the fault in words."""
-
-    def __init__(self, reason: str, what: str, *, column: int | None = None, value: str = "") -> None:
-        super().__init__(reason)
-        self.reason, self.what, self.column, self.value = reason, what, column, value
-
-
-def split_row(text: str, delimiter: str) -> list[str]:
-    """The values of one line, without the spaces around them. Raises RowError for a quote that does not close."""
-    if '"' in text:
-        if delimiter == " ":
-            text = re.sub(" +", " ", text.strip(_BLANKS))
-        try:
-            (cells,) = csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=True)
-        except (csv.Error, ValueError) as error:
-            what = f"a quote is left open or stands inside a value ({error})"
-            raise RowError("quote", what) from error
-    elif delimiter == " ":
-        return [cell.strip(_BLANKS) for cell in text.strip(_BLANKS).split(" ") if cell]
-    else:
-        cells = text.split(delimiter)
-        if text.split() == [text]:  # no space in it, as in most
-            return cells
-    return [cell.strip(_BLANKS) for cell in cells]
+        fault = f"{self.path}:{self.file_line}: {self.what}"
+        return f"{fault}. Keep going without such rows: {argument('on_bad_row', 'reject')}"
 
 
 class RowParser:
-    """The careful path over one chunk: takes lines one by one, collects rows and faults."""
+    """Parses lines of one chunk, one by one, and collects rows and faults."""
 
     def __init__(self, chunk: Chunk, dialect: Dialect) -> None:
         self.chunk, self.dialect = chunk, dialect
@@ -90,16 +61,16 @@ class RowParser:
         self._labels: list[int] = []
         self._lines: list[int] = []
 
-    def take(self, index: int, start: int, stop: int) -> None:
-        """Account for the chunk's line `index`, its bytes [start, stop)."""
+    def parse_line(self, index: int, start: int, stop: int) -> None:
+        """Parse line `index` of the chunk, its bytes [start, stop)."""
         text = line_text(self.chunk.text(start, stop))
         first = start == 0 and self.chunk.offset == 0
         if first:
             text = text.removeprefix("\ufeff")
         try:
-            if not text.strip(" " if self.dialect.delimiter == "\t" else _BLANKS):
+            if not text.strip(" " if self.dialect.delimiter == "\t" else BLANKS):
                 self.blank += 1
-            elif text.lstrip(_BLANKS).startswith("#") and not self._word_columns:
+            elif text.lstrip(BLANKS).startswith("#") and not self._word_columns:
                 self.blank += 1
                 self.comments += 1
             else:
@@ -132,12 +103,12 @@ class RowParser:
             self._lines.append(self.chunk.line + index)
 
     def _pixels(self, cells: list[str]) -> Array:
-        """(features,) float64: read at once where all is well, else one by one for the fault."""
+        """Return (features,) float64: read at once if all are valid, else one by one to find the fault."""
         dialect = self.dialect
         texts = [cells[c] for c in self._columns]
         if not (_NO_DECIMAL if dialect.decimal else _NO_INTEGER).search("".join(texts)):
             try:
-                row = np.array(list(map(float, texts)))  # six times as fast as numpy reads text
+                row = np.array(list(map(float, texts)))  # six times as fast as NumPy reads text
             except ValueError:
                 row = np.full(1, np.nan)
             inside = dialect.low <= row.min() and row.max() <= dialect.high
@@ -147,7 +118,7 @@ class RowParser:
             return np.array([self._pixel(c, cells[c]) for c in self._columns])
         except RowError as fault:
             if dialect.label is not None and dialect.label < (fault.column or 0):
-                self._label(cells)  # whose fault, if it has one, is the first of the row
+                self._label(cells)  # a fault of the label comes first in the row
             raise
 
     def _pixel(self, column: int, text: str) -> float:
@@ -179,9 +150,10 @@ class RowParser:
             raise RowError("label", what, column=column, value=" ".join(parts)) from None
 
     def label_of(self, parts: Sequence[str]) -> int:
-        """The label as an integer: a class index where classes are declared, a place in `words` for a word.
+        """Return the label as an integer: a class index if classes are declared, an index into `words` for a word.
 
-        parts: of a one-hot label a value a column, else its only value. Raises ValueError: `is "x", not a word`.
+        parts: the values of a one-hot label, one for each column, or the only value of any other label
+        Raises ValueError with the fault, as `is "x", not a word`.
         """
         dialect, text = self.dialect, " ".join(parts)
         if dialect.label_kind in ("onehot", "digits"):
@@ -211,8 +183,8 @@ class RowParser:
             return f"one of the {len(self._classes)} classes {_few(self.dialect.written)}"
         return "a word" if self.dialect.text_labels else "a class number (0, 1, 2, …)"
 
-    def merged(self, clean: Block) -> Block:
-        """The kernel's rows and those of the careful path, in the order of their lines, images upright."""
+    def merge(self, clean: Block) -> Block:
+        """Return the kernel's rows and those parsed here, in the order of their lines, with images upright."""
         dtype = np.dtype(self.dialect.dtype)
         block = Block(clean.pixels.astype(dtype, copy=False), clean.labels, clean.lines)
         if self._rows:
@@ -229,13 +201,8 @@ class RowParser:
         return Block(np.ascontiguousarray(upright).reshape(block.pixels.shape), block.labels, block.lines)
 
 
-def line_text(line: bytes) -> str:
-    """A line without its end; bytes that are no UTF-8 as lone surrogates."""
-    return line.decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")
-
-
 def bad_row(chunk: Chunk, index: int, start: int, text: str, fault: RowError) -> BadRow:
-    """The record of a fault in the chunk's line `index`, which begins at its byte `start`."""
+    """Return the record of a fault in line `index` of the chunk, which begins at its byte `start`."""
     return BadRow(
         path=chunk.path,
         line=chunk.line + index,
@@ -254,7 +221,7 @@ def _number(text: str) -> float:
 
 
 def _shown(text: str) -> str:
-    """A value for an error: quoted, its control characters escaped, cut after 20 characters."""
+    """Return a value as errors show it: quoted, control characters escaped, cut after 20 characters."""
     shown = text if len(text) <= 20 else f"{text[:20]}…"
     return f'"{shown}"' if shown.isprintable() else ascii(shown)
 

@@ -22,7 +22,7 @@ _READ_BYTES = 256 << 10
 
 
 class Decompressor(Protocol):
-    """What bz2, lzma, zstd and igzip_lib agree on."""
+    """The interface that bz2, lzma, zstd and igzip_lib share."""
 
     @property
     def eof(self) -> bool: ...
@@ -38,7 +38,7 @@ def _gz() -> Decompressor:
     return decompressor
 
 
-# How a stream begins → what it is called, and what inflates one member of it.
+# First bytes of a stream → its name, and a function that makes the decompressor of one member.
 FORMATS: dict[bytes, tuple[str, Callable[[], Decompressor]]] = {
     b"\x1f\x8b": ("gzip", _gz),
     b"BZh": ("bzip2", bz2.BZ2Decompressor),
@@ -46,7 +46,7 @@ FORMATS: dict[bytes, tuple[str, Callable[[], Decompressor]]] = {
     b"\x28\xb5\x2f\xfd": ("zstd", zstd.ZstdDecompressor),
     b"\x50\x2a\x4d\x18": ("zstd", zstd.ZstdDecompressor),  # as pzstd begins
 }
-# What a damaged stream raises, and a damaged zip.
+# Errors that a damaged stream or zip raises.
 DECOMPRESS_ERRORS = (
     EOFError,
     OSError,
@@ -59,9 +59,9 @@ DECOMPRESS_ERRORS = (
 
 
 class MultiMemberStream(io.RawIOBase):
-    """The text of a compressed stream of one member or several; EOFError where the last is not whole.
+    """The text of a compressed stream of one or more members. Reading raises EOFError if the last is cut off.
 
-    What follows a member must be the start of another, or zero bytes, with which tapes and xz pad.
+    A member may be followed by another, or by zero bytes, with which tapes and xz pad.
     """
 
     def __init__(self, raw: io.BufferedReader[Any], make: Callable[[], Decompressor]) -> None:
@@ -87,7 +87,7 @@ class MultiMemberStream(io.RawIOBase):
         return len(text)
 
     def _next_member(self) -> bytes:
-        """The first bytes of the next member, for which the decompressor is new; empty at the end."""
+        """Return the first bytes of the next member and make its decompressor; return nothing at the end."""
         data = self._member.unused_data.lstrip(b"\0")
         while not data and (more := self._raw.read1(_READ_BYTES)):
             data = more.lstrip(b"\0")

@@ -1,4 +1,4 @@
-"""What the sources of a command name → files, in order."""
+"""Paths, patterns and folders → the files that they name, in order."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _CSV_NAME = re.compile(r"^[^.].*\.(csv|tsv|txt|data|dat|tra|tes)(\.(gz|bz2|xz|zs
 
 
 def find_sources(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """The files that paths, glob patterns and folders name, in the order given; a pattern's or folder's sorted.
+    """Return the files that paths, glob patterns and folders name, in the order given; those of a pattern sorted.
 
-    `-` is standard input, `archive.zip:member.csv` a member of an archive; of a folder its CSV-like files count.
-    Raises DataError for what is missing.
+    `-` is standard input, `archive.zip:member.csv` a member of an archive; a folder stands for its CSV-like files.
+    Raises DataError for a file that does not exist.
     """
     found: list[Path] = []
     for source in (os.fspath(source) for source in sources):
@@ -37,15 +37,20 @@ def find_sources(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
     return found
 
 
-def find_labels(labels: str | os.PathLike[str], label: str | None, sources: Sequence[Path]) -> Path:
-    """The file that --labels names, beside the sources. Raises UsageError where --label names a column too."""
+def find_labels_file(labels: str | os.PathLike[str], label: str | int | None, sources: Sequence[Path]) -> Path:
+    """Return the file that `labels` names. Raises UsageError if `label` names a column too."""
     if label not in (None, "none"):
-        raise UsageError(f"--labels {labels} and --label {label}: labels are in a file or a column. Say one")
+        raise UsageError(
+            f"`labels` is {labels} and `label` is {label}: labels are in a file or in a column. Pass one",
+            option="labels",
+        )
     path, *more = find_sources([labels])
     if more:
-        raise UsageError(f"--labels {labels} names {len(more) + 1} files. Name one of them, such as {path}")
+        raise UsageError(
+            f"`labels` {labels} names {len(more) + 1} files. Name one of them, such as {path}", option="labels"
+        )
     if path in sources:
-        raise UsageError(f"{path} is a source and the file of its labels. Name two files")
+        raise UsageError(f"{path} is a source and also the file of its labels. Name two files", option="labels")
     return path
 
 

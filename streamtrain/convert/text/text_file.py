@@ -22,8 +22,7 @@ from streamtrain.errors import DataError, UsageError
 
 STDIN = Path("-")
 _READ_BYTES = 256 << 10
-_KEPT_BYTES = 16 << 20  # of standard input: what sniffing has read can be read once more
-
+_KEPT_BYTES = 16 << 20  # of standard input: what detection has read can be read once more
 
 _LONE_RETURN = re.compile(rb"\r(?!\n)")
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
@@ -31,7 +30,7 @@ _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What was read of a file, once it was read to its end: enough to notice a change."""
+    """A file that was read to its end: enough to notice a later change."""
 
     path: str
     size: int
@@ -40,7 +39,7 @@ class FileFacts:
 
 
 def physical_path(path: Path) -> Path | None:
-    """The file on disk that a source lies in: the archive of `a.zip:member.csv`, None for standard input."""
+    """Return the file on disk that holds a source: the archive of `a.zip:member.csv`, None for standard input."""
     if path == STDIN:
         return None
     archive, colon, _ = str(path).rpartition(":")
@@ -48,7 +47,7 @@ def physical_path(path: Path) -> Path | None:
 
 
 def size_on_disk(path: Path) -> int:
-    """Bytes of the file that a source lies in, for progress; 0 where that is not known beforehand."""
+    """Return the size of the file that holds a source, for progress; 0 for standard input."""
     file = physical_path(path)
     return file.stat().st_size if file else 0
 
@@ -56,20 +55,20 @@ def size_on_disk(path: Path) -> int:
 class TextFile:
     """A source's decompressed bytes, in which every line ends with a newline; use it in a `with`.
 
-    A carriage return that no newline follows ends a line too and is read as a newline, byte for byte, so places
-    stay those of the decompressed file. `plain` says whether `read_at` and `take` work.
-    Raises DataError where the file cannot be opened, or a zip does not say which member is meant.
+    A carriage return without a newline after it ends a line too and is read as a newline, so offsets stay those of
+    the decompressed file. `plain` is whether the file is on disk and not compressed; `read_at` needs that.
+    Raises DataError if the file cannot be opened, or if a zip has several members and none is named.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = physical_path(path)
-        self._raw = _opened(self._file)
+        self._raw = _open(self._file)
         self._start = os.fstat(self._raw.fileno()) if self._file else None
         self._hashed = _Hashed(self._raw)
-        self._held = b""
+        self._unread = b""
         buffer = io.BufferedReader(self._hashed, _READ_BYTES)
-        # Of a file without reading on: what of a plain one is hashed, `take` says.
+        # From a file without moving its position: the bytes of a plain one are hashed by `update_hash`.
         magic = os.pread(self._raw.fileno(), 8, 0) if self._file else buffer.peek(8)[:8]
         self._format, make = next((f for start, f in FORMATS.items() if magic.startswith(start)), ("", None))
         self._text: io.BufferedIOBase = buffer
@@ -89,22 +88,22 @@ class TextFile:
 
     @property
     def size(self) -> int:
-        """Bytes of the file on the disk when it was opened; 0 of standard input."""
+        """Bytes of the file on disk when it was opened; 0 for standard input."""
         return self._start.st_size if self._start else 0
 
     @property
     def raw_bytes(self) -> int:
-        """Bytes read from the disk so far, for progress."""
+        """Bytes read from disk so far, for progress."""
         return self._raw.tell() if self._format == "zip" else self._hashed.bytes
 
     def read(self, size: int) -> bytes:
-        """Up to `size` decompressed bytes, fewer only at the end. Raises DataError for a damaged stream."""
-        data = self._held + self._read(size - len(self._held))
-        self._held = self._read(1) if data.endswith(b"\r") else b""
-        return _newlines(data, self._held)
+        """Return `size` decompressed bytes, fewer only at the end. Raises DataError for a damaged stream."""
+        data = self._unread + self._read(size - len(self._unread))
+        self._unread = self._read(1) if data.endswith(b"\r") else b""
+        return _newlines(data, self._unread)
 
     def read_at(self, offset: int, buffer: memoryview) -> int:
-        """Fill a buffer with the raw bytes of a plain file, fewer only at its end; any thread may ask."""
+        """Fill a buffer from a plain file and return the number of bytes, fewer only at its end; thread-safe."""
         filled = 0
         while filled < len(buffer):
             size = os.preadv(self._raw.fileno(), [buffer[filled:]], offset + filled)
@@ -113,10 +112,10 @@ class TextFile:
             filled += size
         return filled
 
-    def take(self, data: memoryview) -> None:
+    def update_hash(self, data: memoryview) -> None:
         """Hash the next bytes of a plain file, which `read_at` has read."""
         if self.plain:
-            self._hashed.take(data)
+            self._hashed.update(data)
 
     def _read(self, size: int) -> bytes:
         try:
@@ -132,11 +131,9 @@ class TextFile:
         )
 
     def _member(self) -> io.BufferedIOBase:
-        """The text of the one member that is meant."""
+        """Open the member that is named, or the only one."""
         if not self._file:
-            raise DataError(
-                "standard input is a zip archive, which has to be a file. Unpack it: unzip -p FILE.zip"
-            )
+            raise DataError("standard input is a zip archive, which must be a file. Unpack it: unzip -p FILE.zip")
         try:
             archive = zipfile.ZipFile(cast(io.FileIO, self._raw))
             names = [m.filename for m in archive.infolist() if not m.is_dir() and _is_data(m.filename)]
@@ -144,8 +141,8 @@ class TextFile:
             if chosen and chosen not in names:
                 raise DataError(f"{self._file} has no member {chosen!r}. It has {_few(names)}")
             if not chosen and len(names) != 1:
-                said = f"holds {len(names)} files ({_few(names)}). Choose one: '{self._file}:{names[0]}'"
-                raise DataError(f"{self._file} {said}" if names else f"{self._file} holds no file. Name another")
+                what = f"holds {len(names)} files ({_few(names)}). Choose one: '{self._file}:{names[0]}'"
+                raise DataError(f"{self._file} {what}" if names else f"{self._file} holds no file. Name another")
             return io.BufferedReader(archive.open(chosen or names[0]), _READ_BYTES)  # type: ignore[type-var]  # reads
         except (zipfile.BadZipFile, EOFError, OSError, ValueError, struct.error) as error:
             raise self._damaged(error) from error
@@ -153,12 +150,12 @@ class TextFile:
             raise DataError(f"{self.path} cannot be unpacked here: {error}. Unpack it first: unzip") from error
 
     def facts(self) -> FileFacts:
-        """What was read; call it at the end. Raises DataError where the file changed meanwhile."""
+        """Return what was read; call it at the end. Raises DataError if the file changed in the meantime."""
         if not self._file or not self._start:
             return FileFacts("-", self._hashed.bytes, 0, f"xxh3_128:{self._hashed.hash.hexdigest()}")
         now = self._file.stat()
         size, digest = self._hashed.bytes, self._hashed.hash.hexdigest()
-        if self._format == "zip":  # read here and there, so hashed apart
+        if self._format == "zip":  # not read from start to end, so hashed separately
             self._raw.seek(0)
             size, digest = (
                 now.st_size,
@@ -170,21 +167,23 @@ class TextFile:
         return FileFacts(str(self.path), size, now.st_mtime_ns, f"xxh3_128:{digest}")
 
 
-def _opened(file: Path | None) -> io.RawIOBase:
+def _open(file: Path | None) -> io.RawIOBase:
     if file is None:
-        return _standard_input(cast(io.BufferedReader, sys.stdin.buffer)).again()
+        return _standard_input(cast(io.BufferedReader, sys.stdin.buffer)).rewound()
     try:
         raw = file.open("rb", buffering=0)
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}. Check its permissions") from error
     if not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
         raw.close()
-        raise UsageError(f"{file} is no ordinary file. Send a stream to standard input: convert - DEST < STREAM")
+        raise UsageError(
+            f"{file} is not an ordinary file. Send a stream to standard input: convert - DEST < STREAM"
+        )
     return raw
 
 
 def _newlines(data: bytes, following: bytes) -> bytes:
-    """The bytes with lone carriage returns as newlines; `following` is the byte after them, or empty."""
+    """Return the bytes with lone carriage returns as newlines; `following` is the byte after them, or empty."""
     if b"\r" not in data:
         return data
     pairs = data.count(b"\r\n") + (data.endswith(b"\r") and following == b"\n")
@@ -194,7 +193,7 @@ def _newlines(data: bytes, following: bytes) -> bytes:
 
 
 def _is_data(name: str) -> bool:
-    """Whether a member of a zip is what someone put there: macOS adds __MACOSX/._NAME beside each file."""
+    """Return whether a member of a zip is data: macOS adds __MACOSX/._NAME for each file."""
     return not name.startswith("__MACOSX/") and not name.rpartition("/")[2].startswith(".")
 
 
@@ -204,7 +203,7 @@ def _few(names: list[str]) -> str:
 
 
 class _Hashed(io.RawIOBase):
-    """A raw file whose bytes are counted and hashed on their way."""
+    """A raw file that counts and hashes the bytes read from it."""
 
     def __init__(self, raw: io.RawIOBase) -> None:
         self._raw, self.hash, self.bytes = raw, xxhash.xxh3_128(), 0
@@ -214,16 +213,16 @@ class _Hashed(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # any writable buffer
         size = self._raw.readinto(buffer) or 0
-        self.take(memoryview(buffer)[:size])
+        self.update(memoryview(buffer)[:size])
         return size
 
-    def take(self, data: memoryview) -> None:
+    def update(self, data: memoryview) -> None:
         self.hash.update(data)
         self.bytes += len(data)
 
 
 class _RewindableStdin(io.RawIOBase):
-    """A stream that can be read from its start again, as long as no more than 16 MiB were read."""
+    """A stream that can be read again from its start, as long as no more than 16 MiB were read."""
 
     def __init__(self, stream: io.BufferedReader) -> None:
         self._stream, self._kept, self._at = stream, bytearray(), 0
@@ -231,7 +230,7 @@ class _RewindableStdin(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def again(self) -> _RewindableStdin:
+    def rewound(self) -> _RewindableStdin:
         if self._at > len(self._kept):
             raise UsageError("standard input can be read only once. Name - once, or save it to a file first")
         self._at = 0

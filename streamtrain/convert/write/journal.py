@@ -1,14 +1,13 @@
-"""What a conversion has finished, chunk by chunk, so that an interrupted one goes on where it stopped.
+"""The results of finished chunks on disk, so that an interrupted conversion resumes where it stopped.
 
-The journal lies in the unfinished folder and goes before that is published. A record is written when its shards
-are; it begins with the digest of the rest, so that one which a power cut tore is none.
+The journal lies in the unfinished folder and is removed before that is published. A chunk's record is written
+after its shards; it begins with the digest of the rest, so a record that a power cut tore is not read.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,136 +20,156 @@ from streamtrain._version import __version__
 from streamtrain.convert.parse.row_parser import BadRow
 from streamtrain.convert.text.chunks import Chunk, ChunkBuffer
 from streamtrain.convert.text.text_file import physical_path
-from streamtrain.convert.write.chunk_writer import ChunkResult, ChunkWriter, PartResult
+from streamtrain.convert.write.chunk_writer import ChunkResult, ChunkWriter
 from streamtrain.errors import DataError, UsageError
-from streamtrain.metrics.metrics import ClassSums, PixelStatistics
+from streamtrain.metrics.pixel_statistics import ClassSums, PixelStatistics
 from streamtrain.shards.manifest import LineCounts, Shard, digest_bytes, digest_of_file
-from streamtrain.storage.files import staging_of, write_file
+from streamtrain.shards.parts import WrittenPart, WrittenRows
+from streamtrain.storage.destination import Destination, refuse_foreign, staging_of
+from streamtrain.storage.files import write_file
+from streamtrain.storage.ownership import MARK
+from streamtrain.storage.permissions import make_folder, opened
 
-_FOLDER, _RECIPE = ".journal", "recipe.json"
-_ANEW = "Start anew: the same convert without --resume"
+_FOLDER, _FINGERPRINT = ".journal", "recipe.json"
+_START_AGAIN = "Start again: the same conversion without `resume`"
 
 
-def interrupted(dest: Path) -> bool:
-    """Whether a conversion to `dest` was interrupted and can go on."""
-    return (staging_of(dest) / _FOLDER / _RECIPE).exists()
+def can_resume(dest: Path) -> bool:
+    """Return whether a conversion to `dest` was interrupted and can be resumed."""
+    return (staging_of(dest) / _FOLDER / _FINGERPRINT).exists()
 
 
-def recipe(paths: Sequence[Path], options: Mapping[str, Any]) -> dict[str, Any]:
-    """All that decides the bytes of the shards, as JSON values: sources, options by their flag, versions."""
+def fingerprint(paths: Sequence[Path], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides the bytes of the shards, as JSON values: sources, options by flag, versions."""
     files = [physical_path(path) for path in paths]
     facts = [(file.stat().st_size, file.stat().st_mtime_ns) if file else None for file in files]
     names = [path.absolute() if file else path for path, file in zip(paths, files, strict=True)]
-    said = {
+    values = {
         "sources": {str(name): fact for name, fact in zip(names, facts, strict=True)},
         "options": dict(options),
         "versions": {"streamtrain": __version__, "pyarrow": pa.__version__},
     }
-    return dict(json.loads(json.dumps(said)))
+    return dict(json.loads(json.dumps(values)))
 
 
 @dataclass(frozen=True)
 class Journal:
-    """A recorder that keeps what it made, for when the same chunk comes again and its shards are still there."""
+    """A chunk writer that keeps its results, and returns them if the same chunk comes again.
+
+    A result counts only if its shards are still there as they were written.
+    """
 
     folder: Path
-    recorder: ChunkWriter
+    writer: ChunkWriter
 
-    def __call__(self, chunk: Chunk, number: int, room: ChunkBuffer) -> ChunkResult:
-        """The record of a chunk, its shards on the disk. Raises DataError where the chunk's text is another."""
+    def __call__(self, chunk: Chunk, number: int, buffer: ChunkBuffer) -> ChunkResult:
+        """Return the result of a chunk, its shards on the disk. Raises DataError if the chunk's text changed."""
         path = self.folder / f"{number:05d}.record"
-        record = _read(path)
-        if record and record.digest != digest_bytes(chunk.data[: chunk.size].data):
-            raise DataError(f"{chunk.path} changed since its conversion was interrupted. {_ANEW}")
-        if record and all(self._is_there(name, part.shard) for name, part in record.parts.items()):
-            if self.recorder.labels:
-                self.recorder.labels.take(number, record.totals.kept + record.totals.rejected)
-            return record
-        record = self.recorder(chunk, number, room)
-        if not (record.bad and self.recorder.strict):
-            body = _packed(record)
-            path.write_bytes(digest_bytes(body).encode() + body)
-        return record
+        result = _read(path)
+        if result and result.digest != digest_bytes(chunk.data[: chunk.size].data):
+            raise DataError(
+                f"{chunk.path} changed since its conversion was interrupted. {_START_AGAIN}", path=chunk.path
+            )
+        if result and all(self._is_there(name, part.shard) for name, part in result.rows.parts.items()):
+            if self.writer.labels:
+                self.writer.labels.take(number, result.totals.kept + result.totals.rejected)
+            return result
+        result = self.writer(chunk, number, buffer)
+        if not (result.bad and self.writer.strict):
+            body = _pack(result)
+            with opened(path, "wb") as file:
+                file.write(digest_bytes(body).encode() + body)
+        return result
 
     def _is_there(self, part: str, shard: Shard) -> bool:
-        path = self.recorder.folders[part] / shard.file
+        path = self.writer.folders[part] / shard.file
         return path.exists() and digest_of_file(path) == shard.digest
 
 
-def begin(staging: Path, wanted: dict[str, Any], *, resume: bool) -> Path:
-    """The folder of the journal: that of an interrupted conversion, where one goes on, else a new one.
+def open_journal(destination: Destination, now: dict[str, Any], *, resume: bool) -> Path:
+    """Return the folder of the journal: that of an interrupted conversion if it is resumed, else a new one.
 
-    Raises UsageError or DataError, by name, for an option or a source that is not what it was.
+    now: the fingerprint of this conversion
+    Raises UsageError or DataError for an option or a source that is not what it was, by its name.
     """
+    staging = staging_of(destination.path)
     folder = staging / _FOLDER
-    if resume and (folder / _RECIPE).exists():
-        _refuse_changes(json.loads((folder / _RECIPE).read_bytes()), wanted)
+    if resume and (folder / _FINGERPRINT).exists():
+        refuse_foreign(staging)
+        _refuse_changes(json.loads((folder / _FINGERPRINT).read_bytes()), now)
         for path in [*staging.glob("*"), *staging.glob("*/*")]:
-            if path.is_file() and path.parent != folder and path.suffix != ".parquet":
-                path.unlink()  # what is written at the end
+            if path.is_file() and path.parent != folder and path.suffix != ".parquet" and path.name != MARK:
+                path.unlink()  # written at the end of a pass
     else:
-        shutil.rmtree(staging, ignore_errors=True)
-        folder.mkdir(parents=True)
-        write_file(folder / _RECIPE, json.dumps(wanted).encode())
+        destination.make(staging)
+        make_folder(folder)
+        write_file(folder / _FINGERPRINT, json.dumps(now).encode())
     return folder
 
 
 def _refuse_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
     for name in before["options"] | before["versions"]:
-        one, other = ((said["options"] | said["versions"]).get(name) for said in (before, now))
+        one, other = ((each["options"] | each["versions"]).get(name) for each in (before, now))
         if one != other:
-            raise UsageError(f"{name} was {one} when the conversion was interrupted, now it is {other}. {_ANEW}")
+            option = name.removesuffix(" FILE").removeprefix("--").replace("-", "_") if name[0] == "-" else None
+            raise UsageError(
+                f"{f'`{option}`' if option else name} was {one} when the conversion was interrupted, now it is "
+                f"{other}. {_START_AGAIN}",
+                option=option,
+            )
     if [*before["sources"]] != [*now["sources"]]:
-        raise UsageError(f"the sources were {', '.join(before['sources'])[:150]}. Name the same. {_ANEW}")
+        raise UsageError(f"the sources were {', '.join(before['sources'])[:150]}. Name the same. {_START_AGAIN}")
     for path, facts in before["sources"].items():
         if facts != now["sources"][path]:
-            raise DataError(f"{path} changed since its conversion was interrupted. {_ANEW}")
+            raise DataError(f"{path} changed since its conversion was interrupted. {_START_AGAIN}", path=path)
 
 
-def _packed(record: ChunkResult) -> bytes:
-    """A line of JSON, then the arrays in NumPy's own format, in the order that `_read` takes them."""
-    parts, arrays = {}, [record.labels, record.part_of_row]
-    for name, part in record.parts.items():
+def _pack(result: ChunkResult) -> bytes:
+    """Return a line of JSON, then the arrays in NumPy's own format, in the order in which `_read` takes them."""
+    parts, arrays = {}, [result.rows.labels, result.rows.part_of_row]
+    for name, part in result.rows.parts.items():
         sums = part.classes.sums
         parts[name] = {"shard": asdict(part.shard), "names": part.names, "classes": sums and [*sums]}
         pixels = part.pixels
         arrays += [pixels.sum, pixels.sum_of_squares, pixels.min, pixels.max, np.array([*(sums or {}).values()])]
-    said = {
-        "digest": record.digest,
-        "totals": asdict(record.totals),
-        "bad": [asdict(row) for row in record.bad],
-        "names": record.names,
+    values = {
+        "digest": result.digest,
+        "totals": asdict(result.totals),
+        "bad": [asdict(row) for row in result.bad],
+        "names": result.rows.names,
         "parts": parts,
     }
     file = io.BytesIO()
-    file.write(json.dumps(said).encode() + b"\n")
+    file.write(json.dumps(values).encode() + b"\n")
     for array in arrays:
         np.save(file, array, allow_pickle=False)
     return file.getvalue()
 
 
 def _read(path: Path) -> ChunkResult | None:
-    """A record, or None where there is none that is whole."""
+    """Return a result, or None if there is none or only a torn one."""
     data = path.read_bytes() if path.exists() else b""
     start = len(digest_bytes(b""))
     if data[:start] != digest_bytes(data[start:]).encode():
         return None
     file = io.BytesIO(data[start:])
-    said = json.loads(file.readline())
+    values = json.loads(file.readline())
     labels, part_of_row = np.load(file), np.load(file)
     return ChunkResult(
-        said["digest"],
-        LineCounts(**said["totals"]),
-        tuple(BadRow(**row) for row in said["bad"]),
-        tuple(said["names"]),
-        labels,
-        part_of_row,
-        {name: _part(part, file) for name, part in said["parts"].items()},
+        values["digest"],
+        LineCounts(**values["totals"]),
+        tuple(BadRow(**row) for row in values["bad"]),
+        WrittenRows(
+            tuple(values["names"]),
+            labels,
+            part_of_row,
+            {name: _part(part, file) for name, part in values["parts"].items()},
+        ),
     )
 
 
-def _part(said: dict[str, Any], file: io.BytesIO) -> PartResult:
-    shard = Shard(**said["shard"] | {"label_counts": tuple(said["shard"]["label_counts"])})
-    pixels, sums, names = PixelStatistics(*(np.load(file) for _ in range(4))), np.load(file), said["classes"]
+def _part(values: dict[str, Any], file: io.BytesIO) -> WrittenPart:
+    shard = Shard(**values["shard"] | {"label_counts": tuple(values["shard"]["label_counts"])})
+    pixels, sums, names = PixelStatistics(*(np.load(file) for _ in range(4))), np.load(file), values["classes"]
     classes = ClassSums(None if names is None else dict(zip(names, sums, strict=True)))
-    return PartResult(shard, tuple(said["names"]), pixels, classes)
+    return WrittenPart(shard, tuple(values["names"]), pixels, classes)

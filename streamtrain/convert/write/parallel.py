@@ -1,4 +1,4 @@
-"""Chunks of all files through worker threads, their results in the order of the source."""
+"""Chunks of all files through worker threads; results in the order of the source."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Step(Generic[T]):
-    """What came of one chunk.
+    """The result for one chunk.
 
-    source:     which of the files, from 0
-    bytes_read: of that file on disk, up to and with this chunk
-    facts:      of the file, where this was its last chunk
+    source:     number of the file, from 0
+    bytes_read: of that file on disk, up to the end of this chunk
+    facts:      of the file, if this was its last chunk, else None
     """
 
     result: T
@@ -41,11 +41,11 @@ def map_chunks(
     chunk_bytes: int = CHUNK_BYTES,
     cancel: Callable[[], None] = lambda: None,
 ) -> Generator[Step[T], None, None]:
-    """Call work(chunk, number, room) in `workers` threads for every chunk; yield the results in order.
+    """Call work(chunk, number, buffer) in `workers` threads for every chunk; yield the results in order.
 
-    Chunks are numbered from 0 over all files. A plain file is read by the threads, a stream ahead of them by the
-    caller's. No more than workers + 2 chunks are under way, whatever the size of the source. Where the pass ends
-    early, `cancel` is called: what waits for the work on an earlier chunk, which may not come, has to give up.
+    Chunks are numbered from 0 over all files. The threads read plain files; the caller's thread reads streams,
+    ahead of them. At most `workers` + 2 chunks are in memory, whatever the size of the source. If the pass stops
+    early, `cancel()` is called so that workers waiting for an earlier chunk do not wait forever.
     """
     waiting: deque[Future[Step[T]]] = deque()
     with contextlib.ExitStack() as files, ThreadPoolExecutor(workers) as pool:
@@ -63,17 +63,17 @@ def map_chunks(
 
 
 class _Jobs(Generic[T]):
-    """The jobs of one pass: each takes the place where it begins from the one before, and hands on its end."""
+    """The jobs of one pass. Each gets the position where it begins from the previous one and passes on its end."""
 
     def __init__(
         self, work: Callable[[Chunk, int, ChunkBuffer], T], files: contextlib.ExitStack, chunk_bytes: int
     ) -> None:
         self._work, self._files, self._chunk_bytes = work, files, chunk_bytes
-        self._rooms: list[ChunkBuffer] = []  # which no chunk uses just now
+        self._free: list[ChunkBuffer] = []  # buffers that no chunk uses now
         self._number = itertools.count()
 
     def of(self, paths: Sequence[Path]) -> Iterator[Callable[[], Step[T]]]:
-        """A job a chunk, to be started in this order."""
+        """Yield a job for each chunk, to be started in this order."""
         before: Future[LinePosition] = Future()
         before.set_result(LinePosition(1, 1))
         for source, path in enumerate(paths):
@@ -90,12 +90,12 @@ class _Jobs(Generic[T]):
                         self._read_and_work, reader, index, source, next(self._number), not more, before, after
                     )
                 else:
-                    room = self._room()
-                    more = reader.read(index, room)
-                    chunk, facts = _cut(reader, index, room, before.result(), last=not more)
+                    buffer = self._free_buffer()
+                    more = reader.read(index, buffer)
+                    chunk, facts = _take_lines(reader, index, buffer, before.result(), last=not more)
                     after.set_result(chunk.end)
                     yield functools.partial(
-                        self._finish, chunk, room, source, next(self._number), file.raw_bytes, facts
+                        self._finish, chunk, buffer, source, next(self._number), file.raw_bytes, facts
                     )
                 before = after
 
@@ -109,33 +109,33 @@ class _Jobs(Generic[T]):
         before: Future[LinePosition],
         after: Future[LinePosition],
     ) -> Step[T]:
-        room = self._room()
+        buffer = self._free_buffer()
         try:
-            reader.read(index, room)
-            chunk, facts = _cut(reader, index, room, before.result(), last=last)
+            reader.read(index, buffer)
+            chunk, facts = _take_lines(reader, index, buffer, before.result(), last=last)
         except BaseException as error:
-            after.set_exception(error)  # so those that wait for it end too
+            after.set_exception(error)  # so that the jobs waiting for it end too
             raise
         after.set_result(chunk.end)
         bytes_read = reader.file.size if last else (index + 1) * self._chunk_bytes
-        return self._finish(chunk, room, source, number, bytes_read, facts)
+        return self._finish(chunk, buffer, source, number, bytes_read, facts)
 
     def _finish(
-        self, chunk: Chunk, room: ChunkBuffer, source: int, number: int, bytes_read: int, facts: FileFacts | None
+        self, chunk: Chunk, buffer: ChunkBuffer, source: int, number: int, bytes_read: int, facts: FileFacts | None
     ) -> Step[T]:
-        result = self._work(chunk, number, room)
-        self._rooms.append(room)
+        result = self._work(chunk, number, buffer)
+        self._free.append(buffer)
         return Step(result, source, bytes_read, facts)
 
-    def _room(self) -> ChunkBuffer:
+    def _free_buffer(self) -> ChunkBuffer:
         try:
-            return self._rooms.pop()
+            return self._free.pop()
         except IndexError:
             return ChunkBuffer()
 
 
-def _cut(
-    reader: Reader, index: int, room: ChunkBuffer, place: LinePosition, *, last: bool
+def _take_lines(
+    reader: Reader, index: int, buffer: ChunkBuffer, position: LinePosition, *, last: bool
 ) -> tuple[Chunk, FileFacts | None]:
-    chunk = reader.cut(index, room, LinePosition(1, place.line) if index == 0 else place)
+    chunk = reader.take_lines(index, buffer, LinePosition(1, position.line) if index == 0 else position)
     return chunk, reader.file.facts() if last else None

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamtrain.convert import convert
 from streamtrain.convert.dialect.detect import detect
 from streamtrain.convert.dialect.options import ReadOptions
-from streamtrain.convert.pipeline import convert
 from streamtrain.convert.rows import iter_rows
 from streamtrain.errors import DataError, UsageError
 from streamtrain.shards.manifest import Manifest
@@ -99,7 +99,7 @@ def test_the_same_digits_are_found_however_they_are_written(tmp_path: Path, way:
     source = tmp_path / "d.csv"
     source.write_bytes(data)
     conversion = convert(source, tmp_path / "out", workers=1)
-    assert any(said in reason for reason in conversion.verdict.reasons), conversion.verdict.reasons
+    assert any(said in reason for reason in conversion.detection.reasons), conversion.detection.reasons
     table = pq.read_table(next((tmp_path / "out").glob("*.parquet")), columns=["label", "image"])
     schema = Manifest.load(tmp_path / "out").schema
     pixels = np.array([np.frombuffer(image, dtype=np.uint8) for image in table["image"].to_pylist()])
@@ -187,7 +187,7 @@ def test_named_classes_say_where_the_count_begins(tmp_path: Path) -> None:
     source = tmp_path / "d.csv"
     source.write_bytes(joined(lambda r: [1 + LABELS[r], *PIXELS[r]]))
     conversion = convert(source, tmp_path / "out", classes=tuple("abcdefghij"), label="first", workers=1)
-    assert "labels count from 1: 1 is a" in conversion.verdict.reasons
+    assert "labels count from 1: 1 is a" in conversion.detection.reasons
     assert Manifest.load(tmp_path / "out").label_counts == [6] * 10
 
 
@@ -201,7 +201,7 @@ def test_named_classes_say_where_the_count_begins(tmp_path: Path) -> None:
         ({"drop": ("nope",)}, "has no column 'nope'"),
         ({"delimiter": "pipe"}, "--delimiter is comma, semicolon, tab, space, not 'pipe'"),
         ({"shape": (5, 5)}, "--shape 5x5 is 25 pixels, a row has 16"),
-        ({"max_rejected": 5}, "with --on-bad-row reject"),
+        ({"max_rejected": 5}, "Pass `on_bad_row="),
     ],
 )
 def test_an_option_that_cannot_be_is_refused(tmp_path: Path, options: dict[str, Any], said: str) -> None:
@@ -269,7 +269,7 @@ def test_files_share_a_dialect_and_a_header_that_one_of_them_has(tmp_path: Path)
         (tmp_path / f"{name}.csv").write_bytes(b"".join(part))
     conversion = convert(tmp_path, tmp_path / "out", workers=1)
     assert (conversion.totals.header, conversion.totals.kept) == (1, 60)
-    assert "3 files" in conversion.verdict.reasons[0]
+    assert "3 files" in conversion.detection.reasons[0]
     (tmp_path / "d.csv").write_bytes(joined(plain, header=",".join(["label", *reversed(NAMES)])))
     with pytest.raises(DataError, match=r"d.csv differs from .*a.csv in names"):
         convert(tmp_path, tmp_path / "other", workers=1)

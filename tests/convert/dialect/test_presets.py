@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from streamtrain.convert import convert
 from streamtrain.convert.dialect.options import preset_names
-from streamtrain.convert.pipeline import convert
 from streamtrain.errors import DataError, UsageError
 from streamtrain.shards.manifest import Manifest
 

@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 
 from streamtrain.cli import group
 from streamtrain.cli.data import changed
+from streamtrain.convert import convert
 from streamtrain.convert import pipeline as module
+from streamtrain.convert.options import ConvertOptions
 from streamtrain.convert.parse import label_file as labels_module
-from streamtrain.convert.pipeline import convert, iter_convert
+from streamtrain.convert.pipeline import iter_convert
 from streamtrain.convert.write import chunk_writer as record
 from streamtrain.convert.write.parallel import map_chunks
 from streamtrain.errors import DataError, UsageError
@@ -206,11 +208,11 @@ def test_an_interrupted_conversion_goes_on_to_the_same_bytes(data: Path, tmp_pat
     file = write(tmp_path / "l.txt", ["y" if i in (5, 30) else str(i % 3) for i in range(40)])
     options: dict[str, Any] = {"labels": file, "on_bad_row": "reject", "workers": 1}
     convert(data, tmp_path / "whole", **options)
-    steps = iter_convert(data, tmp_path / "out", **options)
+    steps = iter_convert(data, tmp_path / "out", ConvertOptions(**options))
     for _ in range(4):
         next(steps)
     steps.close()  # type: ignore[attr-defined]  # a generator
-    with pytest.raises(UsageError, match="--labels FILE was"):
+    with pytest.raises(UsageError, match="`labels` was"):
         convert(data, tmp_path / "out", resume=True, on_bad_row="reject")
     conversion = convert(data, tmp_path / "out", resume=True, **options)
     assert conversion.totals.rejected == 2
@@ -222,12 +224,12 @@ def test_an_interrupted_conversion_goes_on_to_the_same_bytes(data: Path, tmp_pat
 @pytest.mark.usefixtures("small_chunks")
 def test_a_file_of_labels_that_changed_is_noticed(data: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "l.txt", [str(i % 3) for i in range(40)])
-    steps = iter_convert(data, tmp_path / "out", labels=file, workers=1)
+    steps = iter_convert(data, tmp_path / "out", ConvertOptions(labels=file, workers=1))
     next(steps)
     os.utime(file, (1, 1))
     with pytest.raises(DataError, match=r"l.txt changed while it was read"):
         list(steps)
-    steps = iter_convert(data, tmp_path / "out", labels=file, workers=1)
+    steps = iter_convert(data, tmp_path / "out", ConvertOptions(labels=file, workers=1))
     next(steps)
     steps.close()  # type: ignore[attr-defined]  # a generator
     os.utime(file, (2, 2))
@@ -275,7 +277,7 @@ def test_a_truncated_file_of_labels_is_an_error(data: Path, tmp_path: Path) -> N
 
 def test_what_cannot_be_is_a_usage_error(data: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "l.txt", ["1"] * 40)
-    with pytest.raises(UsageError, match="--label first"):
+    with pytest.raises(UsageError, match="`label` is first"):
         convert(data, tmp_path / "out", labels=file, label="first")
     with pytest.raises(UsageError, match="Name two files"):
         convert(data, tmp_path / "out", labels=data)

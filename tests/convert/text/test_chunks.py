@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from streamtrain.convert import convert
 from streamtrain.convert import pipeline as conversion
 from streamtrain.convert.dialect.detect import ReadOptions, detect
 from streamtrain.convert.dialect.dialect import Dialect
 from streamtrain.convert.parse.parse import parse_chunk
-from streamtrain.convert.pipeline import convert
 from streamtrain.convert.text import chunks as module
 from streamtrain.convert.text.chunks import Chunk, ChunkBuffer, chunks
 from streamtrain.convert.text.text_file import TextFile

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from streamtrain.convert.pipeline import convert
+from streamtrain.convert import convert
 from streamtrain.convert.text import text_file as opening
 from streamtrain.convert.text.chunks import chunks
 from streamtrain.convert.text.decompress import FORMATS, zstd

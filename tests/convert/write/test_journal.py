@@ -14,8 +14,10 @@ import pytest
 from click.testing import CliRunner
 
 from streamtrain.cli import group
+from streamtrain.convert import convert
 from streamtrain.convert import pipeline as module
-from streamtrain.convert.pipeline import convert, iter_convert
+from streamtrain.convert.options import ConvertOptions
+from streamtrain.convert.pipeline import iter_convert
 from streamtrain.convert.write.chunk_writer import ChunkWriter
 from streamtrain.convert.write.parallel import map_chunks
 from streamtrain.errors import DataError, RunError, UsageError
@@ -37,7 +39,7 @@ def source(digits_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def start(source: Path, dest: Path, chunks: int, **options: Any) -> None:
     """Convert until so many chunks are done, and leave it as a killed process does."""
-    steps = iter_convert(source, dest, on_bad_row="reject", workers=1, **options)
+    steps = iter_convert(source, dest, ConvertOptions(on_bad_row="reject", workers=1, **options))
     for _ in range(chunks):
         next(steps)
     steps.close()  # type: ignore[attr-defined]  # a generator
@@ -100,7 +102,7 @@ def test_a_torn_record_or_shard_is_made_again(
     start(source, tmp_path / "out", 3)
     staging = tmp_path / ".out.unfinished"
     damage(staging)
-    (staging / ".manifest.json.1234.tmp").write_text("left by a killed process")
+    (staging / ".manifest.json.1234abcd.tmp").write_text("left by a killed process")
     parsed.clear()
     convert(source, tmp_path / "out", on_bad_row="reject", resume=True)
     assert 1 in parsed
@@ -130,7 +132,7 @@ def test_a_source_that_changed_is_refused_by_name(
 ) -> None:
     start(source, tmp_path / "out", 3)
     change(source)
-    with pytest.raises(DataError, match=r"d\.csv changed since its conversion was interrupted.*--resume"):
+    with pytest.raises(DataError, match=r"d\.csv changed since its conversion was interrupted.*without `resume`"):
         convert(source, tmp_path / "out", on_bad_row="reject", resume=True)
     assert not (tmp_path / "out").exists()
 
@@ -138,9 +140,9 @@ def test_a_source_that_changed_is_refused_by_name(
 def test_an_option_or_a_source_that_is_another_is_refused_by_name(source: Path, tmp_path: Path) -> None:
     start(source, tmp_path / "out", 3)
     again = functools.partial(convert, source, tmp_path / "out", on_bad_row="reject", resume=True)
-    with pytest.raises(UsageError, match="--label was None when"):
+    with pytest.raises(UsageError, match="`label` was None when"):
         again(label="first")
-    with pytest.raises(UsageError, match="--on-bad-row was reject when"):
+    with pytest.raises(UsageError, match="`on_bad_row` was reject when"):
         again(on_bad_row="error")
     (tmp_path / "more.csv").write_bytes(source.read_bytes())
     with pytest.raises(UsageError, match=r"the sources were .*d\.csv"):
@@ -162,7 +164,7 @@ def test_a_bad_row_leaves_nothing_behind(source: Path, tmp_path: Path) -> None:
 
 
 def test_of_two_converters_on_one_folder_the_other_says_so(source: Path, tmp_path: Path) -> None:
-    steps = iter_convert(source, tmp_path / "out", on_bad_row="reject")
+    steps = iter_convert(source, tmp_path / "out", ConvertOptions(on_bad_row="reject"))
     next(steps)
     with pytest.raises(UsageError, match="being written by another process"):
         convert(source, tmp_path / "out", on_bad_row="reject")
@@ -246,7 +248,7 @@ def test_a_full_disk_is_told_with_the_way_on(
 
 
 def test_a_source_that_changes_while_it_is_read_is_an_error(source: Path, tmp_path: Path) -> None:
-    steps = iter_convert(source, tmp_path / "out", on_bad_row="reject", workers=1)
+    steps = iter_convert(source, tmp_path / "out", ConvertOptions(on_bad_row="reject", workers=1))
     next(steps)
     grown(source)
     with pytest.raises(DataError, match="changed while it was read"):

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamtrain.block import Array, Block
-from streamtrain.metrics.metrics import ClassSums, PixelStatistics, class_sums
+from streamtrain.metrics.pixel_statistics import ClassSums, PixelStatistics, class_sums
 from streamtrain.native import Compiled
 
-_ROWS = 32_768  # of 255² each, whose sum fits 32 bits
+_ROWS = 32_768  # the sum of so many squares of 255 fits 32 bits
 
 
 def _accumulate(
@@ -56,9 +56,9 @@ accumulate = Compiled(
 
 
 def tallies(block: Block, names: Sequence[str]) -> tuple[PixelStatistics, ClassSums]:
-    """The tallies of a block of at least one row; of pixels of one byte in compiled code.
+    """Return the statistics of a block of at least one row; for uint8 pixels in compiled code.
 
-    names: what the block's labels are indices into; empty where there are none
+    names: what the block's labels are indices into; empty if there are none
     """
     features = block.pixels.shape[1]
     occurs = np.bincount(block.labels, minlength=len(names)) > 0 if names else np.zeros(0, dtype=bool)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from streamtrain.block import Block
-from streamtrain.convert.pipeline import convert
-from streamtrain.convert.write.statistics import accumulate, tallies
-from streamtrain.metrics.metrics import ClassSums
+from streamtrain.convert import convert
+from streamtrain.metrics.pixel_statistics import ClassSums
 from streamtrain.shards.manifest import Manifest
+from streamtrain.shards.statistics import accumulate, tallies
 
 
 def block(dtype: str, rows: int, classes: int = 4) -> Block:

@@ -1,0 +1,58 @@
+"""The account of every line of the sources: how many of each kind, which rows were rejected, from which file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from streamtrain.convert.dialect.dialect import Dialect
+from streamtrain.convert.text.text_file import FileFacts
+from streamtrain.convert.write.chunk_writer import ChunkResult
+from streamtrain.schema import Schema
+from streamtrain.shards.manifest import LineCounts, Manifest, Source
+from streamtrain.shards.manifest_builder import ManifestBuilder
+from streamtrain.storage.ownership import REJECTED
+from streamtrain.storage.permissions import opened
+
+
+class Ledger:
+    """What a pass over the sources has come to so far; no row itself is kept."""
+
+    def __init__(self, dialect: Dialect, schema: Schema, staging: Path, folders: Mapping[str, Path]) -> None:
+        self.dialect, self.staging = dialect, staging
+        if dialect.declared_range:
+            schema = Schema(schema.image_shape, schema.dtype, (dialect.low, dialect.high), schema.classes)
+        self.builder = ManifestBuilder(schema, folders, declared_range=dialect.declared_range)
+        self.sources: list[Source] = []
+        self._counts: Counter[str] = Counter()
+
+    @property
+    def totals(self) -> LineCounts:
+        """Every line so far."""
+        return LineCounts(**self._counts)
+
+    def add(self, result: ChunkResult) -> None:
+        """Account for the next chunk, and append its rejected rows to their file."""
+        if result.bad:
+            with opened(self.staging / REJECTED, "ab") as file:
+                file.writelines(json.dumps(asdict(row)).encode() + b"\n" for row in result.bad)
+        self._counts.update(asdict(result.totals))
+        self.builder.add(result.rows)
+
+    def end_file(self, facts: FileFacts) -> None:
+        """Account for a file whose last chunk was added."""
+        before = sum(source.lines for source in self.sources)
+        lines = self._counts["lines"] - before
+        source = Source(facts.path, facts.size, facts.mtime_ns, facts.digest, lines, before + 1)
+        self.sources.append(source)
+
+    def finish(self) -> dict[str, Manifest]:
+        """Write the manifests and return them by part. Raises DataError if a part has no rows."""
+        if (self.staging / REJECTED).exists():
+            with (self.staging / REJECTED).open("rb") as file:
+                os.fsync(file.fileno())
+        return self.builder.finish(sources=tuple(self.sources), parse=self.dialect.to_json(), totals=self.totals)

@@ -1,0 +1,135 @@
+"""Written rows in their order → the manifests of their parts.
+
+The class indices of a shard are fixed when it is written, but only the last row shows which classes there are. If
+a shard's indices turn out to be others, `finish` reads it back and writes it again: a hidden second pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamtrain.block import Block, joined
+from streamtrain.errors import DataError
+from streamtrain.metrics.label_disorder import LabelDisorder
+from streamtrain.metrics.pixel_statistics import ClassSums, PixelStatistics
+from streamtrain.schema import Schema
+from streamtrain.shards.manifest import LineCounts, Manifest, Shard, Source
+from streamtrain.shards.parts import WrittenPart, WrittenRows
+from streamtrain.shards.reader import ShardFile
+from streamtrain.shards.writer import rows_per_group, write_shard
+
+
+@dataclass
+class _Part:
+    """One part of the output so far: its folder, its shards, and the sums over their rows."""
+
+    folder: Path
+    shards: list[tuple[Shard, tuple[str, ...]]] = field(default_factory=list)
+    pixels: PixelStatistics | None = None
+    classes: ClassSums = field(default_factory=lambda: ClassSums({}))
+    disorder: LabelDisorder = field(default_factory=LabelDisorder)
+
+    def add(self, written: WrittenPart) -> None:
+        """Take the next shard."""
+        self.shards.append((written.shard, written.names))
+        self.pixels = written.pixels if self.pixels is None else self.pixels + written.pixels
+        self.classes = self.classes + written.classes
+
+
+class ManifestBuilder:
+    """The sums over the rows written so far; no row itself is kept.
+
+    schema:   that of the manifests, once `finish` has found the classes and the range that are not declared
+    disorder: label disorder of all rows in their order
+    """
+
+    def __init__(self, schema: Schema, folders: Mapping[str, Path], *, declared_range: bool) -> None:
+        self.schema, self.declared_range = schema, declared_range
+        self.parts = {name: _Part(folder) for name, folder in folders.items()}
+        self.disorder = LabelDisorder()
+        self._classes: dict[str, int] = {}  # the names of the labels that occur → where `disorder` counts them
+
+    def add(self, rows: WrittenRows) -> None:
+        """Account for the next rows."""
+        for name, part in self.parts.items():
+            if name in rows.parts:
+                part.add(rows.parts[name])
+        if rows.names:
+            present = np.flatnonzero(np.bincount(rows.labels, minlength=len(rows.names)))
+            place = np.full(len(rows.names), -1, dtype=np.int64)
+            for label in present.tolist():
+                place[label] = self._classes.setdefault(rows.names[label], len(self._classes))
+            places = place[rows.labels]
+            self.disorder.update(places)
+            for number, part in enumerate(self.parts.values()):
+                part.disorder.update(places[rows.part_of_row == number])
+
+    def finish(
+        self, *, sources: tuple[Source, ...], parse: dict[str, Any], totals: LineCounts
+    ) -> dict[str, Manifest]:
+        """Fix what only all rows show, the classes and the pixel range, and write the manifests by part.
+
+        sources, parse, totals: as in `Manifest`
+        Raises DataError if a part has no rows.
+        """
+        for name, part in self.parts.items():
+            if part.pixels is None:
+                said = f"part {name} of the split" if name else sources[0].path
+                raise DataError(f"{said} has no rows. Check the source, or the shares of `split`")
+        self.schema = replace(self.schema, classes=self._class_names(), pixel_range=self._pixel_range())
+        manifests = {}
+        for name, part in self.parts.items():
+            shards = tuple(self._final_shard(part.folder, shard, names) for shard, names in part.shards)
+            assert part.pixels is not None
+            manifests[name] = Manifest(
+                schema=self.schema,
+                sources=sources,
+                parse=parse,
+                rows_per_group=rows_per_group(self.schema),
+                shards=shards,
+                totals=replace(totals, in_other_parts=totals.kept - sum(s.rows for s in shards)),
+                pixels=part.pixels.to_json(),
+                label_disorder=part.disorder.value(),
+                shuffle=None,
+                class_sums=part.classes.to_json(self.schema.classes),
+            )
+            manifests[name].write(part.folder)
+        return manifests
+
+    def _class_names(self) -> tuple[str, ...]:
+        """Return the declared classes, or those found: words in alphabetical order, numbers in their own."""
+        if self.schema.classes:
+            return self.schema.classes
+        numbers = all(name.isascii() and name.isdecimal() for name in self._classes)
+        return tuple(sorted(self._classes, key=int if numbers else None))
+
+    def _pixel_range(self) -> tuple[float, float]:
+        """Return the declared range, or that of all rows, which begins at 0 unless a pixel is below."""
+        if self.declared_range:
+            return self.schema.pixel_range
+        pixels = [part.pixels for part in self.parts.values() if part.pixels is not None]
+        low = min(each.min.min().item() for each in pixels)
+        return min(low, 0), max(each.max.max().item() for each in pixels)
+
+    def _final_shard(self, folder: Path, shard: Shard, names: tuple[str, ...]) -> Shard:
+        """Return a shard with the final class indices: as it is if its labels are those, else written again."""
+        if not names:
+            return shard
+        index = {name: i for i, name in enumerate(self.schema.classes)}
+        final = np.array([index.get(name, -1) for name in names], dtype=np.int32)
+        present = np.flatnonzero(shard.label_counts)
+        if np.array_equal(final[present], present):
+            counts = np.zeros(len(index), dtype=np.int64)
+            counts[present] = np.array(shard.label_counts)[present]
+            return replace(shard, label_counts=tuple(counts.tolist()))
+        as_written = replace(self.schema, classes=names)
+        size = rows_per_group(self.schema)
+        with ShardFile(folder, shard, as_written, rows_per_group=size) as file:
+            block = joined([file.read_group(g) for g in range(-(-shard.rows // size))])
+        block = Block(block.pixels, final[block.labels], block.lines)
+        return write_shard(folder / shard.file, block, self.schema, labelled=True)

@@ -1,0 +1,114 @@
+"""The row groups of a folder of shards, read one by one with the meaning that their rows are given."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from streamtrain.block import Array, Block
+from streamtrain.schema import Schema
+from streamtrain.shards.manifest import Manifest
+from streamtrain.shards.reader import ShardFile, row_group_table
+
+_DENSITY_SAMPLES = 8  # row groups, evenly spaced: the first alone may hold one class
+
+
+@dataclass(frozen=True, eq=False)
+class RowGroups:
+    """Row groups of a data set on disk, in order: all of them, or those that `select` picked.
+
+    folder:    where the shards lie, as it was named
+    absolute:  the same from the root, for the current folder may change
+    manifest:  what they hold
+    schema:    the meaning that rows are given
+    table:     (groups,) structured int64: `shard`, `group` (its number within the shard) and `rows`
+    label_map: (stored classes,) the class index in `schema` of each stored one; None if they are the same
+    """
+
+    folder: Path
+    absolute: Path
+    manifest: Manifest
+    schema: Schema
+    table: Array
+    label_map: Array | None = None
+
+    @classmethod
+    def open(cls, folder: Path) -> RowGroups:
+        """Return those of a folder of shards. Raises DataError if its manifest is missing or damaged."""
+        manifest = Manifest.load(folder)
+        return cls(folder, folder.absolute(), manifest, manifest.schema, row_group_table(manifest))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @functools.cached_property
+    def group_rows(self) -> Array:
+        """(groups,) int64, the rows of each."""
+        return np.ascontiguousarray(self.table["rows"])
+
+    @property
+    def rows(self) -> int:
+        """Rows in all of them."""
+        return int(self.group_rows.sum())
+
+    @functools.cached_property
+    def density(self) -> float:
+        """The share of pixels that are not zero, in up to eight row groups spread over the set."""
+        count = min(len(self), _DENSITY_SAMPLES)
+        groups = np.linspace(0, len(self) - 1, count).astype(np.int64)
+        nonzero = pixels = 0
+        for block in self.read(groups.tolist(), lines=False):
+            nonzero += int(np.count_nonzero(block.pixels))
+            pixels += block.pixels.size
+            del block  # before the next is decoded
+        return nonzero / pixels
+
+    def select(self, groups: Array) -> RowGroups:
+        """Return some of the row groups, in order; groups: their indices."""
+        return replace(self, table=self.table[np.sort(groups)])
+
+    def with_schema(self, schema: Schema) -> RowGroups:
+        """Return the same rows with the class indices and the pixel range of `schema`.
+
+        Raises DataError if they cannot be read so: another number of pixels, or a class that `schema` lacks.
+        """
+        label_map = schema.label_map(self.manifest.schema, where=str(self.folder))
+        return replace(self, schema=replace(schema, dtype=self.schema.dtype), label_map=label_map)
+
+    def read(self, groups: Iterable[int], *, lines: bool = True) -> Generator[Block]:
+        """Decode row groups one by one as they are asked for; each shard is opened once for a run of its groups.
+
+        lines: whether to read line numbers too; zeros otherwise
+        Raises CorruptShardError if a byte of what is read is damaged.
+        """
+        for shard, run in itertools.groupby(groups, key=self.shard_of):
+            with self._open(shard) as file:
+                for group in run:
+                    # Not bound to a name, which would keep it in memory while the next is decoded.
+                    yield self._relabel(file.read_group(int(self.table["group"][group]), lines=lines))
+
+    def read_labels(self, groups: Array) -> Array:
+        """Return the labels (rows,) of row groups end to end, reading no pixels; groups: ascending indices."""
+        found = []
+        for shard, run in itertools.groupby(groups.tolist(), key=self.shard_of):
+            with self._open(shard) as file:
+                found += [file.read_labels(int(self.table["group"][group])) for group in run]
+        labels = np.concatenate(found) if found else np.empty(0, np.int64)
+        return labels if self.label_map is None else self.label_map[labels]
+
+    def shard_of(self, group: int) -> int:
+        """Return the index of the shard that a row group lies in."""
+        return int(self.table["shard"][group])
+
+    def _open(self, shard: int) -> ShardFile:
+        entry, size = self.manifest.shards[shard], self.manifest.rows_per_group
+        return ShardFile(self.absolute, entry, self.manifest.schema, rows_per_group=size)
+
+    def _relabel(self, block: Block) -> Block:
+        """Return a block as it was stored with the class indices of `schema`."""
+        return block if self.label_map is None else replace(block, labels=self.label_map[block.labels])

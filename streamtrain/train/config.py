@@ -1,0 +1,100 @@
+"""The settings of a training, each declared once; the command line, the recipe and `fit` derive from them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from streamtrain.errors import UsageError
+from streamtrain.settings import Integer, Number, OneOf, boolean, check_settings, integers, setting, settings
+
+if TYPE_CHECKING:
+    from streamtrain.stream.dataset import Shards
+
+_FLOAT32_MAX = 3.4028234663852886e38
+ACTIVATION_NAMES = ("sigmoid", "tanh", "relu")  # the keys of nn.mlp.ACTIVATIONS, which would import torch
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """How a model is trained."""
+
+    epochs: int = setting(20, help="Passes over the training data.", check=Integer(1))
+    batch_size: int = setting(256, help="Rows per step.", check=Integer(1))
+    lr: float = setting(0.05, help="Learning rate.", check=Number(0, _FLOAT32_MAX, above_least=True))
+    momentum: float = setting(
+        0.0, help="Share of the last step that the next one keeps.", check=Number(0, 1, below_most=True)
+    )
+    weight_decay: float = setting(
+        0.0, help="Share of a parameter that is added to its gradient.", check=Number(0, _FLOAT32_MAX)
+    )
+    seed: int = setting(0, help="Seed of the weights and of the order of rows.", check=Integer(0, 2**64 - 1))
+    memory_bytes: int = setting(
+        256_000_000,
+        help="Memory that training may use on top of the imported libraries.",
+        check=Integer(1),
+        flag="--memory",
+        metavar="SIZE",
+    )
+    eval_train: bool = setting(True, help="Evaluate the whole training set after each epoch.", check=boolean)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.lr * self.weight_decay >= 1:
+            raise UsageError(
+                f"`lr` · `weight_decay` is {self.lr:g} · {self.weight_decay:g}, but must be below 1",
+                option="weight_decay",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions(FitConfig):
+    """What `fit` takes: the settings, and the data to evaluate after each epoch."""
+
+    test: Shards | None = None
+    val: Shards | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(FitConfig):
+    """How a model is made and trained: the settings of `streamtrain train`.
+
+    What changes no weight is not recorded, so a resume may change it.
+    """
+
+    hidden: tuple[int, ...] = setting(
+        (100,), help="Units of the hidden layers.", check=partial(integers, least=1), metavar="UNITS,..."
+    )
+    activation: str = setting("sigmoid", help="Follows every layer but the last.", check=OneOf(ACTIVATION_NAMES))
+    device: str = setting(
+        "auto", help="Where to compute; auto is a GPU if there is one.", check=OneOf(DEVICES), recorded=False
+    )
+    workers: int = setting(os.cpu_count() or 1, help="Threads that decode.", check=Integer(1), recorded=False)
+
+    def to_recipe(self) -> dict[str, Any]:
+        """Return the recorded settings as JSON values under their keys."""
+        values = {each.key: getattr(self, each.name) for each in settings(self) if each.recorded}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any]) -> TrainConfig:
+        """Return the settings that a recipe records, the rest by default.
+
+        Raises UsageError if the recipe lacks one or holds a value that is not valid.
+        """
+        values = {}
+        for each in settings(cls):
+            if each.recorded and each.key not in recipe:
+                raise UsageError(f"the recipe lacks {each.key!r}", option=each.name)
+            if each.recorded:
+                values[each.name] = recipe[each.key]
+        return cls(**values)
+
+
+def lr_at(config: FitConfig, step: int) -> float:
+    """Return the learning rate of a step, counted from 0 over all epochs."""
+    return config.lr
