@@ -26,7 +26,7 @@ from streamtrain.errors import UsageError
 from streamtrain.shards import shuffle as shuffle_module
 from streamtrain.shards.shuffle import shuffle
 from streamtrain.shards.verify import iter_verify
-from streamtrain.storage import destination
+from streamtrain.storage import publish
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning")
 
@@ -64,7 +64,7 @@ class CrashPoints:
         self.count, self.die_at = 0, die_at
         for name in ("fsync", "replace", "rename", "mkdir", "unlink", "rmdir"):
             setattr(os, name, self._counted(getattr(os, name)))
-        destination.exchange = self._counted(destination.exchange)  # type: ignore[attr-defined]  # as it imports it
+        publish._exchange = self._counted(publish._exchange)  # type: ignore[assignment]  # renameat2
         self._open = io.open
         io.open = self._opened  # type: ignore[assignment]  # what Path.open calls
 
@@ -217,7 +217,7 @@ def test_a_crash_while_an_earlier_output_is_replaced_leaves_one_of_the_two(repla
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["fresh", "replacing", "shuffling"])
+@pytest.mark.parametrize("kind", ["fresh", "replacing", "iter_shuffle"])
 def test_a_crash_at_every_single_one(kind: str, request: pytest.FixtureRequest) -> None:
     states = crash_points(request.getfixturevalue(kind), 1)
     print(kind, states)

@@ -125,12 +125,12 @@ def _told(checkpoint: Checkpoint, rows: Rows, *, proba: bool) -> Iterator[_Row]:
 @contextlib.contextmanager
 def _output(path: str | None, mode: int) -> Iterator[IO[str]]:
     """stdout, or a file that appears at `path` at the end."""
-    from streamtrain.storage.files import publishing
+    from streamtrain.storage.publish import atomic_write
 
     if path is None:
         yield sys.stdout
         return
-    with publishing(Path(path), mode=mode) as file:
+    with atomic_write(Path(path), mode=mode) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
         yield text
         text.detach()  # else it would close the file before it is synced

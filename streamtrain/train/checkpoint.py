@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from streamtrain.errors import RunError
 from streamtrain.nn.mlp import MLP, Gradients
 from streamtrain.schema import Schema
-from streamtrain.storage.files import write_file
 from streamtrain.storage.ownership import BEST, LAST
+from streamtrain.storage.publish import write_file
 from streamtrain.stream.order import Cursor
 from streamtrain.train.progress import Progress
 
