@@ -87,7 +87,7 @@ def shards(digits_csv: Path) -> Path:
 @pytest.fixture(scope="session")
 def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """1,100 rows of eight pixels that hold the row's number, and its remainder by 7, in row groups of 100."""
-    from streamtrain.convert.pipeline import convert
+    from streamtrain.convert import convert
 
     folder = tmp_path_factory.mktemp("numbered")
     number = np.arange(1100)
