@@ -15,7 +15,7 @@ from streamtrain.adapters.torch_dataset import ShardDataset
 
 
 def accuracy(model: nn.Module, data: ShardDataset) -> float:
-    """Share of the rows that the model gets right."""
+    """Return the share of the rows that the model gets right."""
     right = rows = 0
     with torch.no_grad():
         for x, y in DataLoader(data, batch_size=None):
@@ -33,7 +33,8 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.manual_seed(0)
-    train, test = ShardDataset(options.train, batch_size=64), ShardDataset(options.test)
+    train = ShardDataset(options.train, batch_size=64)
+    test = ShardDataset(options.test, like=train)  # the classes and the pixel range of the training data
     x, _ = next(iter(train))
     model = nn.Sequential(nn.Linear(x.shape[1], 100), nn.ReLU(), nn.Linear(100, 10))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -44,7 +45,6 @@ def main() -> None:
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(x), y).backward()
             optimizer.step()
-        test.set_epoch(1)
         print(f"epoch {epoch}  test accuracy {accuracy(model, test):.4f}")
 
 

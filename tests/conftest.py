@@ -84,6 +84,21 @@ def shards(digits_csv: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1,100 rows of eight pixels that hold the row's number, and its remainder by 7, in row groups of 100."""
+    from streamtrain.convert import convert
+
+    folder = tmp_path_factory.mktemp("numbered")
+    number = np.arange(1100)
+    table = np.c_[number % 7, np.tile(np.c_[number >> 8, number & 255], 4)]
+    np.savetxt(folder / "rows.csv", table, fmt="%d", delimiter=",")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streamtrain.shards.writer.GROUP_BYTES", 800)
+        convert(folder / "rows.csv", folder / "shards", label="first", pixel_range=(0, 255), shape=(8,))
+    return folder / "shards"
+
+
 @pytest.fixture
 def run_cli(tmp_path: Path) -> RunCli:
     """Runs `python -m streamtrain ARGS` as a process of its own in tmp_path.

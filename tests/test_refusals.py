@@ -171,8 +171,8 @@ def test_a_report_names_what_convert_was_told_and_draws_no_weights_of_what_is_no
     run = Run.create(Path("run"), Training(st.MLP(62, (5, 4)), shards, FitConfig()), recipe)
     seen = view(run.folder, shards, tested="odd")
     assert seen.commands == [
-        "streamtrain convert odd.csv --shuffle --seed 4 --on-bad-row reject odd",
-        "streamtrain train odd --epochs 3 --no-eval-train --hidden 5,4 --out again",
+        "streamtrain convert odd.csv --shuffle --seed 4 --on-bad-row reject again-shards",
+        "streamtrain train again-shards --epochs 3 --no-eval-train --hidden 5,4 --out again",
     ]
     assert seen.weights is None
     assert seen.charts == []

@@ -143,7 +143,7 @@ def say(text: str) -> None:
 @contextlib.contextmanager
 def on_a_full_disk(output: str | Path, again: Callable[[], str]) -> Iterator[None]:
     """Inside a `with`, a full disk is told with the command that goes on; again: asked for it then."""
-    from streamtrain.storage.files import disk_is_full
+    from streamtrain.storage.publish import disk_is_full
 
     try:
         yield

@@ -40,7 +40,7 @@ def command(out: str, as_json: bool, quiet: bool, debug: bool) -> int:
 
 def _copy_digits(embedded: Path, csv: Path, *, before: Sequence[Path]) -> None:
     """Put the digits where they are used; what an earlier demo made there is replaced, and nothing else."""
-    from streamtrain.storage.files import write_file
+    from streamtrain.storage.publish import write_file
 
     digits = embedded.read_bytes()
     earlier = csv.is_file() and csv.read_bytes() == digits

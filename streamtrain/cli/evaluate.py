@@ -8,7 +8,7 @@ import time
 
 import click
 
-from streamtrain.cli import Command
+from streamtrain.cli import Command, say
 
 
 @click.command("evaluate", cls=Command)
@@ -25,11 +25,16 @@ def command(run: str, data: str, workers: int, as_json: bool, quiet: bool, debug
     from streamtrain.cli.tables import confusion_table, reliability_table, summary
     from streamtrain.engine.dense import one_thread
     from streamtrain.train.checkpoint import load
+    from streamtrain.train.compatibility import read_as_learned
     from streamtrain.train.evaluate import iter_evaluate
 
     checkpoint = load(run)
     names = checkpoint.schema.classes
-    shards = open_data(data, quiet=quiet, workers=workers).with_schema(checkpoint.schema)
+    shards, notes = read_as_learned(checkpoint.model, open_data(data, quiet=quiet, workers=workers))
+    if not checkpoint.is_trained:
+        notes.append(f"{run} has not taken a step yet: its weights are random")
+    for text in notes:
+        say(f"warning: {text}")
     warn_if_orientation_differs(data, is_transposed(shards), bool(checkpoint.recipe.get("turned")))
     started = time.monotonic()
     with ProgressLine(quiet=quiet) as live, one_thread() as threads:

@@ -23,9 +23,9 @@ def command(run: str, to: str, out: str | None, overwrite: bool, as_json: bool, 
     """
     from streamtrain.adapters.export import onnx_bytes, torch_bytes
     from streamtrain.storage.destination import check_file
-    from streamtrain.storage.files import write_file
     from streamtrain.storage.ownership import is_export
     from streamtrain.storage.permissions import common_mode
+    from streamtrain.storage.publish import write_file
     from streamtrain.train.checkpoint import load
 
     beside = Path(run) if Path(run).is_dir() else Path(run).parent

@@ -76,6 +76,7 @@ def command(
     from streamtrain.storage.ownership import begins_with
     from streamtrain.storage.permissions import common_mode
     from streamtrain.train.checkpoint import load
+    from streamtrain.train.compatibility import DataSummary, check
 
     named, start, proba = options.pop("columns"), options.pop("start"), options.pop("proba")
     reads = [Path(run), *filter(None, [physical_path(Path(source))])]
@@ -90,6 +91,9 @@ def command(
     with ProgressLine(quiet=quiet or shown) as live, _output(out, common_mode(reads)) as stream:
         write = _writer(stream, heads, as_json=as_json)
         for rows in chunks:
+            if not done and len(rows.block):
+                for text in check(checkpoint.model, DataSummary.of_block(rows.block), where=source):
+                    say(f"warning: {text}")
             for number, bad in rows.bad:
                 rejected += 1
                 if rejected <= _WARNINGS:
@@ -109,11 +113,11 @@ def command(
 
 def _told(checkpoint: Checkpoint, rows: Rows, *, proba: bool) -> Iterator[_Row]:
     """What is said of each row of a chunk, the bad ones last."""
-    from streamtrain.train.predict import predict
+    from streamtrain.train.predict import predict_block
 
     classes = checkpoint.schema.classes
     numbers = iter(rows.ordinals.tolist())
-    for predictions in predict(checkpoint, [rows.block]):
+    for predictions in predict_block(checkpoint.model, checkpoint.schema, rows.block):
         labels, confidence = predictions.labels.tolist(), predictions.confidence.tolist()
         probs = predictions.probs.tolist() if proba else [[]] * len(labels)
         for label, share, shares in zip(labels, confidence, probs, strict=True):
@@ -125,12 +129,12 @@ def _told(checkpoint: Checkpoint, rows: Rows, *, proba: bool) -> Iterator[_Row]:
 @contextlib.contextmanager
 def _output(path: str | None, mode: int) -> Iterator[IO[str]]:
     """stdout, or a file that appears at `path` at the end."""
-    from streamtrain.storage.files import publishing
+    from streamtrain.storage.publish import atomic_write
 
     if path is None:
         yield sys.stdout
         return
-    with publishing(Path(path), mode=mode) as file:
+    with atomic_write(Path(path), mode=mode) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
         yield text
         text.detach()  # else it would close the file before it is synced

@@ -38,9 +38,9 @@ def command(
     from streamtrain.cli.progress import ProgressLine, percent_and_eta
     from streamtrain.report.page import RunView, iter_view, render
     from streamtrain.storage.destination import check_file
-    from streamtrain.storage.files import write_file
     from streamtrain.storage.ownership import REPORT, is_report
     from streamtrain.storage.permissions import common_mode
+    from streamtrain.storage.publish import write_file
     from streamtrain.train.checkpoint import load
 
     path = Path(out) if out else Path(runs[0]) / REPORT

@@ -97,7 +97,7 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, dry_
     """
     tune_malloc_for_training()
     from streamtrain.engine.device import device
-    from streamtrain.storage.files import filling
+    from streamtrain.storage.locks import lock_folder
 
     if dry_run:
         return _dry_run(as_json=as_json, quiet=quiet, **options)
@@ -107,7 +107,7 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, dry_
     if options["resume"] and not folder.is_dir():
         raise RunError(f"{folder}: there is no such run. Begin one: streamtrain train DATA --out {folder}")
     computing = device(options["device"])
-    with on_a_full_disk(folder, lambda: _again(folder)), filling(folder, being="trained"):
+    with on_a_full_disk(folder, lambda: _again(folder)), lock_folder(folder, action="trained"):
         if options["resume"]:
             run, model, training = resume_run(ctx, quiet=quiet, computing=computing, **options)
         else:

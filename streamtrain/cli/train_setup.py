@@ -51,6 +51,8 @@ def new_run(
         peak = f"{plan.predicted_peak_bytes / 1e6:.0f} MB"
         say(f"{plural(train.rows, 'row')}, shuffled in a window of {said}; at most {peak}")
     training = Training(model, train, config, test=test, val=val, plan=plan)
+    for text in training.warnings:
+        say(f"warning: {text}")
     run = Run.create(Path(out), training, recipe(config, paths, sets, plan), overwrite=overwrite, reads=reads)
     if test and not val:
         say("No --val given: the best epoch is chosen by its accuracy on --test")

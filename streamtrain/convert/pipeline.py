@@ -28,7 +28,8 @@ from streamtrain.schema import Schema
 from streamtrain.shards.manifest import LineCounts, Manifest
 from streamtrain.shards.shuffle import ShuffleProgress, max_rows_in_memory, shuffle_into
 from streamtrain.storage.destination import Destination, discard, remove_unfinished, staging_of
-from streamtrain.storage.files import beside, filling
+from streamtrain.storage.locks import lock_folder
+from streamtrain.storage.names import hidden_sibling
 from streamtrain.storage.permissions import make_folder
 
 
@@ -116,9 +117,9 @@ class _Request:
     def run(self) -> Iterator[Progress | ShuffleProgress | Conversion]:
         """Convert into a folder next to its destination, then move it there."""
         started, dest = time.monotonic(), self.destination.path
-        with filling(dest):
+        with lock_folder(dest):
             staging = finished = staging_of(dest)
-            shuffled = beside(dest, "shuffled")
+            shuffled = hidden_sibling(dest, "shuffled")
             remove_unfinished(shuffled)  # left by a killed process
             journal = open_journal(self.destination, self._fingerprint(), resume=self.options.resume)
             try:

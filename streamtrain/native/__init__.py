@@ -30,7 +30,7 @@ import numpy as np
 
 from streamtrain.import_path import python_command
 from streamtrain.native.trust import read_trusted, trusted_folder
-from streamtrain.storage.files import write_file
+from streamtrain.storage.publish import write_file
 
 _NUMBERS = {"int64": ctypes.c_int64, "float32": ctypes.c_float, "void": None}
 _ALIGNED = 32  # bytes, at a multiple of which runs of numbers begin

@@ -13,8 +13,8 @@ import xxhash
 
 from streamtrain.errors import DataError
 from streamtrain.schema import Schema
-from streamtrain.storage.files import write_file
 from streamtrain.storage.ownership import FORMAT, MANIFEST
+from streamtrain.storage.publish import write_file
 
 VERSION = 1
 

@@ -28,6 +28,7 @@ class RowGroups:
     schema:    the meaning that rows are given
     table:     (groups,) structured int64: `shard`, `group` (its number within the shard) and `rows`
     label_map: (stored classes,) the class index in `schema` of each stored one; None if they are the same
+    first:     (groups,) int64, the first row of each that is read, of `rows` rows; None if all are read whole
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class RowGroups:
     schema: Schema
     table: Array
     label_map: Array | None = None
+    first: Array | None = None
 
     @classmethod
     def open(cls, folder: Path) -> RowGroups:
@@ -68,9 +70,25 @@ class RowGroups:
             del block  # before the next is decoded
         return nonzero / pixels
 
-    def select(self, groups: Array) -> RowGroups:
-        """Return some of the row groups, in order; groups: their indices."""
-        return replace(self, table=self.table[np.sort(groups)])
+    @property
+    def stored_group_rows(self) -> int:
+        """Rows of the largest row group as it is stored, and so as it is decoded."""
+        return min(self.manifest.rows_per_group, max(shard.rows for shard in self.manifest.shards))
+
+    def select(self, groups: Array, start: int = 0, stop: int | None = None) -> RowGroups:
+        """Return some of the row groups, in stored order; groups: their indices.
+
+        start, stop: only these rows of them, counted over `groups` end to end, in the order that it has
+        """
+        ends = self.group_rows[groups].cumsum()
+        before = np.maximum(start - ends + self.group_rows[groups], 0)
+        after = np.zeros_like(ends) if stop is None else np.maximum(ends - stop, 0)
+        rows = self.group_rows[groups] - before - after
+        kept = np.flatnonzero(rows > 0)
+        kept = kept[groups[kept].argsort()]
+        table, first = self.table[groups[kept]], before[kept]
+        table["rows"] = rows[kept]
+        return replace(self, table=table, first=first if self.first is None else self.first[groups[kept]] + first)
 
     def with_schema(self, schema: Schema) -> RowGroups:
         """Return the same rows with the class indices and the pixel range of `schema`.
@@ -90,14 +108,14 @@ class RowGroups:
             with self._open(shard) as file:
                 for group in run:
                     # Not bound to a name, which would keep it in memory while the next is decoded.
-                    yield self._relabel(file.read_group(int(self.table["group"][group]), lines=lines))
+                    yield self._meant(file.read_group(int(self.table["group"][group]), lines=lines), group)
 
     def read_labels(self, groups: Array) -> Array:
         """Return the labels (rows,) of row groups end to end, reading no pixels; groups: ascending indices."""
         found = []
         for shard, run in itertools.groupby(groups.tolist(), key=self.shard_of):
             with self._open(shard) as file:
-                found += [file.read_labels(int(self.table["group"][group])) for group in run]
+                found += [file.read_labels(int(self.table["group"][group]))[self._read_of(group)] for group in run]
         labels = np.concatenate(found) if found else np.empty(0, np.int64)
         return labels if self.label_map is None else self.label_map[labels]
 
@@ -109,6 +127,12 @@ class RowGroups:
         entry, size = self.manifest.shards[shard], self.manifest.rows_per_group
         return ShardFile(self.absolute, entry, self.manifest.schema, rows_per_group=size)
 
-    def _relabel(self, block: Block) -> Block:
-        """Return a block as it was stored with the class indices of `schema`."""
+    def _read_of(self, group: int) -> slice:
+        """Return which rows of a row group are read."""
+        first = 0 if self.first is None else int(self.first[group])
+        return slice(first, first + int(self.table["rows"][group]))
+
+    def _meant(self, block: Block, group: int) -> Block:
+        """Return the rows of a stored row group that are read, with the class indices of `schema`."""
+        block = block.take(self._read_of(group))
         return block if self.label_map is None else replace(block, labels=self.label_map[block.labels])

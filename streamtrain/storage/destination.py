@@ -6,15 +6,16 @@ import contextlib
 import os
 import shutil
 import stat
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from streamtrain.errors import RunError, UsageError, argument
-from streamtrain.storage.files import beside, exchange, filling, real, sync_folder
+from streamtrain.storage.locks import lock_folder
+from streamtrain.storage.names import hidden_sibling, real_path
 from streamtrain.storage.ownership import MARK, mark, why_foreign, why_not_unfinished
 from streamtrain.storage.permissions import common_mode, make_folder
+from streamtrain.storage.publish import replace_folder
 
 _OTHER_NAME = "Choose another name"
 _OR_REPLACE = f"{_OTHER_NAME}, or replace it: {argument('overwrite', True)}"
@@ -37,13 +38,13 @@ class Destination:
         path = self.path
         if str(path) != os.fsencode(path).decode(errors="replace"):
             raise UsageError(f"{str(path)!a} is no name in UTF-8, which shards and runs need. Choose another")
-        if real(path).is_symlink():
+        if real_path(path).is_symlink():
             raise UsageError(f"{path} is a link that leads back to itself. {_OTHER_NAME}")
         if not path.exists():
             return
         if not path.is_dir():
             raise UsageError(f"{path} is a file; a folder would go there. {_OTHER_NAME}")
-        if Path.cwd().is_relative_to(real(path)):
+        if Path.cwd().is_relative_to(real_path(path)):
             raise UsageError(f"{path} holds the current folder, which cannot be replaced. {_OTHER_NAME}")
         if read := _overlapping(path, self.reads):
             raise UsageError(f"{path} exists already, and {read} is read, which must not be lost. {_OTHER_NAME}")
@@ -69,22 +70,11 @@ class Destination:
             self.check()
         except UsageError as error:
             raise RunError(str(error)) from error
-        place = real(self.path)
         (staging / MARK).unlink(missing_ok=True)
-        sync_folder(staging)
-        if place.exists():
-            old = staging
-            if not exchange(staging, place):
-                old = beside(place, f"{uuid.uuid4().hex[:8]}.old")
-                place.rename(old)
-                staging.rename(place)
-            sync_folder(place.parent)
+        if earlier := replace_folder(staging, real_path(self.path)):
             with contextlib.suppress(OSError):  # of a full disk; it only tells a later run that the rest may go
-                mark(old)
-            discard(old)
-        else:
-            staging.rename(place)
-        sync_folder(place.parent)
+                mark(earlier)
+            discard(earlier)
 
     @contextlib.contextmanager
     def published(self) -> Iterator[Path]:
@@ -93,7 +83,7 @@ class Destination:
         Raises UsageError if what stands there may not be replaced, or another process is filling it.
         """
         self.check()
-        with filling(self.path):
+        with lock_folder(self.path):
             staging = staging_of(self.path)
             try:
                 self.make(staging)
@@ -106,7 +96,7 @@ class Destination:
 
 def staging_of(destination: Path) -> Path:
     """The folder beside `destination` that a command fills before it is published there."""
-    return beside(destination, "unfinished")
+    return hidden_sibling(destination, "unfinished")
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -140,7 +130,7 @@ def check_file(path: Path, *, overwrite: bool, reads: Sequence[Path], is_ours: C
     if not os.path.lexists(path):
         return
     if path.is_symlink():
-        raise UsageError(f"{path} is a link, which is not written through. Name {real(path)} itself")
+        raise UsageError(f"{path} is a link, which is not written through. Name {real_path(path)} itself")
     if any(read.exists() and read.samefile(path) for read in reads):
         raise UsageError(f"{path} is read, and must not be lost. {_OTHER_NAME}")
     if not stat.S_ISREG(path.stat().st_mode) or not is_ours(path):
@@ -153,7 +143,7 @@ def _overlapping(folder: Path, reads: Sequence[Path]) -> Path | None:
     """Return what of `reads` is the folder, lies in it or holds it; by whatever names and links they are given."""
     for read in reads:
         if read.exists():
-            one, other = real(folder), real(read)
+            one, other = real_path(folder), real_path(read)
             if _holds(one, other) or _holds(other, one):
                 return read
     return None

@@ -81,9 +81,12 @@ class Shards:
         """The largest number of decoded rows ever buffered."""
         return self.decoded.peak_rows
 
-    def part(self, groups: Array) -> Shards:
-        """Return some of its row groups as a data set of their own; groups: indices."""
-        return Shards(self.row_groups.select(groups), workers=self.workers)
+    def part(self, groups: Array, start: int = 0, stop: int | None = None) -> Shards:
+        """Return some of its row groups as a data set of their own; groups: indices.
+
+        start, stop: only these rows of them, counted over `groups` end to end, in the order that it has
+        """
+        return Shards(self.row_groups.select(groups, start, stop), workers=self.workers)
 
     def with_schema(self, schema: Schema) -> Shards:
         """Return the same rows with the class indices and the pixel range of `schema`, such as a model's.
@@ -137,7 +140,7 @@ class Shards:
         parameters, units, evaluation: of the model that is trained and of its evaluation, if any; see `Workload`
         Raises UsageError, with the smallest budget that works, if `memory_bytes` is too small.
         """
-        group_rows = int(self.group_rows.max())
+        group_rows = self.row_groups.stored_group_rows
         compressed = max(shard.bytes / shard.rows for shard in self.manifest.shards)
         work = Workload(
             schema=self.schema,

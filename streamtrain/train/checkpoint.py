@@ -1,9 +1,10 @@
-"""One safetensors file: the weights and everything needed to use or to continue them."""
+"""One safetensors file: the weights and everything needed to use them or to train them further."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,25 +14,26 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from streamtrain.errors import RunError
+from streamtrain.errors import RunError, UsageError
 from streamtrain.nn.mlp import MLP, Gradients
 from streamtrain.schema import Schema
-from streamtrain.storage.files import write_file
 from streamtrain.storage.ownership import BEST, LAST
+from streamtrain.storage.publish import write_file
 from streamtrain.stream.order import Cursor
+from streamtrain.train.compatibility import DataSummary
 from streamtrain.train.progress import Progress
 
 _VELOCITY = "velocity."  # before a parameter's name
 
-# What damaged or hostile metadata, digests in order, make their readers raise; RecursionError of deep nesting.
+# What damaged or hostile metadata under right digests make their readers raise; RecursionError if nested deep.
 _UNREADABLE = (SafetensorError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, OSError)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
     """A model with what its pixels and classes mean, how it was trained, and how far.
 
-    velocity: of each parameter where there is momentum, else empty; needed only to train further
+    velocity: (of the weight, of the bias) of each layer, empty without momentum; needed only to train further
     """
 
     model: MLP
@@ -41,10 +43,19 @@ class Checkpoint:
     manifest_digest: str
     velocity: Gradients = field(default_factory=list)
 
-    def save(self, path: Path) -> None:
+    def __repr__(self) -> str:
+        return f"Checkpoint({self.model!r}, epoch {self.progress.cursor.epoch})"
+
+    @property
+    def is_trained(self) -> bool:
+        """Return whether the model has taken a step; a run has a checkpoint before the first."""
+        return self.progress != Progress.at(1) or self.model.trained_on is not None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Publish it whole at `path`."""
         parts = self.model.state_dict(), _named(self.velocity)
         state, velocity = ({name: tensor.cpu().contiguous() for name, tensor in part.items()} for part in parts)
+        learned = self.model.trained_on
         metadata = {
             "activation": self.model.activation,
             "recipe": json.dumps(dict(self.recipe)),
@@ -54,16 +65,30 @@ class Checkpoint:
             "weights_sha256": weights_sha256(state),
             "velocity_sha256": weights_sha256(velocity),
         }
+        if isinstance(learned, DataSummary):
+            metadata["trained_on"] = json.dumps(learned.to_json())
         data = safetensors.torch.save(state | velocity, metadata | {"metadata_sha256": _sha256(metadata)})
-        write_file(path, data)
+        write_file(Path(path), data)
+
+
+def save(model: MLP, path: str | os.PathLike[str]) -> None:
+    """Save a trained model with its activation, classes, names and range as a checkpoint file; `load` reads it.
+
+    Raises UsageError if the model has not been trained.
+    """
+    if not isinstance(model.schema, Schema):
+        raise UsageError("the model has no classes and pixel range yet: train it first")
+    Checkpoint(model, model.schema, {}, Progress.at(1), "").save(path)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """The checkpoint in a file. Raises RunError where it is missing or a byte of it is damaged."""
+    """Return the checkpoint in a file. Raises RunError if it is missing or a byte of it is damaged."""
     if not path.exists():
-        raise RunError(f"{path} is missing. Name the folder of a run, as made by streamtrain train DATA --out RUN")
+        raise RunError(
+            f"{path} is missing. Name the folder of a run, as made by streamtrain train DATA --out RUN", path=path
+        )
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
+        with safetensors.safe_open(path, framework="pt") as file, torch.inference_mode(False):
             metadata = file.metadata() or {}
             # A copy: the file's own memory is not aligned, and products of another alignment end in other bits.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  # no mapping
@@ -76,8 +101,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise _damaged(path, str(error)) from error
 
 
-def load(run: str | Path) -> Checkpoint:
-    """The model of a run folder, its best where one was chosen, else its last; or of a checkpoint file."""
+def load(run: str | os.PathLike[str]) -> Checkpoint:
+    """Return the checkpoint of a run folder, its best if one was chosen, otherwise its last; or one in a file."""
     path = Path(run)
     if path.is_dir() or not path.exists():
         path = path / (BEST if (path / BEST).exists() else LAST)
@@ -85,7 +110,7 @@ def load(run: str | Path) -> Checkpoint:
 
 
 def weights_sha256(state: Mapping[str, torch.Tensor]) -> str:
-    """sha256 of the tensors' bytes in name order, hexadecimal."""
+    """Return the sha256 of the tensors' bytes in name order, hexadecimal."""
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(state[name].cpu().contiguous().numpy().tobytes())
@@ -93,7 +118,7 @@ def weights_sha256(state: Mapping[str, torch.Tensor]) -> str:
 
 
 def _read(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> Checkpoint:
-    """The checkpoint that these make up; one of the errors above where they make up none."""
+    """Return the checkpoint that these make up. Raises one of the errors above if they do not."""
     for name, tensor in tensors.items():
         if tensor.dtype != torch.float32:
             raise ValueError(f"{name} is {tensor.dtype}, not float32")
@@ -106,6 +131,9 @@ def _read(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> C
             raise ValueError(f"its {kind} do not match their digest")
     schema = Schema.from_json(json.loads(metadata["schema"]))
     model = MLP.from_state_dict(state, activation=metadata["activation"])
+    model.schema = schema
+    if "trained_on" in metadata:
+        model.trained_on = DataSummary.from_json(json.loads(metadata["trained_on"]))
     if (model.features, model.classes) != (schema.features, len(schema.classes)):
         raise ValueError("its layers do not fit its schema")
     moving = MLP.from_state_dict(
@@ -123,12 +151,12 @@ def _read(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> C
     )
 
 
-def _progress(told: Mapping[str, Any]) -> Progress:
-    epoch, rows = told["cursor"]
+def _progress(saved: Mapping[str, Any]) -> Progress:
+    epoch, rows = saved["cursor"]
     if not (int(epoch) >= 1 and int(rows) >= 0):
         raise ValueError(f"it stands at epoch {epoch}, row {rows}")
     cursor = Cursor(int(epoch), int(rows))
-    return Progress(cursor, float(told["loss_sum"]), int(told["correct"]), float(told["seconds"]))
+    return Progress(cursor, float(saved["loss_sum"]), int(saved["correct"]), float(saved["seconds"]))
 
 
 def _named(velocity: Gradients) -> dict[str, torch.Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import operator
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -24,61 +25,71 @@ from streamtrain.metrics.evaluation import Evaluation, bind_evaluation
 from streamtrain.nn.mlp import MLP
 from streamtrain.stream.dataset import Shards
 from streamtrain.stream.prefetch import Task, prefetch
+from streamtrain.train.compatibility import read_as_learned
+from streamtrain.train.inputs import Data, Model, open_data, open_model
 
-_GROUPS = 4  # that a thread scores before it hands over
-_LEAST = 128  # rows of a product: for few the library takes other kernels, whose sums end in other bits
+_GROUPS = 4  # row groups that a thread scores before it hands over
+_MIN_ROWS = 128  # rows of a product: for fewer, BLAS picks another kernel, which rounds differently
 
 
-def evaluate(model: MLP, shards: Shards) -> Evaluation:
-    """What the model gets right over every row of `shards`, each counted once, two row groups in memory at a time.
+def evaluate(model: Model, data: Data) -> Evaluation:
+    """Return what a model gets right over every row, each counted once, with two row groups in memory at a time.
 
-    Raises DataError where rows are of another width than the model reads, have no labels, or where not every
-    row of the manifest was seen.
+    model: a model, a checkpoint, or the path of a run
+    data: shards, the path of their folder, or of a CSV, which is converted to CSV.shards first; they are read with
+    the classes and the range that the model learned
+    Warns if the data is unlike that of training. Raises DataError if it cannot be read as that of training, or if
+    not every row of the manifest was seen.
     """
+    net = open_model(model)
+    shards, notes = read_as_learned(net, open_data(data))
+    for text in notes:
+        warnings.warn(text, stacklevel=2)
     with one_thread() as threads:
-        (total,) = deque(iter_evaluate(model, shards, threads), maxlen=1)
+        (total,) = deque(iter_evaluate(net, shards, threads), maxlen=1)
     return total
 
 
 def iter_evaluate(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation]:
     """Yield the evaluation of the rows so far, a few row groups at a time, that of all rows last.
 
-    threads: that share the row groups, torch being left with one; two at most
+    threads: how many threads score row groups (at most 2). Torch itself must be limited to one, by `one_thread`.
     """
     if shards.schema.features != model.features or len(shards.schema.classes) != model.classes:
         raise DataError(
             f"{shards.folder} has {shards.schema.features} pixels and {len(shards.schema.classes)} classes, the "
-            f"model {model.features} and {model.classes}. Evaluate data of the same kind"
+            f"model {model.features} and {model.classes}. Evaluate data of the same kind",
+            path=shards.folder,
         )
-    return _evaluating(model, shards, threads)
+    return _iter_evaluate(model, shards, threads)
 
 
-def _evaluating(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation]:
+def _iter_evaluate(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation]:
     total = Evaluation.empty(model.classes)
-    here = model.device.type == "cpu"
-    count = min(threads, EVALUATION.threads) if here else 1
+    on_cpu = model.device.type == "cpu"
+    count = min(threads, EVALUATION.threads) if on_cpu else 1
     free: SimpleQueue[_Scorer] = SimpleQueue()
 
-    def score(groups: Sequence[int], told: list[Evaluation]) -> None:
+    def score(groups: Sequence[int], results: list[Evaluation]) -> None:
         torch.set_num_threads(1)  # of this thread
         scorer = free.get()
         try:
-            told[:] = map(scorer, groups)
+            results[:] = map(scorer, groups)
         finally:
             free.put(scorer)
 
-    def tasks(groups: Sequence[int], told: list[Evaluation]) -> list[Task]:
-        return [partial(score, groups, told)]
+    def tasks(groups: Sequence[int], results: list[Evaluation]) -> list[Task]:
+        return [partial(score, groups, results)]
 
-    told: list[list[Evaluation]] = [[] for _ in range(2 * count)]
+    results: list[list[Evaluation]] = [[] for _ in range(2 * count)]
     with contextlib.ExitStack() as stack:
         for _ in range(count):
-            scored = _scored(model, shards) if here else _sent(model, shards)
-            free.put(stack.enter_context(contextlib.closing(_Scorer(shards, scored))))
-        ahead = stack.enter_context(
-            contextlib.closing(prefetch(_jobs(len(shards.group_rows)), told, tasks=tasks, workers=count))
+            bind = _bind_cpu_scorer if on_cpu else _bind_device_scorer
+            free.put(stack.enter_context(contextlib.closing(_Scorer(shards, bind(model, shards)))))
+        scored = stack.enter_context(
+            contextlib.closing(prefetch(_jobs(len(shards.group_rows)), results, tasks=tasks, workers=count))
         )
-        for _, of_groups in ahead:
+        for _, of_groups in scored:
             total = sum(of_groups, start=total)  # in their order, so that no number of threads changes a bit
             yield total
     if total.rows != shards.rows:
@@ -86,7 +97,7 @@ def _evaluating(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation
 
 
 def _jobs(groups: int) -> Iterator[range]:
-    """The row groups in runs, short ones at the end, lest one thread has many left while the other has none."""
+    """Split the row groups into jobs, smaller towards the end, so that both threads finish together."""
     at = 0
     while left := groups - at:
         size = max(1, min(_GROUPS, left // (2 * EVALUATION.threads)))
@@ -95,64 +106,68 @@ def _jobs(groups: int) -> Iterator[range]:
 
 
 class _Scorer:
-    """Evaluates row groups one by one; a shard stays open from one to the next of its own."""
+    """Evaluates row groups one by one; a shard stays open from one of its row groups to the next."""
 
-    def __init__(self, shards: Shards, scored: Callable[[Block], Evaluation]) -> None:
+    def __init__(self, shards: Shards, score: Callable[[Block], Evaluation]) -> None:
         self._asked: deque[int] = deque()
         self._blocks = shards.blocks(iter(self._asked.popleft, None), lines=False)
-        self._scored = scored
+        self._score = score
 
     def __call__(self, group: int) -> Evaluation:
         self._asked.append(group)
-        return self._scored(next(self._blocks))
+        return self._score(next(self._blocks))
 
     def close(self) -> None:
-        """Give the shard back."""
+        """Close the shard."""
         self._blocks.close()
 
 
-def _scored(model: MLP, shards: Shards) -> Callable[[Block], Evaluation]:
-    """What evaluates blocks, in buffers that are made once."""
-    forward, most = bind_first_layer(shards, model)
+def _bind_cpu_scorer(model: MLP, shards: Shards) -> Callable[[Block], Evaluation]:
+    """Return a function that evaluates blocks, in buffers that are made once."""
+    bind_first, most = bind_first_layer(shards, model)
     most = min(most, int(shards.group_rows.max()))
-    room = _room(model, max(most, _LEAST))
-    logits, labels = torch.zeros(most, model.classes), np.zeros(most, np.int64)
+    buffers = _buffers(model, max(most, _MIN_ROWS))
+    logits = torch.zeros(most, model.classes, dtype=torch.float32)
+    labels = np.zeros(most, np.int64)
 
     @functools.lru_cache(maxsize=8)  # the parts of a shard have few lengths
-    def prepared(rows: int) -> tuple[Callable[[Array], object], list[Call], Callable[[], Evaluation]]:
-        z = [z[: max(rows, _LEAST)] for z in room]
+    def bind(rows: int) -> tuple[Callable[[Array], object], list[Call], Callable[[], Evaluation]]:
+        z = [z[: max(rows, _MIN_ROWS)] for z in buffers]
         calls: list[Call] = [*bind_upper_layers(model, z, threads=1), partial(logits[:rows].copy_, z[-1][:rows])]
-        return forward(z[0]), calls, bind_evaluation(logits[:rows].numpy(), labels[:rows])
+        return bind_first(z[0]), calls, bind_evaluation(logits[:rows].numpy(), labels[:rows])
 
-    def scored(part: Block) -> Evaluation:
-        first, calls, evaluation = prepared(len(part))
+    def score(part: Block) -> Evaluation:
+        first, calls, evaluation = bind(len(part))
         first(part.pixels)
         labels[: len(part)] = part.labels
         for call in calls:
             call()
         return evaluation()
 
-    return lambda block: functools.reduce(operator.add, map(scored, _parts(block, most)))
+    return lambda block: functools.reduce(operator.add, map(score, _parts(block, most)))
 
 
-def _room(model: MLP, rows: int) -> list[Tensor]:
-    """For z (rows, units) of each layer; all but the first lie by columns, which halves a product of few units."""
+def _buffers(model: MLP, rows: int) -> list[Tensor]:
+    """Return zeros for z (rows, units) of each layer.
+
+    All but the first lie by columns, which halves the time of a product with few units.
+    """
     first, *outs = *model.hidden, model.classes
-    return [padded_zeros(rows, first), *(torch.zeros(units, rows).T for units in outs)]
+    return [padded_zeros(rows, first), *(torch.zeros(units, rows, dtype=torch.float32).T for units in outs)]
 
 
 def _parts(block: Block, most: int) -> Iterable[Block]:
-    """The block in parts as long as each other, of up to so many rows."""
+    """Split a block into parts of equal length, of up to `most` rows."""
     count = -(-len(block) // most)
     size = -(-len(block) // count)
     return [block] if count == 1 else (block.take(slice(at, at + size)) for at in range(0, len(block), size))
 
 
-def _sent(model: MLP, shards: Shards) -> Callable[[Block], Evaluation]:
-    """The same by the plain formulas on the model's device."""
+def _bind_device_scorer(model: MLP, shards: Shards) -> Callable[[Block], Evaluation]:
+    """Return a function that evaluates blocks on the model's device, by the plain formulas."""
 
-    def scored(block: Block) -> Evaluation:
+    def score(block: Block) -> Evaluation:
         logits, _ = model.forward(to_tensor(block.pixels, scale=shards.schema.scale, to=model.device))
         return Evaluation.of(logits.cpu().numpy(), block.labels)
 
-    return scored
+    return score

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import math
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
 import torch
@@ -26,6 +27,7 @@ from streamtrain.stream.batches import Batch, pixel_epochs
 from streamtrain.stream.dataset import Shards
 from streamtrain.stream.order import Cursor, Order
 from streamtrain.stream.windows import labels_in_order
+from streamtrain.train.compatibility import DataSummary, check_held_out, compare, read_as_learned
 from streamtrain.train.config import FitConfig, FitOptions, lr_at
 from streamtrain.train.evaluate import iter_evaluate
 from streamtrain.train.progress import EpochReport, Evaluating, Progress
@@ -43,7 +45,8 @@ def fit(model: MLP, train: Shards, options: FitOptions) -> list[EpochReport]:
     Raises UsageError or DataError for settings out of range and sets that do not fit; RunError before a loss that
     is not finite reaches the weights. Torch's threads share the products; their number changes nothing but time.
     """
-    return [event for event in Training(model, train, options) if isinstance(event, EpochReport)]
+    training = _with_warnings(Training(model, train, options))
+    return [event for event in training if isinstance(event, EpochReport)]
 
 
 @spelled_out(FitOptions)
@@ -53,7 +56,13 @@ def iter_fit(model: MLP, train: Shards, options: FitOptions) -> Iterator[Event]:
     Progress comes after each step, Evaluating several times during an evaluation, EpochReport after each epoch.
     The tensors of the model are up to date at each of them.
     """
-    return _written_back(Training(model, train, options))
+    return _written_back(_with_warnings(Training(model, train, options)))
+
+
+def _with_warnings(training: Training) -> Training:
+    for text in training.warnings:
+        warnings.warn(text, stacklevel=4)  # of the caller of `fit`
+    return training
 
 
 def _written_back(training: Training) -> Iterator[Event]:
@@ -83,6 +92,8 @@ def plan_memory(train: Shards, hidden: Sequence[int], config: FitConfig) -> Plan
 class Training:
     """A model in training; loop over it once to train.
 
+    model: if it was trained before, all sets are read with the classes and range that it learned
+    warnings: what makes the data unlike what the model learned, or unfit to judge it
     model, optimizer: up to date at each Evaluating and EpochReport, after `write_back`, and when the loop ends
     start: resume from here; `model` and `optimizer` must be as they were then
     optimizer: by default with zero velocity
@@ -104,18 +115,32 @@ class Training:
     ) -> None:
         if isinstance(config, FitOptions):
             test, val = config.test, config.val
+        self.warnings: list[str] = []
+        if model.schema:
+            train, self.warnings = read_as_learned(model, train)
         _check_fit(model, train)
         self.model, self.train, self.config = model, train, config
+        self.summary = DataSummary.of(train)
         self.evaluated: Mapping[str, Shards | None] = {
             "train": train if config.eval_train else None,
-            "test": test and test.with_schema(train.schema),
-            "val": val and val.with_schema(train.schema),
+            "test": test and self._read(test),
+            "val": val and self._read(val),
         }
         self.start = start or Progress.at(1)
         settings = {"momentum": config.momentum, "weight_decay": config.weight_decay}
         self.optimizer = optimizer or SGD.at_rest(model, **settings)
         self.plan = plan or plan_memory(train, model.hidden, config)
         self._write_back: Callable[[], None] = lambda: None
+
+    def _read(self, data: Shards) -> Shards:
+        """Return a set to evaluate, read as the training data, and note what is unlike it."""
+        shards, summary, where = data.with_schema(self.train.schema), DataSummary.of(data), str(data.folder)
+        for finding in compare(self.summary, summary, self.train.schema):
+            if finding.fatal:
+                raise DataError(f"{where}: {finding.text}", path=data.folder)
+            self.warnings.append(f"{where}: {finding.text}")
+        self.warnings += check_held_out(self.summary, summary, where=where)
+        return shards
 
     def __iter__(self) -> Iterator[Event]:
         threads = torch.get_num_threads()
@@ -143,7 +168,7 @@ class Training:
 
     def _events(self, step: TrainStep[B], threads: int) -> Generator[Event]:
         """Train and evaluate epoch by epoch."""
-        self.model.schema = self.train.schema
+        self.model.schema, self.model.trained_on = self.train.schema, self.summary
         self._write_back = step.write_back
         config, plan, progress = self.config, self.plan, self.start
         order = Order(config.seed, plan.window_rows)

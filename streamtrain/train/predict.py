@@ -1,9 +1,13 @@
-"""A model and blocks of pixels → the class of each row."""
+"""A model and rows of pixels → the class of each row."""
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,37 +16,102 @@ from streamtrain.block import Array, Block
 from streamtrain.engine.dense import one_thread
 from streamtrain.errors import DataError
 from streamtrain.nn.functional import softmax
+from streamtrain.nn.mlp import MLP
+from streamtrain.schema import Schema
 from streamtrain.stream.batches import normalise
-from streamtrain.train.checkpoint import Checkpoint
+from streamtrain.stream.dataset import Shards, open_shards
+from streamtrain.train.compatibility import DataSummary, check
+from streamtrain.train.inputs import Model, open_model, schema_of
 
 _ROWS = 1024  # at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Predictions:
-    """For the rows of a block: `labels` (rows,) class indices and `probs` (rows, classes) float32."""
+    """The predictions for some rows, in their order; `len()` is how many.
+
+    labels: (rows,) int64, class indices
+    probs: (rows, classes) float32, the probability of each class
+    """
 
     labels: Array
     probs: Array
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"Predictions({len(self)} rows, {self.probs.shape[1]} classes)"
+
     @property
     def confidence(self) -> Array:
-        """The probability of the predicted class, (rows,) float32."""
+        """Return the probability of the predicted class, (rows,) float32."""
         return np.asarray(self.probs.max(axis=1))
 
 
-def predict(checkpoint: Checkpoint, blocks: Iterable[Block]) -> Iterator[Predictions]:
-    """Predict every row of each block in order, normalised as in training; up to 1,024 rows at a time.
+def predict(model: Model, data: Shards | str | os.PathLike[str] | Iterable[Block]) -> Iterator[Predictions]:
+    """Predict every row in order, normalised as in training; yield up to 1,024 rows at a time.
 
-    Raises DataError for rows of another width than the model reads.
+    model: a trained model, a checkpoint, or the path of a run
+    data: shards, the path of their folder or of a CSV with or without labels, or blocks
+    Warns if the data is unlike that of training. Raises DataError, for rows of another width than the model reads,
+    values on another scale, a bad row of a CSV, or a model that was not trained.
     """
-    model, schema = checkpoint.model, checkpoint.schema
-    for block in blocks:
-        if block.pixels.shape[1] != model.features:
-            raise DataError(f"a row has {block.pixels.shape[1]} pixels, the model reads {model.features}")
-        for start in range(0, len(block), _ROWS):
-            pixels = block.pixels[start : start + _ROWS]
-            with one_thread():
-                x = normalise(pixels, schema, out=torch.empty(pixels.shape))
-                probs = softmax(model.forward(x)[0])
-            yield Predictions(probs.argmax(1).numpy(), probs.numpy())
+    net = open_model(model)
+    schema = schema_of(net)
+    if isinstance(data, Shards):
+        blocks, where = _checked(net, data), str(data.folder)
+    elif isinstance(data, str | os.PathLike) and Path(data).is_dir():
+        blocks, where = _checked(net, open_shards(Path(data))), str(data)
+    elif isinstance(data, str | os.PathLike):
+        blocks, where = _check_first(net, _csv_blocks(Path(data), schema), str(data)), str(data)
+    else:
+        blocks, where = _check_first(net, iter(data), "the data"), "the data"
+    return (part for block in blocks for part in _predict(net, schema, block, where))
+
+
+def predict_block(model: MLP, schema: Schema, block: Block) -> Iterator[Predictions]:
+    """Predict the rows of a block without comparing them with the training data; see `predict`."""
+    return _predict(model, schema, block, "the data")
+
+
+def _predict(model: MLP, schema: Schema, block: Block, where: str) -> Iterator[Predictions]:
+    if block.pixels.shape[1] != model.features:
+        raise DataError(f"{where}: a row has {block.pixels.shape[1]} pixels, the model reads {model.features}")
+    for start in range(0, len(block), _ROWS):
+        pixels = block.pixels[start : start + _ROWS]
+        with one_thread():
+            x = normalise(pixels, schema, out=torch.empty(pixels.shape, dtype=torch.float32))
+            probs = softmax(model.forward(x.to(model.device))[0]).cpu()
+        yield Predictions(probs.argmax(1).numpy(), probs.numpy())
+
+
+def _checked(model: MLP, shards: Shards) -> Iterator[Block]:
+    if shards.schema.features == model.features:
+        _warn(check(model, DataSummary.of(shards), where=str(shards.folder)))
+    return shards.blocks(lines=False)
+
+
+def _check_first(model: MLP, blocks: Iterator[Block], where: str) -> Iterator[Block]:
+    """Return the blocks; the first is compared with the training data."""
+    first = next(blocks, None)
+    if first is None:
+        return iter(())
+    if len(first) and first.pixels.shape[1] == model.features:
+        _warn(check(model, DataSummary.of_block(first), where=where))
+    return chain([first], blocks)
+
+
+def _csv_blocks(path: Path, schema: Schema) -> Iterator[Block]:
+    from streamtrain.convert.rows import iter_rows
+
+    for rows in iter_rows(path, features=schema.features):
+        if rows.bad:
+            _, bad = rows.bad[0]
+            raise DataError(f"{bad.path}:{bad.file_line}: {bad.what}", path=bad.path, line=bad.file_line)
+        yield rows.block
+
+
+def _warn(texts: Iterable[str]) -> None:
+    for text in texts:
+        warnings.warn(text, stacklevel=4)

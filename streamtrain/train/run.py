@@ -17,9 +17,9 @@ from streamtrain.errors import RunError
 from streamtrain.process import peak_rss_mb
 from streamtrain.schema import Schema
 from streamtrain.storage.destination import Destination, discard, staging_of
-from streamtrain.storage.files import write_file
 from streamtrain.storage.ownership import BEST, LAST, METRICS, PREVIOUS, RECIPE
 from streamtrain.storage.permissions import opened
+from streamtrain.storage.publish import write_file
 from streamtrain.train.checkpoint import Checkpoint, load_checkpoint
 from streamtrain.train.fit import Training
 from streamtrain.train.progress import METRICS_KEYS, EpochReport, Progress

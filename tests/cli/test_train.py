@@ -18,7 +18,7 @@ import safetensors.torch
 
 import streamtrain as st
 from streamtrain.metrics.evaluation import Evaluation
-from streamtrain.storage.files import exclusive
+from streamtrain.storage.locks import lock_file
 from streamtrain.train.checkpoint import load_checkpoint, weights_sha256
 from streamtrain.train.run import Run
 
@@ -303,7 +303,7 @@ def test_epochs_are_raised_and_not_taken_back(call_cli: RunCli, shards: Path) ->
 
 def test_of_two_processes_on_one_run_the_second_is_told(call_cli: RunCli, shards: Path, tmp_path: Path) -> None:
     call_cli("train", shards, "--out", "run", "--epochs", "1", "-q")
-    with exclusive(tmp_path / ".run.lock", busy="free"):  # as the other process holds it
+    with lock_file(tmp_path / ".run.lock", busy="free"):  # as the other process holds it
         for command in (("--resume", "run"), (str(shards), "--out", "run", "--overwrite")):
             done = call_cli("train", *command)
             assert done.returncode == 2
@@ -385,7 +385,7 @@ def test_a_run_has_one_lock_and_one_place_by_whatever_name(
 ) -> None:
     call_cli("train", shards, "--out", "run", "--epochs", "1", "-q")
     (tmp_path / "link").symlink_to("run")
-    with exclusive(tmp_path / ".run.lock", busy="free"):
+    with lock_file(tmp_path / ".run.lock", busy="free"):
         assert "another process" in call_cli("train", "--resume", "link").stderr
     assert call_cli("train", shards, "--out", "link", "--epochs", "2", "--overwrite").returncode == 0
     assert (tmp_path / "link").readlink() == Path("run")

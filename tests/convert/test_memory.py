@@ -22,6 +22,7 @@ def digits_text() -> bytes:
     return "".join(",".join(map(str, row)) + "\n" for row in rows.tolist()).encode()
 
 
+@pytest.mark.long  # the allocator and the load of the machine have a part in it
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="VmHWM is Linux's")
 def test_four_times_the_rows_take_the_same_memory(run_cli: RunCli, tmp_path: Path) -> None:
     text = digits_text()

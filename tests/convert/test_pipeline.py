@@ -158,7 +158,7 @@ def test_equal_rows_lie_in_one_part_and_a_share_is_a_share(tmp_path: Path) -> No
 @pytest.mark.parametrize("split", [{"../a": 0.5, "b": 0.5}, {"": 1.0}, {"a/b": 1.0}, {".a": 1.0}, {"a": 0.5}])
 def test_a_split_that_cannot_be_is_refused(digits: np.ndarray, tmp_path: Path, split: dict[str, float]) -> None:
     (tmp_path / "d.csv").write_text(csv_text(digits))
-    with pytest.raises(UsageError, match=r"split is .*as \{'train': 0.9, 'val': 0.1\}"):
+    with pytest.raises(UsageError, match=r"`split` is .*as \{'train': 0.9, 'val': 0.1\}"):
         convert(tmp_path / "d.csv", tmp_path / "out", split=split)
 
 

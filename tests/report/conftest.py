@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import streamtrain as st
-from streamtrain.convert.pipeline import convert
+from streamtrain.convert import convert
 from streamtrain.train.config import FitConfig
 from streamtrain.train.fit import Training
 from streamtrain.train.progress import EpochReport

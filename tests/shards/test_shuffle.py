@@ -26,7 +26,7 @@ from streamtrain.shards.reader import ShardFile
 from streamtrain.shards.shuffle import iter_shuffle, shuffle
 from streamtrain.shards.verify import iter_verify
 from streamtrain.shards.writer import rows_per_group, write_shard
-from streamtrain.storage.files import exclusive
+from streamtrain.storage.locks import lock_file
 
 
 def iter_rows(folder: Path) -> Block:
@@ -153,7 +153,7 @@ def test_what_cannot_be_is_refused_at_the_call(shards: Path, tmp_path: Path) -> 
     with pytest.raises(UsageError, match="is read, which must not be lost"):
         shuffle(shards, shards, overwrite=True)
     with (
-        exclusive(tmp_path / ".out.lock", busy="?"),
+        lock_file(tmp_path / ".out.lock", busy="?"),
         pytest.raises(UsageError, match="written by another process"),
     ):
         shuffle(shards, tmp_path / "out")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from streamtrain.storage.files import exclusive, write_file
+from streamtrain.storage.locks import lock_file
 from streamtrain.storage.permissions import common_mode, make_folder, opened
+from streamtrain.storage.publish import write_file
 
 if TYPE_CHECKING:
     from conftest import RunCli
@@ -114,6 +115,6 @@ def test_a_link_in_the_place_of_an_unfinished_folder_is_refused_and_not_followed
 
 
 def test_a_lock_is_gone_when_it_is_given_up(tmp_path: Path) -> None:
-    with exclusive(tmp_path / ".lock", busy="?"):
+    with lock_file(tmp_path / ".lock", busy="?"):
         assert stat.S_IMODE((tmp_path / ".lock").stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""A run that is killed at any moment, and as often as you like, ends as the one that was not."""
+"""A run that is killed at any call, and as often as you like, ends as the one that was not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import random
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,38 +19,56 @@ from streamtrain.storage.ownership import LAST, METRICS, PREVIOUS
 from streamtrain.train.checkpoint import load, load_checkpoint, weights_sha256
 from streamtrain.train.run import Run
 
-# Imports torch once; then each line on stdin is [arguments, n] and becomes a process of its own, which kills
-# itself before its n-th call that changes the disk. Prints the process's id, and its exit code when it ended.
+# Imports torch once; then each line on stdin is [arguments, kind, n] and becomes a process of its own, which kills
+# itself before its n-th call that changes the disk, or its n-th call of any function. Prints its exit code when it
+# ended, and how many of these calls it made.
 NURSERY = """
-import json, os, sys
+import itertools, json, os, sys, threading
 import streamtrain.cli.data, streamtrain.cli.train, streamtrain.train.run
 from streamtrain.cli import main
 
-def fatal(name, left):
-    call = getattr(os, name)
-    def counted(*args, **options):
-        left[0] -= 1
-        if not left[0]:
+def count_calls(kind, die_at):
+    # Dies at one of them; the function that is returned counts one more.
+    calls = itertools.count(1)
+    def count():
+        number = next(calls)
+        if number == die_at:
             os.kill(os.getpid(), 9)
-        return call(*args, **options)
-    setattr(os, name, counted)
+        return number
+    def changing(call):
+        def counted(*args, **options):
+            count()
+            return call(*args, **options)
+        return counted
+    def called(frame, event, argument):
+        if event == "call":
+            count()
+    if kind == "disk":
+        for name in ("fsync", "replace", "rename", "link", "unlink"):
+            setattr(os, name, changing(getattr(os, name)))
+    else:
+        threading.setprofile(called)
+        sys.setprofile(called)
+    return count
 
 for line in sys.stdin:
-    arguments, die_at = json.loads(line)
+    arguments, kind, die_at = json.loads(line)
+    read, write = os.pipe()
     child = os.fork()
     if not child:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        left = [die_at]
-        for name in ("fsync", "replace", "rename", "link", "unlink"):
-            fatal(name, left)
         sys.argv = ["streamtrain", *arguments]
+        count = count_calls(kind, die_at)
         try:
             main()
-        except SystemExit as left:
-            os._exit(left.code or 0)
+        except SystemExit as end:
+            os.write(write, str(count()).encode())
+            os._exit(end.code or 0)
         os._exit(99)
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    os.close(write)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(json.dumps([code, int(os.read(read, 99) or 0)]), flush=True)
+    os.close(read)
 """
 NEVER = -1
 OPTIONS = (
@@ -68,18 +85,19 @@ class Nursery:
             [sys.executable, "-c", NURSERY], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def start(self, *arguments: str | Path, die_at: int = NEVER) -> int:
-        """Start a process; returns its id."""
+    def run(self, *arguments: str | Path, kind: str = "disk", die_at: int = NEVER) -> tuple[int, int]:
+        """Run a process to its end; returns its exit code and how many calls it made."""
         assert self.process.stdin
         assert self.process.stdout
-        self.process.stdin.write(json.dumps([list(map(str, arguments)), die_at]) + "\n")
+        self.process.stdin.write(json.dumps([list(map(str, arguments)), kind, die_at]) + "\n")
         self.process.stdin.flush()
-        return int(self.process.stdout.readline())
+        code, calls = json.loads(self.process.stdout.readline())
+        return code, calls
 
-    def end(self) -> int:
-        """Wait for it; returns its exit code."""
-        assert self.process.stdout
-        return int(self.process.stdout.readline())
+    def finish(self, *arguments: str | Path) -> None:
+        """Run a process that has to end well."""
+        code, _ = self.run(*arguments)
+        assert code == 0
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +106,7 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     yield made
     assert made.process.stdin
     made.process.stdin.close()
-    assert made.process.wait(20) == 0
+    assert made.process.wait() == 0
 
 
 def outcome(run: Path) -> dict[str, Any]:
@@ -115,28 +133,24 @@ def begin_or_go_on(shards: Path, run: Path) -> tuple[str | Path, ...]:
 def survive(
     nursery: Nursery, shards: Path, tmp_path: Path, *, kills: int, moments: random.Random
 ) -> tuple[int, int]:
-    """Kill runs so often in all, each after another moment; returns how many kills struck how many runs."""
-    started = time.monotonic()
-    nursery.start(*begin_or_go_on(shards, tmp_path / "whole"))
-    assert nursery.end() == 0
-    length = time.monotonic() - started
+    """Kill runs until `kills` have struck, each at another call; returns how many kills struck how many runs."""
+    calls = {}
+    for kind in ("disk", "any"):
+        shutil.rmtree(tmp_path / "whole", ignore_errors=True)
+        code, calls[kind] = nursery.run(*begin_or_go_on(shards, tmp_path / "whole"), kind=kind)
+        assert code == 0
     expected = outcome(tmp_path / "whole")
     assert len(expected["metrics"]) == 3
     struck = ended = 0
     while struck < kills:
         run = tmp_path / f"run{ended}"
         for _ in range(1 + ended % 3):
-            if ended % 2:
-                nursery.start(*begin_or_go_on(shards, run), die_at=moments.randint(1, 60))
-            else:
-                child = nursery.start(*begin_or_go_on(shards, run))
-                time.sleep(moments.uniform(0, length))
-                subprocess.run(["kill", "-9", str(child)], check=False, stderr=subprocess.DEVNULL)
-            code = nursery.end()
-            assert code in (-9, 0)
+            kind = ("any", "disk")[ended % 2]
+            moment = moments.randint(1, calls[kind])
+            code, _ = nursery.run(*begin_or_go_on(shards, run), kind=kind, die_at=moment)
+            assert code in (-9, 0)  # 0: the rest of a run has fewer calls than a whole one
             struck += code == -9
-        nursery.start(*begin_or_go_on(shards, run))
-        assert nursery.end() == 0
+        nursery.finish(*begin_or_go_on(shards, run))
         assert outcome(run) == expected, f"after {ended} runs"
         shutil.rmtree(run)
         ended += 1
@@ -157,8 +171,7 @@ def test_200_kills(nursery: Nursery, shards: Path, tmp_path: Path) -> None:
 
 def damaged_runs(nursery: Nursery, shards: Path, run: Path, *, flips: int, cuts: int) -> dict[str, int]:
     """Damage the newest checkpoint so often, resume, and count what was told; only what was saved is loaded."""
-    nursery.start(*begin_or_go_on(shards, run))
-    assert nursery.end() == 0
+    nursery.finish(*begin_or_go_on(shards, run))
     data = (run / LAST).read_bytes()
     saved = {name: load_checkpoint(run / name) for name in (LAST, PREVIOUS)}
     moments = random.Random(6)
@@ -195,8 +208,7 @@ def test_2000_bit_flips_and_500_truncations(nursery: Nursery, shards: Path, tmp_
 
 def test_with_both_checkpoints_damaged_nothing_is_loaded(nursery: Nursery, shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    nursery.start(*begin_or_go_on(shards, run))
-    assert nursery.end() == 0
+    nursery.finish(*begin_or_go_on(shards, run))
     for name in (LAST, PREVIOUS):
         data = (run / name).read_bytes()
         (run / name).unlink()

@@ -26,9 +26,9 @@ from streamtrain.metrics.pixel_statistics import ClassSums, PixelStatistics
 from streamtrain.shards.manifest import LineCounts, Shard, digest_bytes, digest_of_file
 from streamtrain.shards.parts import WrittenPart, WrittenRows
 from streamtrain.storage.destination import Destination, refuse_foreign, staging_of
-from streamtrain.storage.files import write_file
 from streamtrain.storage.ownership import MARK
 from streamtrain.storage.permissions import make_folder, opened
+from streamtrain.storage.publish import write_file
 
 _FOLDER, _FINGERPRINT = ".journal", "recipe.json"
 _START_AGAIN = "Start again: the same conversion without `resume`"

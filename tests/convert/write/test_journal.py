@@ -21,7 +21,6 @@ from streamtrain.convert.pipeline import iter_convert
 from streamtrain.convert.write.chunk_writer import ChunkWriter
 from streamtrain.convert.write.parallel import map_chunks
 from streamtrain.errors import DataError, RunError, UsageError
-from streamtrain.storage.files import exclusive
 
 
 @pytest.fixture
@@ -170,24 +169,6 @@ def test_of_two_converters_on_one_folder_the_other_says_so(source: Path, tmp_pat
         convert(source, tmp_path / "out", on_bad_row="reject")
     *_, conversion = steps
     assert conversion.totals.kept == 598  # type: ignore[union-attr]  # the last is the Conversion
-
-
-def test_a_lock_whose_name_was_taken_away_keeps_the_next_out_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, original, raced = tmp_path / "lock", Path.open, []
-
-    def opened(self: Path, *arguments: Any) -> Any:
-        file = original(self, *arguments)
-        if not raced:
-            raced.append(self)
-            self.unlink()  # by the holder before, between our open and our flock
-        return file
-
-    monkeypatch.setattr(Path, "open", opened)
-    with exclusive(path, busy="busy"), pytest.raises(UsageError, match="busy"), exclusive(path, busy="busy"):
-        pass
-    assert not path.exists()
 
 
 @pytest.fixture

@@ -1,0 +1,209 @@
+"""How data compares with what a model was trained on, from the statistics that both carry.
+
+What makes every answer wrong is refused: values on another scale, columns in another order. What may be right but
+is unlike the training data is a warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from streamtrain.block import Array, Block
+from streamtrain.errors import DataError
+from streamtrain.nn.mlp import MLP
+from streamtrain.schema import Schema
+from streamtrain.shards.manifest import Manifest, digest_bytes
+from streamtrain.stream.dataset import Shards
+
+_MIN_ROWS = 100  # of data whose mean image is compared
+
+
+@dataclass(frozen=True, eq=False)
+class DataSummary:
+    """Statistics of a data set, as a model keeps them of its training data.
+
+    rows: how many; low, high: the least and largest pixel; zeros: the share of pixels that are zero
+    means: (features,) float64, the mean of each pixel position
+    names: of the pixel columns in the source, if its header names them
+    content: digest of the rows, "" if unknown; present: the classes that have rows
+    """
+
+    rows: int
+    low: float
+    high: float
+    zeros: float
+    means: Array = field(repr=False)
+    names: tuple[str, ...] = field(default=(), repr=False)
+    content: str = ""
+    present: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, data: Shards) -> DataSummary:
+        """Return what the manifest of shards says; `zeros` is that of a sample."""
+        manifest = data.manifest
+        classes = manifest.schema.classes
+        counts = manifest.label_counts if classes else []
+        return cls(
+            rows=manifest.rows,
+            low=min(manifest.pixels["min"]),
+            high=max(manifest.pixels["max"]),
+            zeros=1 - data.density,
+            means=np.array(manifest.pixels["sum"], np.float64) / max(manifest.rows, 1),
+            names=_pixel_names(manifest),
+            content=digest_bytes("".join(shard.digest for shard in manifest.shards).encode()),
+            present=tuple(name for name, rows in zip(classes, counts, strict=True) if rows),
+        )
+
+    @classmethod
+    def of_block(cls, block: Block) -> DataSummary:
+        """Return the statistics of rows in memory, at least one."""
+        pixels = block.pixels
+        zeros = 1 - np.count_nonzero(pixels) / pixels.size
+        return cls(len(block), float(pixels.min()), float(pixels.max()), zeros, pixels.mean(0, dtype=np.float64))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values, the inverse of `from_json`; the means to 4 digits."""
+        return {
+            "rows": self.rows,
+            "low": self.low,
+            "high": self.high,
+            "zeros": self.zeros,
+            "means": [float(f"{mean:.4g}") for mean in self.means.tolist()],
+            "names": list(self.names),
+            "content": self.content,
+            "present": list(self.present),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> DataSummary:
+        """Return the summary that `to_json` wrote."""
+        return cls(
+            rows=int(data["rows"]),
+            low=float(data["low"]),
+            high=float(data["high"]),
+            zeros=float(data["zeros"]),
+            means=np.array(data["means"], np.float64),
+            names=tuple(map(str, data["names"])),
+            content=str(data["content"]),
+            present=tuple(map(str, data["present"])),
+        )
+
+
+class Finding(NamedTuple):
+    """Something about data that is unlike the training data.
+
+    text: what, and the next step; fatal: whether every answer would be wrong
+    """
+
+    text: str
+    fatal: bool
+
+
+def read_as_learned(model: MLP, data: Shards) -> tuple[Shards, list[str]]:
+    """Return the data with the classes, names and range that the model learned, and warnings.
+
+    Raises DataError if it cannot be read so: other pixels, a class that was not learned, another scale.
+    """
+    if not isinstance(model.schema, Schema):
+        return data, ["the model has not been trained: its answers are random"]
+    shards = data.with_schema(model.schema)
+    return shards, check(model, DataSummary.of(shards), where=str(data.folder))
+
+
+def check(model: MLP, data: DataSummary, *, where: str) -> list[str]:
+    """Return warnings of what is unlike the training data of a model.
+
+    where: names the data in messages
+    Raises DataError if all answers would be wrong.
+    """
+    if not (isinstance(model.schema, Schema) and isinstance(model.trained_on, DataSummary)):
+        return []
+    findings = list(compare(model.trained_on, data, model.schema))
+    for finding in findings:
+        if finding.fatal:
+            raise DataError(f"{where}: {finding.text}", path=where)
+    return [f"{where}: {finding.text}" for finding in findings]
+
+
+def check_held_out(train: DataSummary, data: DataSummary, *, where: str) -> list[str]:
+    """Return warnings of what makes data unfit to judge a training."""
+    warnings = []
+    if data.content == train.content:
+        warnings.append(f"{where} is the training data itself: its accuracy says nothing of new data")
+    if len(data.present) == 1 < len(train.present):
+        warnings.append(f"{where} has rows of class {data.present[0]!r} alone: its accuracy says little")
+    return warnings
+
+
+def compare(learned: DataSummary, other: DataSummary, schema: Schema) -> Iterator[Finding]:
+    """Yield what is unlike in data, compared with what was learned.
+
+    schema: what was learned; values are compared after its normalisation
+    """
+    low, span = schema.scale
+    least, most = (other.low - low) / span, (other.high - low) / span
+    values = f"its values lie in {other.low:g}..{other.high:g}, but the model learned {low:g}..{low + span:g}"
+    yield from _order(learned, other)
+    if other.high > other.low and most - least <= 0.1:
+        yield Finding(f"{values}. Multiply them to that range and convert again", fatal=True)
+    elif most >= 2 or least <= -0.9:
+        yield Finding(f"{values}. Scale them to that range and convert again", fatal=True)
+    elif most > 1.1 or least < -0.1:
+        yield Finding(f"{values}: some lie outside. Check that both are on one scale", fatal=False)
+    yield from _distribution(learned, other, low, span)
+
+
+def _order(learned: DataSummary, other: DataSummary) -> Iterator[Finding]:
+    """Yield a finding if the same column names come in another order."""
+    if other.names == learned.names or sorted(other.names) != sorted(learned.names):
+        return
+    pairs = zip(other.names, learned.names, strict=True)
+    at, (found, expected) = next((at, pair) for at, pair in enumerate(pairs, 1) if pair[0] != pair[1])
+    yield Finding(
+        f"its columns are in another order than in training: pixel {at} is {found[:40]!r}, not {expected[:40]!r}. "
+        "Write them in the order of the training data and convert again",
+        fatal=True,
+    )
+
+
+def _distribution(learned: DataSummary, other: DataSummary, low: float, span: float) -> Iterator[Finding]:
+    """Yield a finding if the pixels are distributed unlike those of training."""
+    before, now = ((summary.means - low) / span for summary in (learned, other))
+    means = float(before.mean()), float(now.mean())
+    shown = f"its mean pixel is {other.means.mean():.4g} (training: {learned.means.mean():.4g})"
+    spread = before.std() * now.std()
+    alike = float(((before - means[0]) * (now - means[1])).mean() / spread) if spread else 1.0
+    enough = min(other.rows, learned.rows) >= _MIN_ROWS
+    if enough and alike < -0.5:
+        yield Finding(
+            f"{shown}, and it is bright where training was dark. If it is inverted, convert "
+            f"{2 * low + span:g} − value instead",
+            fatal=False,
+        )
+    elif enough and alike < 0.2:
+        yield Finding(
+            "its mean image is unlike that of training. Check the order of its columns, and whether its images "
+            "are transposed",
+            fatal=False,
+        )
+    elif abs(means[1] - means[0]) > 0.2 or not abs(means[0]) / 3 <= abs(means[1]) <= 3 * abs(means[0]):
+        yield Finding(f"{shown}. Check that both are on one scale", fatal=False)
+    elif abs(other.zeros - learned.zeros) > 0.3:
+        yield Finding(
+            f"{other.zeros:.0%} of its pixels are zero (training: {learned.zeros:.0%}). Check its background",
+            fatal=False,
+        )
+
+
+def _pixel_names(manifest: Manifest) -> tuple[str, ...]:
+    """Return the distinct names of the pixel columns, or () if the source has none."""
+    parse = manifest.parse
+    names = list(parse.get("names") or ())
+    label, dropped = parse.get("label"), parse.get("dropped") or ()
+    labels = range(label, label + parse.get("label_width", 1)) if isinstance(label, int) else range(0)
+    pixels = tuple(name for at, name in enumerate(names) if at not in labels and at not in dropped)
+    return pixels if len(set(pixels)) == manifest.schema.features == len(pixels) else ()

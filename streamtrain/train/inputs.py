@@ -1,0 +1,84 @@
+"""What users hand over: a model as itself, a checkpoint or a run; data as shards, a folder or a CSV."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+from streamtrain.errors import DataError, argument
+from streamtrain.nn.mlp import MLP
+from streamtrain.schema import Schema
+from streamtrain.shards.manifest import Manifest, Source, digest_of_file
+from streamtrain.stream.dataset import Shards, open_shards
+from streamtrain.train.checkpoint import Checkpoint, load
+
+Model = MLP | Checkpoint | str | os.PathLike[str]
+Data = Shards | str | os.PathLike[str]
+
+
+def open_model(model: Model) -> MLP:
+    """Return the model itself, that of a checkpoint, or that of a run folder or checkpoint file.
+
+    Warns if a checkpoint holds the initial weights.
+    """
+    if isinstance(model, MLP):
+        return model
+    checkpoint = model if isinstance(model, Checkpoint) else load(model)
+    if not checkpoint.is_trained:
+        warnings.warn("the run has not taken a step yet: its weights are random", stacklevel=3)
+    return checkpoint.model
+
+
+def open_data(data: Data) -> Shards:
+    """Return shards themselves, or open a folder of them; a CSV is converted to CSV.shards next to it first.
+
+    Raises DataError if the CSV changed since CSV.shards was made.
+    """
+    if isinstance(data, Shards):
+        return data
+    path = Path(data)
+    if not path.is_file():
+        return open_shards(path)
+    folder = path.with_name(f"{path.name}.shards")
+    if not folder.exists():
+        from streamtrain.convert import convert
+
+        convert(path, folder, resume=True)
+    elif changed(path, Manifest.load(folder).sources):
+        raise DataError(
+            f"{path} changed since {folder} was made from it. Convert it again with {argument('overwrite', True)}",
+            path=path,
+        )
+    return open_shards(folder)
+
+
+def schema_of(like: Model | Shards) -> Schema:
+    """Return what pixels and classes mean to a model or a data set, for reading other data alike.
+
+    like: a model, a checkpoint, the path of a run, shards, or the path of their folder
+    Raises DataError if it is a model that was not trained.
+    """
+    if isinstance(like, Shards):
+        return like.schema
+    if isinstance(like, str | os.PathLike) and (Path(like) / "manifest.json").exists():
+        return open_shards(Path(like)).schema
+    schema = open_model(like).schema
+    if not isinstance(schema, Schema):
+        raise DataError("the model has no classes and pixel range yet: train it first")
+    return schema
+
+
+def changed(path: Path, sources: tuple[Source, ...]) -> bool:
+    """Return whether a file differs from the one source of shards, or the file of its labels changed."""
+    rows, *others = sources
+    labels = [source for source in others if not source.lines and Path(source.path).is_file()]
+    several = any(source.lines for source in others)
+    return several or _differs(path, rows) or any(_differs(Path(source.path), source) for source in labels)
+
+
+def _differs(path: Path, source: Source) -> bool:
+    """Return whether a file differs from what it was; if size and time leave it open, its digest decides."""
+    if path.stat().st_size != source.size:
+        return True
+    return path.stat().st_mtime_ns != source.mtime_ns and digest_of_file(path) != source.digest
