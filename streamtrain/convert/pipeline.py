@@ -195,16 +195,16 @@ class _Request:
         return ledger
 
     def _check_rejected(self, totals: LineCounts, *, ended: bool) -> None:
-        """Raise DataError if too many rows are rejected; what share of them is, only the end of the pass shows."""
-        most = self.options.max_rejected
-        if most is None or (most < 1 and not ended):
+        """Raise DataError if too many rows are rejected; their share is known at the end of the pass."""
+        limit = self.options.max_rejected
+        if limit is None or (limit < 1 and not ended):
             return
         rows = totals.kept + totals.rejected
-        if totals.rejected > (most if most >= 1 else most * rows):
-            limit = argument("max_rejected", int(most) if most.is_integer() else most)
+        if totals.rejected > (limit if limit >= 1 else limit * rows):
+            option = argument("max_rejected", int(limit) if limit.is_integer() else limit)
             raise DataError(
-                f"{totals.rejected:,} of {rows:,} rows rejected, more than {limit} allows. Convert without it and "
-                "see what is wrong with them in rejected.jsonl",
+                f"{totals.rejected:,} of {rows:,} rows rejected, more than {option} allows. Convert without it "
+                "and see what is wrong with them in rejected.jsonl",
                 option="max_rejected",
             )
 
