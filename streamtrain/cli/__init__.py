@@ -128,7 +128,7 @@ def flag(name: str, *value: Any) -> str:
     spelled = _FLAGS.get(name) or f"--{name.replace('_', '-')}"
     for given in value:
         if isinstance(given, bool):
-            return spelled if given else f"--no-{spelled[2:]}"
+            return f"--{'' if given else 'no-'}{spelled[2:]}"
         if name == "memory_bytes":
             return f"{spelled} {given / 1e6:g}MB"
         return f"{spelled} {'x'.join(map(str, given)) if isinstance(given, tuple) else shlex.quote(str(given))}"

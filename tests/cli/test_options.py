@@ -225,7 +225,7 @@ def test_a_name_that_is_no_text_is_refused_in_a_line(
     done = call_cli("convert", digits_csv, "shards-\udcff")
     assert (done.returncode, done.stderr) == (
         2,
-        "error: 'shards-\\udcff' is no name in UTF-8, which shards and runs need. Choose another\n",
+        "error: 'shards-\\udcff' is not a name in UTF-8, which shards and runs need. Choose another\n",
     )
     shutil.copytree(shards, tmp_path / "moved-\udcff")
     done = call_cli("verify", "moved-\udcff")
