@@ -84,19 +84,19 @@ class StreamClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         return self
 
     def predict(self, X: Any) -> Array:
-        """The most probable class of each row, (rows,)."""
+        """Return the most probable class of each row, (rows,)."""
         most = self.predict_proba(X).argmax(axis=1)
         return np.asarray(self.classes_[most])
 
     def predict_proba(self, X: Any) -> Array:
-        """The probability of each class, (rows, classes) float32, in the order of `classes_`."""
+        """Return the probability of each class, (rows, classes) float32, in the order of `classes_`."""
         check_is_fitted(self)
         shards = _as_shards(X)
         parts = [X] if shards is None else (block.pixels for block in shards.blocks())
         return np.concatenate([probs for part in parts for probs in self._probs(part)])
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """The accuracy on an array and its labels, or on shards."""
+        """Return the accuracy on an array and its labels, or on shards."""
         check_is_fitted(self)
         if (shards := _as_shards(X)) is None:
             return float(super().score(X, y, sample_weight))
@@ -123,7 +123,7 @@ class StreamClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         return self
 
     def _begin(self, classes: Array, X: Array) -> None:
-        """New weights, for these classes and the range of these values."""
+        """Initialise the weights for these classes and the range of these values."""
         self.classes_ = classes
         self.pixel_range_ = self.pixel_range or (X.min().item(), X.max().item())
         self.model_ = MLP(X.shape[1], self.hidden, len(classes), seed=self.seed)
@@ -155,7 +155,7 @@ class StreamClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
 
 def _as_shards(X: Any) -> Shards | None:
-    """The shards that X is or names; None of an array."""
+    """Return the shards that X is or names, or None if it is an array."""
     if isinstance(X, str | Path):
         return open_shards(X)
     return X if isinstance(X, Shards) else None
