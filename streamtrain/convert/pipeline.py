@@ -256,4 +256,4 @@ def _detect_all(paths: list[Path], options: ReadOptions) -> Detection:
 def _detect_one(path: Path, options: ReadOptions) -> Detection:
     with TextFile(path) as file:
         sample = file.read(SAMPLE_BYTES)
-        return detect(sample, path=str(path), whole=not file.read(1), wanted=options)
+        return detect(sample, path=str(path), whole=not file.read(1), options=options)
