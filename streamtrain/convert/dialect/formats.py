@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from streamtrain.convert.dialect.sample import Line
+from streamtrain.convert.dialect.sample import Line, NoRowsError
 from streamtrain.errors import DataError
 
 _CONTROL = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f]")
@@ -41,7 +41,7 @@ _MAGIC: tuple[tuple[bytes, str, str], ...] = (
 def refuse_foreign(sample: bytes, *, path: str) -> None:
     """Raise DataError for what is not text with rows of numbers at all, saying what it is instead."""
     if not sample.strip():
-        raise DataError(f"{path} is empty. Check the download, or name another file")
+        raise NoRowsError(f"{path} is empty. Check the download, or name another file")
     for start, what, step in _MAGIC:
         if sample.startswith(start):
             raise DataError(f"{path} is {what}. {step}")

@@ -11,7 +11,7 @@ import numpy as np
 
 from streamtrain.convert.dialect.layout import Layout
 from streamtrain.convert.dialect.options import ReadOptions
-from streamtrain.convert.dialect.sample import Line, Sample, median, numbers, quoted
+from streamtrain.convert.dialect.sample import Line, NoRowsError, Sample, median, numbers, quoted
 from streamtrain.convert.text.cells import DECIMAL
 from streamtrain.errors import DataError, argument
 
@@ -83,7 +83,7 @@ def rows_after(opening: Opening, lines: Sequence[Line], *, path: str) -> Sample:
             rows.append(cells)
             places.append(line.number)
     if not rows:
-        raise DataError(f"{path} has a header and no rows. Check the download, or name another file", path=path)
+        raise NoRowsError(f"{path} has a header and no rows. Check the download, or name another file", path=path)
     return Sample(path, rows, places, opening.names)
 
 

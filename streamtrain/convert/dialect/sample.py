@@ -21,6 +21,10 @@ _SAMPLE_ROWS = 250
 _FIRST_LINES = 5
 
 
+class NoRowsError(DataError):
+    """A file is empty, or has a header alone."""
+
+
 @dataclass(frozen=True)
 class Line:
     """A line that is neither blank nor a comment, and its number in the file from 1."""
@@ -45,7 +49,7 @@ def sample_lines(sample: bytes, *, whole: bool, path: str) -> tuple[list[Line], 
     lines = enumerate(sample.removeprefix(b"\xef\xbb\xbf").splitlines(), 1)
     kept = [(n, line) for n, line in lines if line.strip() and not line.lstrip().startswith(b"#")]
     if not kept:
-        raise DataError(f"{path} is empty. Check the download, or name another file")
+        raise NoRowsError(f"{path} is empty. Check the download, or name another file")
     chosen = heapq.nsmallest(_SAMPLE_ROWS, kept, key=lambda item: (zlib.crc32(item[1]), item[1]))
     first, others = (
         [Line(n, line.decode("utf-8", "surrogateescape")) for n, line in some]
