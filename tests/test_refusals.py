@@ -124,7 +124,7 @@ def test_a_manifest_of_another_version_or_that_contradicts_itself_is_not_read(
         ("digits.csv", {"labels": "l1.csv", "label": "first"}, "in a file or in a column. Pass one"),
         ("digits.csv", {"split": {"most": 1 - 1e-9, "none": 1e-9}}, "part none of the split has no rows"),
         ("digits.csv", {"classes": tuple("012345678")}, 'is "9", not one of the 9 classes'),
-        ("cut.csv", {"header": True}, "the header has 3 columns, most rows 65"),
+        ("cut.csv", {"header": True}, "the header has 3 columns, most rows have 65"),
         ("digits.csv", {"preset": "flat.toml"}, "a transposed image has rows and columns, not the shape 64"),
         ("digits.csv", {"labels": "long.csv", "label": "none", "drop": ("1",)}, "a line of over 64 KiB"),
     ],

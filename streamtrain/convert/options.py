@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from streamtrain.convert.dialect.options import ReadOptions, declared, delimiter
+from streamtrain.convert.dialect.layout import delimiter_of
+from streamtrain.convert.dialect.options import ReadOptions, resolve
 from streamtrain.errors import UsageError, argument
 from streamtrain.settings import Integer, Number, OneOf, boolean, check_settings, setting
 from streamtrain.shards import declare
@@ -85,8 +86,8 @@ class ConvertOptions:
     )
     delimiter: str | None = setting(
         None,
-        help="What separates the values: comma, semicolon, tab or space.",
-        check=_optional(delimiter),
+        help="What separates the values: comma, semicolon, tab, space, pipe or ctrl-a.",
+        check=_optional(delimiter_of),
         metavar="NAME",
     )
     drop: Sequence[str | int] | None = setting(
@@ -160,4 +161,4 @@ class ConvertOptions:
             delimiter=self.delimiter,
             drop=cast("tuple[str, ...] | None", self.drop),
         )
-        return declared(own, None if self.preset is None else os.fspath(self.preset))
+        return resolve(own, None if self.preset is None else os.fspath(self.preset))

@@ -103,7 +103,7 @@ def test_a_folder_that_is_no_run_is_said_to_be_none(run_cli: RunCli, shards: Pat
 
 def test_an_unknown_preset_is_a_usage_error_that_names_those_like_it(run_cli: RunCli, digits_csv: Path) -> None:
     assert_refused(run_cli("convert", digits_csv, "out", "--preset", "mnits"), 2, "--preset mnits", "mnist")
-    assert_refused(run_cli("convert", digits_csv, "out", "--preset", "nope"), 2, "Near it: ")
+    assert_refused(run_cli("convert", digits_csv, "out", "--preset", "nope"), 2, "Similar: ")
 
 
 def test_debug_shows_the_traceback(run_cli: RunCli) -> None:

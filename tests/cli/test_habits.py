@@ -104,7 +104,7 @@ def test_a_preset_is_predicted_as_it_was_converted(
     assert "a header, as the preset says" in reasons
     assert "the label is the first column, as the preset says" in reasons
     assert "images 8x8, as the preset says, set upright" in reasons
-    assert "pixels 0..300, as --range says" in reasons
+    assert "pixels 0..300, as declared" in reasons
     assert converted.stdout == "stood-up: 600 rows, 10 classes, 1 shard\n"
     upright = call_cli("predict", "run", digits_csv)
     assert upright.stdout == call_cli("predict", "run", "aside.csv", "--preset", "aside.toml").stdout
