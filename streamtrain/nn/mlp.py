@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -52,7 +53,7 @@ class MLP:
         self.activation = _known(activation)
         self.weights: list[Tensor] = []
         self.biases: list[Tensor] = []
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(operator.index(seed))
         with torch.inference_mode(False):  # a tensor made in inference mode could not be trained outside it
             for fan_in, fan_out in itertools.pairwise(sizes):
                 drawn = torch.randn(fan_in, fan_out, generator=generator, dtype=torch.float32)
