@@ -27,7 +27,7 @@ from streamtrain.stream.batches import Batch, pixel_epochs
 from streamtrain.stream.dataset import Shards
 from streamtrain.stream.order import Cursor, Order
 from streamtrain.stream.windows import labels_in_order
-from streamtrain.train.compatibility import DataSummary, check_held_out, compare, read_as_learned
+from streamtrain.train.compatibility import DataSummary, check_against, check_held_out, read_as_learned
 from streamtrain.train.config import FitConfig, FitOptions, lr_at
 from streamtrain.train.evaluate import iter_evaluate
 from streamtrain.train.progress import EpochReport, Evaluating, Progress
@@ -135,10 +135,7 @@ class Training:
     def _read(self, data: Shards) -> Shards:
         """Return a set to evaluate, read as the training data, and note what is unlike it."""
         shards, summary, where = data.with_schema(self.train.schema), DataSummary.of(data), str(data.folder)
-        for finding in compare(self.summary, summary, self.train.schema):
-            if finding.fatal:
-                raise DataError(f"{where}: {finding.text}", path=data.folder)
-            self.warnings.append(f"{where}: {finding.text}")
+        self.warnings += check_against(self.summary, self.train.schema, summary, where=where)
         self.warnings += check_held_out(self.summary, summary, where=where)
         return shards
 
