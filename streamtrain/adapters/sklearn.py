@@ -133,7 +133,7 @@ class StreamClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         self.classes_ = classes
         self.pixel_range_ = self.pixel_range or (X.min().item(), X.max().item())
         low, high = np.percentile(X, (1, 99))
-        if not self.pixel_range and 0 < high - low < (self.pixel_range_[1] - self.pixel_range_[0]) / 10:
+        if not self.pixel_range and 0 < high - low < (self.pixel_range_[1] - self.pixel_range_[0]) / 5:
             warnings.warn(
                 f"98% of the values lie in {low:.4g}..{high:.4g}, but a few make the range {self.pixel_range_}, "
                 "which becomes 0..1. Pass pixel_range, or leave out a scaler before this classifier",

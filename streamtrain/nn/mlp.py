@@ -41,13 +41,13 @@ class MLP:
     def __init__(
         self,
         features: int = 784,
-        hidden: Sequence[int] = (100,),
+        hidden: int | Sequence[int] = (100,),
         classes: int = 10,
         *,
         seed: int = 0,
         activation: str = "sigmoid",
     ) -> None:
-        sizes = [features, *hidden, classes]
+        sizes = [features, *([hidden] if isinstance(hidden, int) else hidden), classes]
         if min(sizes) < 1:
             raise ValueError(f"every layer has at least one unit, not {sizes}")
         self.activation = _known(activation)

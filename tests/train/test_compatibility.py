@@ -136,6 +136,8 @@ def test_what_judges_nothing_is_said(tmp_path: Path) -> None:
         st.fit(st.MLP(64, (4,), 10), train, val=one, epochs=1)
     with pytest.warns(UserWarning, match="the model has not been trained"):
         st.evaluate(st.MLP(64, (4,), 10), train)
+    with pytest.warns(UserWarning, match="class '3' alone: nothing to learn"):
+        st.fit(st.MLP(64, (4,), 1), one, epochs=1)
     with pytest.raises(st.DataError, match="train it first"):
         st.predict(st.MLP(64, (4,), 10), train)
 
