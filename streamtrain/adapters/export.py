@@ -23,7 +23,7 @@ _OPSET = 17  # read by onnxruntime since 1.12, of 2022
 
 
 def torch_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """Return a state of nn.Sequential(Linear, activation, Linear, …) that maps raw pixels to logits, float32.
+    """Return the state of an nn.Sequential(Linear, activation, Linear, …) that maps raw pixels to logits.
 
     The normalisation is folded into the first layer: W (x − lo) / span + b = (W / span) x + (b − W·lo / span).
     """
@@ -47,7 +47,7 @@ def onnx_bytes(checkpoint: Checkpoint) -> bytes:
     """Return an ONNX model: `pixels` (rows, features) as the shards store them → `logits` and `probabilities`.
 
     Both are (rows, classes) float32; its metadata hold the class names, image shape and pixel range.
-    Raises UsageError where onnx is not installed.
+    Raises UsageError if onnx is not installed.
     """
     try:
         import onnx

@@ -83,6 +83,8 @@ def command(
     if out:
         check_file(Path(out), overwrite=overwrite, reads=reads, is_ours=begins_with(*_first_bytes(named)))
     checkpoint = load(run)
+    if not checkpoint.is_trained:
+        say(f"warning: {run} has not taken a step yet: its weights are random")
     warn_if_orientation_differs(source, bool(options["preset"]), bool(checkpoint.recipe.get("turned")))
     chunks = iter_rows(source, features=checkpoint.schema.features, **options)
     heads = named + [f"p_{name}" for name in checkpoint.schema.classes if proba]
