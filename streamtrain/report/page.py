@@ -1,4 +1,4 @@
-"""A run and its test data → one HTML page that needs no other file and no network."""
+"""The HTML page of a run and its test data, which needs no other file and no network."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from streamtrain.stream.dataset import Shards
 from streamtrain.train.checkpoint import Checkpoint, load, load_checkpoint, weights_sha256
 from streamtrain.train.run import read_metrics
 
-WORST = 24  # the most confident mistakes that are shown
-_A_CELL = 24  # of each pair of classes
-_HELD = 20_000  # misread rows that the pass keeps, roughly
-_IMAGE_BYTES = 2_000_000  # what all pictures may take on a page, roughly
-_CELL_BYTES = 700  # what a pair of classes takes beside its pictures: a link, a heading
-_EPOCHS = 400  # that the table of a run shows
-_FEW = 12  # classes that stand in a table as wide as they are
-_UNITS = 100  # whose first-layer weights are drawn
-# Of the recipe, what is no setting of its own.
-_PLACES = ("data", "test", "val", "test_digest", "val_digest", "window_rows", "turned")
+WORST = 24  # mistakes shown in all
+_EACH_CELL = 24  # and for each pair of classes
+_KEPT = 20_000  # mistakes that the pass keeps, roughly
+_IMAGE_BYTES = 2_000_000  # size of all pictures on a page, roughly
+_CELL_BYTES = 700  # size of a pair of classes without its pictures: a link, a heading
+_EPOCHS = 400  # most rows of a run's table of epochs
+_FEW = 12  # most classes whose names are written horizontally above the matrix
+_UNITS = 100  # most units whose first-layer weights are drawn
+# The keys of a recipe that are not settings.
+_NOT_SETTINGS = ("data", "test", "val", "test_digest", "val_digest", "window_rows", "turned")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A misread row as it is shown: its image, what it is and was taken for, and where it comes from."""
+    """A misread row as it is shown: its image, its true and its predicted class, and where it comes from."""
 
     uri: str
     true: str
-    said: str
+    predicted: str
     confidence: str
     file: str
     path: str
@@ -53,43 +53,43 @@ class Picture:
 
 @dataclass(frozen=True)
 class RunView:
-    """A run as the page shows it; `tested` names the data that `shards` holds."""
+    """A run as the page shows it; `tested` is the name of the data in `shards`."""
 
     folder: Path
     tested: str
     shards: Shards
     checkpoint: Checkpoint
     epochs: Sequence[Mapping[str, Any]]
-    study: ErrorAnalysis
+    errors: ErrorAnalysis
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes, in index order."""
+        """Return the names of the classes, in index order."""
         return self.checkpoint.schema.classes
 
     @property
     def layers(self) -> str:
-        """Units of each layer, as 784→100→10."""
+        """Return the units of each layer as 784→100→10."""
         model = self.checkpoint.model
         return "→".join(map(str, (model.features, *model.hidden, model.classes)))
 
     @property
     def parameters(self) -> int:
-        """Weights and biases."""
+        """Return the number of weights and biases."""
         return sum(tensor.numel() for tensor in self.checkpoint.model.state_dict().values())
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The recipe without its paths and what follows from it."""
+        """Return the settings of the recipe, without its paths and what was derived."""
         return {
             name: ",".join(map(str, value)) if isinstance(value, list) else value
             for name, value in self.checkpoint.recipe.items()
-            if name not in _PLACES
+            if name not in _NOT_SETTINGS
         }
 
     @cached_property
     def charts(self) -> list[Chart]:
-        """Loss and accuracy by epoch; none of a run before its first epoch."""
+        """Return the charts of loss and accuracy by epoch; none before the first epoch."""
         made = []
         for what in ("loss", "accuracy"):
             known = [column for column in self.columns if column.endswith(what)]
@@ -100,40 +100,40 @@ class RunView:
 
     @cached_property
     def shown_epochs(self) -> list[Mapping[str, Any]]:
-        """The epochs that the table has: all, or of many the first, the last and some evenly between."""
+        """Return the epochs of the table: all, or if there are many, some at equal distances."""
         picked = np.linspace(0, len(self.epochs) - 1, min(len(self.epochs), _EPOCHS)).round().astype(int)
         return [self.epochs[index] for index in picked.tolist()]
 
     @property
     def long_names(self) -> bool:
-        """Whether the names of classes stand upright above narrow columns."""
+        """Return whether the names of classes are written vertically above narrow columns."""
         return len(self.classes) > _FEW and max(map(len, self.classes)) > 3
 
     @cached_property
     def columns(self) -> list[str]:
-        """The figures that any epoch has: train_loss, train_accuracy, …"""
+        """Return the names of the figures that any epoch has: train_loss, train_accuracy, …"""
         names = [f"{part}_{what}" for part in ("train", "test", "val") for what in ("loss", "accuracy")]
         return [name for name in names if any(line.get(name) is not None for line in self.epochs)]
 
     @cached_property
     def worst(self) -> list[Picture]:
-        """The most confident mistakes."""
-        return [self._picture(mistake) for mistake in self.study.worst]
+        """Return the most confident mistakes."""
+        return [self._picture(mistake) for mistake in self.errors.worst]
 
-    def cell(self, true: int, said: int) -> list[Picture]:
-        """The misread rows of a cell of the confusion matrix, most confident first."""
-        return [self._picture(mistake) for mistake in self.study.cells.get((true, said), [])]
+    def cell(self, true: int, predicted: int) -> list[Picture]:
+        """Return the misread rows of a cell of the confusion matrix, the most confident first."""
+        return [self._picture(mistake) for mistake in self.errors.cells.get((true, predicted), [])]
 
     @cached_property
     def matrix(self) -> list[list[tuple[int, float]]]:
-        """Of each class, by predicted class: rows, and their share of the class."""
-        confusion = self.study.evaluation.confusion
+        """Return the confusion matrix; each cell is a number of rows and their share of the true class."""
+        confusion = self.errors.evaluation.confusion
         shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
         return [list(zip(*pair, strict=True)) for pair in zip(confusion.tolist(), shares.tolist(), strict=True)]
 
     @cached_property
     def reliability(self) -> list[dict[str, float]]:
-        """Of each bin of confidence that has rows: its lower end, rows, mean confidence and accuracy."""
+        """Return lower end, rows, mean confidence and accuracy of each bin of confidence that has rows."""
         return [
             {
                 "low": each["from"],
@@ -141,13 +141,16 @@ class RunView:
                 "confidence": each["confidence_sum"] / each["rows"],
                 "accuracy": each["correct"] / each["rows"],
             }
-            for each in self.study.evaluation.reliability()
+            for each in self.errors.evaluation.reliability()
             if each["rows"]
         ]
 
     @cached_property
     def weights(self) -> str | None:
-        """A picture of the first layer, a tile a unit, each scaled to its largest weight; None of no images."""
+        """Return a picture of the first layer, one tile for each unit; None if the data are not images.
+
+        Each tile is scaled to its largest weight.
+        """
         shape = self.checkpoint.schema.image_shape
         if len(shape) != 2:
             return None
@@ -157,12 +160,12 @@ class RunView:
 
     @cached_property
     def train_facts(self) -> DatasetSummary | None:
-        """The facts of the training data; None where it is no longer there, or has changed."""
-        manifest = self._train_manifest
-        return DatasetSummary.of(manifest) if manifest else None
+        """Return the facts of the training data; None if it is missing or has changed."""
+        return DatasetSummary.of(self._train_manifest) if self._train_manifest else None
 
     @cached_property
     def _train_manifest(self) -> Manifest | None:
+        """Return the manifest of the training data; None if it is missing or has changed."""
         data = Path(str(self.checkpoint.recipe.get("data", "")))
         for folder in (data, data.with_name(f"{data.name}.shards") if data.name else data):
             try:
@@ -175,17 +178,17 @@ class RunView:
 
     @cached_property
     def test_facts(self) -> DatasetSummary:
-        """The facts of the data that the figures are of."""
+        """Return the facts of the data that the run is evaluated on."""
         return DatasetSummary.of(self.shards.manifest)
 
     @cached_property
     def weights_sha256(self) -> str:
-        """The digest of the last weights, by which a repetition is judged."""
+        """Return the digest of the last weights, which a repetition should give again."""
         return weights_sha256(load_checkpoint(self.folder / LAST).model.state_dict())
 
     @cached_property
     def commands(self) -> list[str]:
-        """What to type to get the same weights again."""
+        """Return the commands that give the same weights again."""
         recipe, lines, data = self.checkpoint.recipe, [], str(self.checkpoint.recipe.get("data"))
         if (manifest := self._train_manifest) and manifest.sources:
             dest = "again-shards"  # a new folder: DATA may be a source itself, or hold one
@@ -205,7 +208,7 @@ class RunView:
         return Picture(
             uri=png.grey(Row(pixels, None, mistake.line).image(self.shards.schema)),
             true=self.classes[mistake.true],
-            said=self.classes[mistake.said],
+            predicted=self.classes[mistake.predicted],
             confidence=f"{mistake.confidence:.1%}",
             file=Path(path).name,
             path=path,
@@ -214,27 +217,27 @@ class RunView:
 
 
 def view(folder: Path, shards: Shards, *, tested: str, runs: int = 1) -> RunView:
-    """Study a run on `shards`; runs: how many share the page, and so its room for pictures."""
+    """Evaluate a run on `shards`; runs: how many share the page, and so its room for pictures."""
     *_, seen = iter_view(folder, shards, tested=tested, runs=runs)
     assert isinstance(seen, RunView)
     return seen
 
 
 def iter_view(folder: Path, shards: Shards, *, tested: str, runs: int = 1) -> Iterator[ErrorAnalysis | RunView]:
-    """Yield the study of a run on `shards` as it grows, and the view of the run at the end, as `view` gives it."""
+    """Yield the error analysis while a run is evaluated on `shards`, and the RunView of `view` at the end."""
     checkpoint = load(folder)
-    meant = shards.with_schema(checkpoint.schema)
+    shards = shards.with_schema(checkpoint.schema)
     cells = max(checkpoint.model.classes * (checkpoint.model.classes - 1), 1)
-    each_cell = min(_A_CELL, 1 + _HELD // cells)
-    for found in iter_error_analysis(checkpoint, meant, worst=WORST, each_cell=each_cell):
+    each_cell = min(_EACH_CELL, 1 + _KEPT // cells)
+    for found in iter_error_analysis(checkpoint, shards, worst=WORST, each_cell=each_cell):
         yield found
     picture = 300 + 0.7 * checkpoint.schema.features
     keep_within(found, _IMAGE_BYTES / runs - WORST * picture, picture=picture, cell=_CELL_BYTES)
-    yield RunView(folder, tested, meant, checkpoint, read_metrics(folder), found)
+    yield RunView(folder, tested, shards, checkpoint, read_metrics(folder), found)
 
 
 def render(runs: Sequence[RunView]) -> str:
-    """The page, for one run or for several beside each other. Raises UsageError where jinja2 is not installed."""
+    """Return the page of one run, or of several side by side. Raises UsageError if jinja2 is not installed."""
     try:
         import jinja2
     except ImportError:
@@ -254,13 +257,13 @@ def render(runs: Sequence[RunView]) -> str:
 
 
 def _names(runs: Sequence[RunView]) -> list[str]:
-    """What the runs are called: the names of their folders, or the whole paths where those are the same."""
+    """Return the names of the runs: those of their folders, or the whole paths if two are the same."""
     names = [run.folder.absolute().name for run in runs]
     return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
 
 
 def _compared(runs: Sequence[RunView], names: Sequence[str]) -> Iterator[Chart]:
-    """The runs' curves in one drawing each: what is best known of all."""
+    """Yield charts of all runs: one of the train loss, one of the test accuracy."""
     for key, title in (("train_loss", "Train loss"), ("test_accuracy", "Test accuracy")):
         series = {name: [line.get(key) for line in run.epochs] for name, run in zip(names, runs, strict=True)}
         if len(runs) > 1 and any(value is not None for line in series.values() for value in line):
@@ -268,13 +271,13 @@ def _compared(runs: Sequence[RunView], names: Sequence[str]) -> Iterator[Chart]:
 
 
 def _differing(runs: Sequence[RunView]) -> list[str]:
-    """The settings in which the runs differ."""
+    """Return the names of the settings that differ between the runs."""
     names = list(dict.fromkeys(name for run in runs for name in run.settings))
     return [name for name in names if len({str(run.settings.get(name)) for run in runs}) > 1]
 
 
 def _option(name: str, value: Any) -> list[str]:
-    """A setting of the recipe as words of a command line."""
+    """Return a setting of the recipe as words of a command line."""
     option = name.replace("_", "-")
     if value is None:
         return []
@@ -284,7 +287,7 @@ def _option(name: str, value: Any) -> list[str]:
 
 
 def _convert_words(manifest: Manifest) -> Iterator[str]:
-    """The sources, and those options of `convert` that a manifest keeps."""
+    """Yield the sources, and the options of `convert` that a manifest records."""
     yield from (source.path for source in manifest.sources)
     if manifest.shuffle:
         yield from ("--shuffle", "--seed", str(manifest.shuffle["seed"]))
@@ -293,7 +296,7 @@ def _convert_words(manifest: Manifest) -> Iterator[str]:
 
 
 def _mosaic(tiles: Array) -> Array:
-    """Images (count, rows, columns) side by side in a square, a column and a row of zeros between them."""
+    """Return images (count, rows, columns) as one square image, with a line of zeros between them."""
     count, height, width = tiles.shape
     across = int(np.ceil(np.sqrt(count)))
     down = -(-count // across)
