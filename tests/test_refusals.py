@@ -16,7 +16,7 @@ import streamtrain as st
 from streamtrain.block import Block
 from streamtrain.cli import demo, dry_run
 from streamtrain.errors import DataError, RunError, UsageError
-from streamtrain.report.page import view
+from streamtrain.report.run_view import view
 from streamtrain.shards.manifest import MANIFEST, Manifest, _text, digest_of_json
 from streamtrain.stream.order import Cursor
 from streamtrain.train.config import FitConfig, TrainConfig

@@ -97,8 +97,8 @@ def _explain(console: Console, conversion: Conversion) -> None:
 def _warn_if_sorted(conversion: Conversion, dest: str) -> None:
     if (conversion.label_disorder or 0) > 2:
         disorder = f"label disorder {conversion.label_disorder:.0f}, random is 1"
-        mend = shlex.join(["streamtrain", "shuffle", dest, f"{Path(dest)}-shuffled"])
-        warn(f"the rows are sorted by class ({disorder}). Mix them: {mend}")
+        shuffle = shlex.join(["streamtrain", "shuffle", dest, f"{Path(dest)}-shuffled"])
+        warn(f"the rows are sorted by class ({disorder}). Mix them: {shuffle}")
 
 
 def _summary(folder: Path, manifest: Manifest) -> str:

@@ -105,7 +105,7 @@ def _option(each: Setting) -> Decorator:
         each.name,
         type=kind,
         is_flag=isinstance(each.default, bool) or "/" in flag,
-        default=_as_text(each),
+        default=_written(each.default, each.metavar),
         show_default="the number of processors" if each.name == "workers" else True,
         metavar=each.metavar or {click.IntRange: "N", click.FloatRange: "NUMBER"}.get(type(kind)),
         help=each.help,
@@ -125,20 +125,14 @@ def _type(each: Setting) -> Any:
     return click.Choice(check.values) if isinstance(check, OneOf) else None
 
 
-def _as_text(each: Setting) -> Any:
-    """Return a default as users write it."""
-    if isinstance(each.default, tuple):
-        return ",".join(map(str, each.default))
-    return as_size(each.default) if each.metavar == "SIZE" else each.default
-
-
-def as_size(count: int) -> str:
-    """Return bytes in MB as users write them.
-
-    >>> as_size(256_000_000), as_size(1_500_000)
-    ('256MB', '1.5MB')
-    """
-    return f"{count / 1e6:g}MB"
+def _written(value: Any, metavar: str | None) -> Any:
+    """Return a value as users write it."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={share:g}" for name, share in value.items())
+    if isinstance(value, tuple):
+        between = {"HxW": "x", "LO..HI": ".."}.get(metavar or "", ",")
+        return between.join(f"{each:g}" if isinstance(each, float) else str(each) for each in value)
+    return f"{value / 1e6:g}MB" if metavar == "SIZE" else value
 
 
 def bundle(*options: Decorator) -> Decorator:
@@ -180,26 +174,24 @@ def out_file(default: str) -> Decorator:
 
 
 @functools.cache
-def _flags() -> dict[str, str]:
-    """Return the flag of each parameter of the library that is a setting."""
+def _settings() -> dict[str, Setting]:
+    """Return all settings of the library by name."""
     from streamtrain.convert.options import ConvertOptions
     from streamtrain.train.config import TrainConfig
 
-    all_settings = (*settings(ConvertOptions), *settings(TrainConfig))
-    return {each.name: each.flag.partition("/")[0] for each in all_settings}
+    return {each.name: each for config in (ConvertOptions, TrainConfig) for each in settings(config)}
 
 
 def flag(name: str, *value: Any) -> str:
     """Return a parameter of the library, or one with the value to pass, as the command line spells it.
 
-    >>> flag("memory_bytes", 9_000_000), flag("header", False), flag("shape", (28, 28))
-    ('--memory 9MB', '--no-header', '--shape 28x28')
+    >>> flag("memory_bytes", 9_000_000), flag("header", False), flag("shape", (28, 28)), flag("hidden", (30, 20))
+    ('--memory 9MB', '--no-header', '--shape 28x28', '--hidden 30,20')
     """
-    spelled = _flags().get(name) or f"--{name.replace('_', '-')}"
+    setting = _settings().get(name)
+    spelled = setting.flag.partition("/")[0] if setting else f"--{name.replace('_', '-')}"
     for given in value:
         if isinstance(given, bool):
             return spelled if given else spelled.replace("--", "--no-")
-        if name == "memory_bytes":
-            return f"{spelled} {as_size(given)}"
-        return f"{spelled} {'x'.join(map(str, given)) if isinstance(given, tuple) else shlex.quote(str(given))}"
+        return f"{spelled} {shlex.quote(str(_written(given, setting.metavar if setting else None)))}"
     return spelled

@@ -15,7 +15,7 @@ from streamtrain.cli.progress import Status
 
 if TYPE_CHECKING:
     from streamtrain.report.error_analysis import ErrorAnalysis
-    from streamtrain.report.page import RunView
+    from streamtrain.report.run_view import RunView
 
 
 @click.command("report", cls=Command)
@@ -34,7 +34,8 @@ def command(
     Example: streamtrain report runs/first --test shards/test
     """
     from streamtrain.cli.data import open_data, read_for
-    from streamtrain.report.page import RunView, iter_view, render
+    from streamtrain.report.page import render
+    from streamtrain.report.run_view import RunView, iter_view
     from streamtrain.storage.destination import check_file
     from streamtrain.storage.ownership import REPORT, is_report
     from streamtrain.storage.permissions import common_mode

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from streamtrain.cli.console import Console, say, warn
 from streamtrain.cli.data import is_transposed, open_data, read_for, warn_if_orientation_differs
+from streamtrain.cli.options import flag
 from streamtrain.errors import UsageError
 from streamtrain.settings import settings
 from streamtrain.storage.destination import Destination
@@ -60,12 +61,13 @@ def resume_run(
     recorded = recorded_config(run, checkpoint)
     for name, path in paths.items():
         if path and run.recipe[name] != str(Path(path).absolute()):
-            _refuse(folder, "DATA" if name == "data" else f"--{name}", run.recipe[name], path)
+            option = "DATA" if name == "data" else f"--{name}"
+            _refuse(folder, option, f"{option} {run.recipe[name]}", path)
     for each in settings(config):
         if each.recorded and each.name in given - {"epochs"}:
             before, now = getattr(recorded, each.name), getattr(config, each.name)
             if before != now:
-                _refuse(folder, each.flag, before, now)
+                _refuse(folder, flag(each.name), flag(each.name, before), flag(each.name, now))
     training = resume_training(
         run,
         checkpoint,
@@ -76,10 +78,9 @@ def resume_run(
     return run, checkpoint.model, training
 
 
-def _refuse(run: Path, option: str, recorded: object, value: object) -> None:
+def _refuse(run: Path, option: str, recorded: str, given: str) -> None:
     raise UsageError(
-        f"{run} was started with {option} {recorded}, not {value}. "
-        f"Leave {option} out, or start a new run with --out"
+        f"{run} was started with {recorded}, not {given}. Leave {option} out, or start a new run with --out"
     )
 
 

@@ -110,10 +110,17 @@ def test_a_finished_run_repeats_its_last_line_and_goes_on_when_epochs_are_raised
 
 def test_a_resume_keeps_the_recipe(call_cli: RunCli, shards: Path) -> None:
     call_cli("train", shards, "--out", "run", "--epochs", "1")
-    others = {"--seed": "1", "--batch-size": "8", "--lr": "1", "--hidden": "9", "--memory": "9MB"}
-    for option, value in others.items():
-        done = call_cli("train", "--resume", "run", option, value)
-        assert (done.returncode, option in done.stderr) == (2, True)
+    others = {
+        "--seed": ("1", "0"),
+        "--batch-size": ("8", "256"),
+        "--lr": ("1", "0.05"),
+        "--hidden": ("9", "100"),
+        "--memory": ("9MB", "256MB"),
+    }
+    for option, (given, recorded) in others.items():
+        done = call_cli("train", "--resume", "run", option, given)
+        assert done.returncode == 2
+        assert f"run was started with {option} {recorded}, not {option} {given}" in done.stderr.replace("1.0", "1")
 
 
 def test_a_resume_on_other_data_is_refused(call_cli: RunCli, digits_csv: Path, tmp_path: Path) -> None:

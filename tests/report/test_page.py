@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 import streamtrain as st
-from streamtrain.report.page import RunView, render, view
+from streamtrain.report.page import render
 from streamtrain.report.png import grey, signed
+from streamtrain.report.run_view import RunView, view
 from streamtrain.train.config import FitConfig
 from streamtrain.train.fit import Training
 from streamtrain.train.run import Run
