@@ -443,7 +443,7 @@ def test_training_on_a_full_disk_says_how_to_go_on_and_goes_on_to_the_same_weigh
             stopped = call_cli("train", shards, "--out", run, "--epochs", "4")
             told.append((stopped.returncode, run.exists(), stopped.stderr.splitlines()[-1]))
             filler.unlink()
-        full = f"error: {run}: the disk is full. Free some, then go on:"
+        full = f"error: {run}: the disk is full. Free some space, then continue with:"
         assert told == [
             (1, False, f"{full} the same command"),
             (1, True, f"{full} streamtrain train --resume {run}"),

@@ -110,7 +110,7 @@ class ConvertOptions:
     shuffle: bool = setting(
         False, help="Write the rows in a random order, as streamtrain shuffle does.", check=boolean, recorded=False
     )
-    seed: int = setting(0, help="Seed of that order.", check=Integer(0, 2**64 - 1), recorded=False)
+    seed: int = setting(0, help="Seed of the random order.", check=Integer(0, 2**64 - 1), recorded=False)
     memory_bytes: int = setting(
         256_000_000,
         help="Memory that shuffling may use.",
@@ -129,8 +129,10 @@ class ConvertOptions:
         metavar="N|SHARE",
         recorded=False,
     )
-    overwrite: bool = setting(False, help="Replace DEST if it exists.", check=boolean, recorded=False)
-    workers: int = setting(os.cpu_count() or 1, help="Threads that parse.", check=Integer(1), recorded=False)
+    overwrite: bool = setting(False, help="Replace DEST if streamtrain wrote it.", check=boolean, recorded=False)
+    workers: int = setting(
+        os.cpu_count() or 1, help="Threads that read the data.", check=Integer(1), recorded=False
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -73,7 +73,9 @@ class TrainConfig(FitConfig):
     device: str = setting(
         "auto", help="Where to compute; auto is a GPU if there is one.", check=OneOf(DEVICES), recorded=False
     )
-    workers: int = setting(os.cpu_count() or 1, help="Threads that decode.", check=Integer(1), recorded=False)
+    workers: int = setting(
+        os.cpu_count() or 1, help="Threads that read the data.", check=Integer(1), recorded=False
+    )
 
     def to_recipe(self) -> dict[str, Any]:
         """Return the recorded settings as JSON values under their keys."""
