@@ -227,7 +227,10 @@ simple(
     lambda d: [[*r[:5], k, *r[5:]] for k, *r in first(d)],
     lambda n: [*pixel_names(5), "digit", *pixel_names(n)[5:]],
 )
-simple("3 first and 3.0 later", lambda d: [[k if i < 75 else f"{k}.0", *r] for i, (k, *r) in enumerate(first(d))])
+simple(
+    "3 first and 3.0 later",
+    lambda d: [[k if i < 0.7 * len(d.labels) else f"{k}.0", *r] for i, (k, *r) in enumerate(first(d))],
+)
 
 
 @public("UCI semeion")

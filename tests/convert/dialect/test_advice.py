@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,8 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamtrain.convert import convert
+from streamtrain.convert.dialect.detect import detect
+from streamtrain.convert.dialect.options import ReadOptions
 from streamtrain.convert.options import ConvertOptions
-from streamtrain.errors import StreamtrainError
+from streamtrain.errors import DataError, StreamtrainError
 
 if TYPE_CHECKING:
     from conftest import Digits, Way, Written
@@ -90,6 +93,25 @@ def test_fifty_public_dialects_are_read_or_refused_with_advice_that_works(
     outcomes = follow(public_way(digits()), tmp_path)
     assert any(outcome.found == "right" for outcome in outcomes), outcomes
     assert not [outcome for outcome in outcomes if outcome.found.startswith("wrong")]
+
+
+def test_neither_the_number_of_rows_nor_their_order_changes_a_verdict(
+    public_way: Way, digits: Callable[..., Digits]
+) -> None:
+    verdicts = set()
+    for rows in (40, 150, 600):
+        written = public_way(digits(rows))
+        lines = written.data.splitlines(keepends=True)
+        start = len(lines) - rows
+        lines[start:] = np.random.default_rng(rows).permutation(lines[start:]).tolist()
+        for data in (written.data, b"".join(lines)):
+            try:
+                dialect = detect(data, path="d.csv", whole=True, options=ReadOptions(**written.options)).dialect
+            except DataError as error:
+                verdicts.add(re.sub(r":\d+: |is \"[^\"]+\"", "", str(error)))
+            else:
+                verdicts.add(repr(replace(dialect, skipped=())))
+    assert len(verdicts) == 1
 
 
 def test_advice_followed_to_the_letter_never_leads_to_wrong_data(
