@@ -38,7 +38,7 @@ def refuse_no_pixels(found: Candidates) -> None:
 
 def refuse_unlike(found: Candidates) -> None:
     """Raise DataError for a column of numbers that does not behave like the other pixels, naming the next step."""
-    if found.options.keeps_every_column or len(found.pixels) <= _FEWEST_PIXELS:
+    if found.options.keeps_every_column:
         return
     for rule in (_named_unlike, _onehot_again, _label_again, _label_in_part, _beyond_the_others):
         columns, why = rule(found)
@@ -185,7 +185,7 @@ def _follows(values: Sequence[object], keys: Sequence[object]) -> bool:
 def _beyond_the_others(found: Candidates) -> tuple[list[int], str]:
     """A column of which half the values lie outside the range of all other pixels."""
     facts, pixels = found.sample.facts, found.pixels
-    if _are_complete(found):
+    if _are_complete(found) or len(pixels) <= _FEWEST_PIXELS:
         return [], ""
     table = found.sample.table[:, pixels]
     order = sorted(pixels, key=lambda c: (-facts.middle[c], c))
