@@ -99,7 +99,7 @@ def options_of(config: type, *, only: Collection[str] = (), but: Collection[str]
 def _option(each: Setting) -> Decorator:
     flag, kind = each.flag, _type(each)
     if each.default is True:
-        flag += flag.replace("--", "/--no-")
+        flag += f"/--{'no-'}{flag[2:]}"
     return click.option(
         flag,
         each.name,
@@ -192,6 +192,6 @@ def flag(name: str, *value: Any) -> str:
     spelled = setting.flag.partition("/")[0] if setting else f"--{name.replace('_', '-')}"
     for given in value:
         if isinstance(given, bool):
-            return spelled if given else spelled.replace("--", "--no-")
+            return f"--{'' if given else 'no-'}{spelled[2:]}"
         return f"{spelled} {shlex.quote(str(_written(given, setting.metavar if setting else None)))}"
     return spelled
