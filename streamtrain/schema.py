@@ -89,14 +89,16 @@ class Schema:
         if other.features != self.features:
             raise DataError(
                 f"{where}: a row has {other.features} pixels {other.image_shape}, the model reads "
-                f"{self.features} {self.image_shape}. Convert it with the same `shape` and `label`"
+                f"{self.features} {self.image_shape}. Convert it with the same `shape` and `label`",
+                path=where,
             )
         if not other.classes:
-            raise DataError(f"{where} has no labels to compare with. Convert it again with `label`")
+            raise DataError(f"{where} has no labels to compare with. Convert it again with `label`", path=where)
         added = [name for name in other.classes if name not in self.classes]
         if added:
             raise DataError(
                 f"{where}: class {added[0]!r} is not among the {len(self.classes)} classes of the training "
-                f"data. Train on data that has every class, or convert again with `classes`"
+                f"data. Train on data that has every class, or convert again with `classes`",
+                path=where,
             )
         return np.array([self.classes.index(name) for name in other.classes], dtype=np.int64)

@@ -12,6 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+settings.register_profile("streamtrain", deadline=None)  # a machine may be busy
+settings.load_profile("streamtrain")
 
 RunCli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -22,11 +26,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--long"):
-        return
-    skip = pytest.mark.skip(reason="a long campaign: runs with --long")
+        mark = pytest.mark.timeout(4 * 3600)
+    else:
+        mark = pytest.mark.skip(reason="a long campaign: runs with --long")
     for item in items:
         if "long" in item.keywords:
-            item.add_marker(skip)
+            item.add_marker(mark)
 
 
 @pytest.fixture(scope="session")

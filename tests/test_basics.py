@@ -80,7 +80,7 @@ def test_a_file_is_never_replaced_by_a_folder_nor_a_folder_by_a_file(tmp_path: P
         check_file(tmp_path, overwrite=True, **ours)
     with pytest.raises(UsageError, match="overwrite=True"):
         check_file(tmp_path / "file", overwrite=False, **ours)
-    with pytest.raises(UsageError, match="no name in UTF-8"):
+    with pytest.raises(UsageError, match="not a name in UTF-8"):
         Destination(tmp_path / "\udcff").check()
     check_file(tmp_path / "file", overwrite=True, **ours)
 

@@ -432,23 +432,23 @@ def test_a_shuffle_on_a_full_disk_leaves_nothing(
 
 
 def test_training_on_a_full_disk_says_how_to_go_on_and_goes_on_to_the_same_weights(
-    shards: Path, tmp_path: Path, run_cli: Callable[..., subprocess.CompletedProcess[str]]
+    shards: Path, tmp_path: Path, call_cli: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    whole = run_cli("train", shards, "--out", "whole", "--epochs", "4", "--json", "-q")
+    whole = call_cli("train", shards, "--out", "whole", "--epochs", "4", "--json", "-q")
     with small_disk(tmp_path / "disk") as disk:
         run = disk / "run"
         told = []
         for free in (0, 50_000):  # for no run at all, and for one checkpoint, but not for two
             filler = fill(disk, free)
-            stopped = run_cli("train", shards, "--out", run, "--epochs", "4")
+            stopped = call_cli("train", shards, "--out", run, "--epochs", "4")
             told.append((stopped.returncode, run.exists(), stopped.stderr.splitlines()[-1]))
             filler.unlink()
-        full = f"error: {run}: the disk is full. Free some, then go on:"
+        full = f"error: {run}: the disk is full. Free some space, then continue with:"
         assert told == [
             (1, False, f"{full} the same command"),
             (1, True, f"{full} streamtrain train --resume {run}"),
         ]
-        done = run_cli("train", "--resume", run, "--json", "-q")
+        done = call_cli("train", "--resume", run, "--json", "-q")
     assert done.returncode == 0
     ends = [json.loads(each.stdout.splitlines()[-1])["weights_sha256"] for each in (whole, done)]
     assert ends[0] == ends[1]

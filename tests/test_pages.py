@@ -81,7 +81,7 @@ def test_what_a_page_shows_runs(work: Path, call_cli: RunCli, page: str) -> None
 def test_the_page_of_commands_is_what_the_commands_say() -> None:
     made = runpy.run_path(str(ROOT / "scripts" / "commands_page"))["page"]()
     told = (DOCS / "reference" / "commands.md").read_text(encoding="utf-8")
-    assert told == made, "Make it anew: scripts/commands_page > docs/reference/commands.md"
+    assert told == made, "Make it again: scripts/commands_page > docs/reference/commands.md"
     ctx = click.Context(group)
     for name in COMMANDS:
         command = group.get_command(ctx, name)

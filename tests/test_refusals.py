@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import streamtrain as st
 from streamtrain.block import Block
 from streamtrain.cli import demo, dry_run
 from streamtrain.errors import DataError, RunError, UsageError
-from streamtrain.report.page import view
+from streamtrain.report.run_view import view
 from streamtrain.shards.manifest import MANIFEST, Manifest, _text, digest_of_json
 from streamtrain.stream.order import Cursor
-from streamtrain.train.config import FitConfig
+from streamtrain.train.config import FitConfig, TrainConfig
 from streamtrain.train.fit import Training, iter_fit
 from streamtrain.train.progress import METRICS_KEYS, EpochReport, Progress
 from streamtrain.train.run import Run
@@ -124,7 +125,7 @@ def test_a_manifest_of_another_version_or_that_contradicts_itself_is_not_read(
         ("digits.csv", {"labels": "l1.csv", "label": "first"}, "in a file or in a column. Pass one"),
         ("digits.csv", {"split": {"most": 1 - 1e-9, "none": 1e-9}}, "part none of the split has no rows"),
         ("digits.csv", {"classes": tuple("012345678")}, 'is "9", not one of the 9 classes'),
-        ("cut.csv", {"header": True}, "the header has 3 columns, most rows 65"),
+        ("cut.csv", {"header": True}, "the header has 3 columns, most rows have 65"),
         ("digits.csv", {"preset": "flat.toml"}, "a transposed image has rows and columns, not the shape 64"),
         ("digits.csv", {"labels": "long.csv", "label": "none", "drop": ("1",)}, "a line of over 64 KiB"),
     ],
@@ -190,8 +191,8 @@ def test_the_demo_says_what_it_lacks_and_stops_where_a_step_fails(
 
     with monkeypatch.context() as patched:
         patched.setattr(demo.group, "main", failing)
-        assert demo.command.callback is not None
-        assert demo.command.callback(out="demo", as_json=False, quiet=True, debug=False) == 3
+        done = CliRunner().invoke(demo.command, ["--out", "demo", "-q"], standalone_mode=False)
+        assert done.return_value == 3
     assert calls == ["convert", "train"]
     for found in (None, Found([]), Found(["/nowhere"])):
         monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name, found=found: found)
@@ -217,14 +218,14 @@ def test_a_forecast_counts_the_rows_of_each_step(shards: Path, monkeypatch: pyte
     places = [(1, 256), (1, data.rows), (2, 256), (2, data.rows), (3, 256)]
     steps = [Progress(Cursor(*place)) for place in places]
     monkeypatch.setattr("streamtrain.train.fit.Training", lambda *_, **__: iter(steps))
-    monkeypatch.setattr(dry_run.time, "perf_counter", itertools.count(step=0.125).__next__)  # twice a step
-    options = {"batch_size": 256, "lr": 1, "momentum": 0, "weight_decay": 0, "seed": 1}
-    pace = dry_run._probe(st.MLP(64), data, data.plan(9_000_000, batch_size=1), options)
-    assert pace == 2 * data.rows / 1.125
+    monkeypatch.setattr(dry_run.time, "perf_counter", itertools.count(step=0.25).__next__)
+    config = TrainConfig(batch_size=256, lr=1, seed=1)
+    pace = dry_run._probe(st.MLP(64), data, data.plan(9_000_000, batch_size=1), config)
+    assert pace == 2 * data.rows / 1.0
 
 
 def test_a_forecast_of_one_step_knows_no_pace(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamtrain.train.fit.Training", lambda *_, **__: iter(()))
     data = st.open_shards(shards)
-    options = {"batch_size": 1, "lr": 1, "momentum": 0, "weight_decay": 0, "seed": 1}
-    assert math.isnan(dry_run._probe(st.MLP(64), data, data.plan(9_000_000, batch_size=1), options))
+    config = TrainConfig(batch_size=1, lr=1, seed=1)
+    assert math.isnan(dry_run._probe(st.MLP(64), data, data.plan(9_000_000, batch_size=1), config))

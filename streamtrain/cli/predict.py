@@ -7,14 +7,15 @@ import csv
 import io
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from streamtrain.cli import Command, say
+from streamtrain.cli import Command
+from streamtrain.cli.console import Console, pass_console, warn
+from streamtrain.cli.options import dialect, out_file
 
 if TYPE_CHECKING:
     from streamtrain.convert.rows import Rows
@@ -27,7 +28,7 @@ _Row = tuple[int, "str | None", list["float | None"]]  # number, label, confiden
 
 
 def columns(text: Any) -> list[str]:
-    """Names of the columns to write: number and label, and perhaps the confidence."""
+    """Return the names of two or three columns: the row's number, its label and, if named, the confidence."""
     names = [name.strip() for name in str(text).split(",")]
     if len(names) not in (2, 3) or not all(names) or len(set(names)) < len(names):
         raise click.BadParameter(f"{text!r} is not two or three names such as ImageId,Label or {COLUMNS}")
@@ -37,39 +38,39 @@ def columns(text: Any) -> list[str]:
 @click.command("predict", cls=Command)
 @click.argument("run")
 @click.argument("source", metavar="CSV")
-@click.option("--preset", metavar="NAME|FILE.toml", help="A known set, as for convert.")
-@click.option("--label", metavar="first|last|NAME|INDEX|none", help="The label's column, which is left out.")
-@click.option("--header/--no-header", default=None, help="Whether line 1 names the columns.")
+@dialect()
 @click.option(
     "--columns",
     type=columns,
     metavar="NUMBER,LABEL[,CONFIDENCE]",
     default=COLUMNS,
-    show_default=True,
-    help="Names of the columns written; two names leave the confidence out.",
+    help="Names of the columns; with two names, the confidence is left out.",
 )
-@click.option("--start", type=int, default=0, show_default=True, help="The number of the first row.")
-@click.option("--proba", is_flag=True, help="A column p_CLASS more for each class, its probability.")
-@click.option("--out", metavar="FILE", help="Write here, whole or not at all, not to stdout.")
-@click.option("--overwrite", is_flag=True, help="Replace FILE if streamtrain wrote it.")
+@click.option("--start", type=int, default=0, metavar="N", help="The number of the first row.")
+@click.option("--proba", is_flag=True, help="Add a column p_CLASS with the probability of each class.")
+@out_file("stdout")
+@pass_console
 def command(
+    console: Console,
+    /,
     run: str,
     source: str,
     out: str | None,
     overwrite: bool,
-    as_json: bool,
-    quiet: bool,
-    debug: bool,
-    **options: Any,
+    columns: list[str],
+    start: int,
+    proba: bool,
+    **dialect: Any,
 ) -> int:
     """Print row,label,confidence for each row of a CSV, or of stdin (-), with or without labels.
 
     Rows are numbered from 0 in their order. A bad row keeps its number and gets no label; the exit code is then 3.
+    A file of --out appears whole or not at all.
 
     Example: streamtrain predict runs/first test.csv --columns ImageId,Label --start 1 --out submission.csv
     """
     from streamtrain.cli.data import warn_if_orientation_differs
-    from streamtrain.cli.progress import ProgressLine, percent_and_eta
+    from streamtrain.cli.progress import Status
     from streamtrain.convert.rows import iter_rows
     from streamtrain.convert.text.text_file import physical_path
     from streamtrain.storage.destination import check_file
@@ -78,41 +79,43 @@ def command(
     from streamtrain.train.checkpoint import load
     from streamtrain.train.compatibility import DataSummary, check
 
-    named, start, proba = options.pop("columns"), options.pop("start"), options.pop("proba")
     reads = [Path(run), *filter(None, [physical_path(Path(source))])]
     if out:
-        check_file(Path(out), overwrite=overwrite, reads=reads, is_ours=begins_with(*_first_bytes(named)))
+        check_file(Path(out), overwrite=overwrite, reads=reads, is_ours=begins_with(*_first_bytes(columns)))
     checkpoint = load(run)
-    warn_if_orientation_differs(source, bool(options["preset"]), bool(checkpoint.recipe.get("turned")))
-    chunks = iter_rows(source, features=checkpoint.schema.features, **options)
-    heads = named + [f"p_{name}" for name in checkpoint.schema.classes if proba]
-    done, rejected, started = 0, 0, time.monotonic()
-    shown = out is None and sys.stdout.isatty()  # the rows themselves are the progress
-    with ProgressLine(quiet=quiet or shown) as live, _output(out, common_mode(reads)) as stream:
-        write = _writer(stream, heads, as_json=as_json)
-        for rows in chunks:
+    if not checkpoint.is_trained:
+        warn(f"{run} has not taken a step yet: its weights are random")
+    warn_if_orientation_differs(source, bool(dialect["preset"]), bool(checkpoint.recipe.get("turned")))
+    chunks = iter_rows(source, features=checkpoint.schema.features, **dialect)
+    names = columns + [f"p_{name}" for name in checkpoint.schema.classes if proba]
+    done, rejected = 0, 0
+    rows_are_shown = out is None and sys.stdout.isatty()
+
+    def status(rows: Rows) -> Status:
+        return Status("predicting", rows.share, 1, f"{done:,} rows")
+
+    with console.progress(shown=not rows_are_shown) as line, _output(out, common_mode(reads)) as stream:
+        write = _writer(stream, names, as_json=console.json)
+        for rows in line.follow(chunks, status):
             if not done and len(rows.block):
                 for text in check(checkpoint.model, DataSummary.of_block(rows.block), where=source):
-                    say(f"warning: {text}")
+                    warn(text)
             for number, bad in rows.bad:
                 rejected += 1
                 if rejected <= _WARNINGS:
-                    live.clear()
-                    say(f"warning: {bad.path}:{bad.file_line}: {bad.what}. Row {start + number} gets no label")
-            told = sorted(_told(checkpoint, rows, proba=proba), key=lambda row: row[0])
-            for number, label, figures in told:
-                write([start + number, label, *figures[3 - len(named) :]])
-            done += len(told)
-            if live.due():
-                stands = percent_and_eta(rows.share, time.monotonic() - started)
-                live.update(f"predicting  {stands}  {done:,} rows", rows.share)
+                    line.clear()
+                    warn(f"{bad.path}:{bad.file_line}: {bad.what}. Row {start + number} gets no label")
+            predicted = sorted(_predicted(checkpoint, rows, proba=proba), key=lambda row: row[0])
+            for number, label, shares in predicted:
+                write([start + number, label, *shares[3 - len(columns) :]])
+            done += len(predicted)
     if rejected > _WARNINGS:
-        say(f"warning: {rejected:,} bad rows in all got no label, {rejected - _WARNINGS:,} of them not shown")
+        warn(f"{rejected:,} bad rows in all got no label, {rejected - _WARNINGS:,} of them not shown")
     return 3 if rejected else 0
 
 
-def _told(checkpoint: Checkpoint, rows: Rows, *, proba: bool) -> Iterator[_Row]:
-    """What is said of each row of a chunk, the bad ones last."""
+def _predicted(checkpoint: Checkpoint, rows: Rows, *, proba: bool) -> Iterator[_Row]:
+    """Yield the prediction of each row of a chunk, the bad ones last."""
     from streamtrain.train.predict import predict_block
 
     classes = checkpoint.schema.classes
@@ -128,7 +131,7 @@ def _told(checkpoint: Checkpoint, rows: Rows, *, proba: bool) -> Iterator[_Row]:
 
 @contextlib.contextmanager
 def _output(path: str | None, mode: int) -> Iterator[IO[str]]:
-    """stdout, or a file that appears at `path` at the end."""
+    """Context manager: yield stdout, or a file that appears at `path` at the end."""
     from streamtrain.storage.publish import atomic_write
 
     if path is None:
@@ -137,20 +140,20 @@ def _output(path: str | None, mode: int) -> Iterator[IO[str]]:
     with atomic_write(Path(path), mode=mode) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
         yield text
-        text.detach()  # else it would close the file before it is synced
+        text.detach()  # otherwise it would close the file before it is synced
 
 
-def _first_bytes(named: Sequence[str]) -> tuple[bytes, bytes]:
-    """What a file of predictions begins with: the names of its first columns, as CSV or as JSON."""
+def _first_bytes(columns: Sequence[str]) -> tuple[bytes, bytes]:
+    """Return how a file of predictions starts, with the names of its first columns: as CSV and as JSON."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(named[:2])
-    return text.getvalue().encode(), f"{{{json.dumps(named[0])}: ".encode()
+    csv.writer(text, lineterminator="").writerow(columns[:2])
+    return text.getvalue().encode(), f"{{{json.dumps(columns[0])}: ".encode()
 
 
-def _writer(stream: IO[str], heads: list[str], *, as_json: bool) -> Callable[[Sequence[Any]], object]:
-    """Writes a row as a JSON object or as a line of CSV, below the names."""
+def _writer(stream: IO[str], names: list[str], *, as_json: bool) -> Callable[[Sequence[Any]], object]:
+    """Return a function that writes a row: as a JSON object, or as a line of CSV below a line of the names."""
     if as_json:
-        return lambda row: stream.write(json.dumps(dict(zip(heads, row, strict=True))) + "\n")
+        return lambda row: stream.write(json.dumps(dict(zip(names, row, strict=True))) + "\n")
     table = csv.writer(stream, lineterminator="\n")
-    table.writerow(heads)
+    table.writerow(names)
     return lambda row: table.writerow([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row])

@@ -1,4 +1,4 @@
-"""Progress: one line that rewrites itself on a terminal; elsewhere sparse plain lines, or nothing when quiet."""
+"""Progress: one line that rewrites itself on a terminal, a few plain lines in a log, nothing with --quiet."""
 
 from __future__ import annotations
 
@@ -6,17 +6,30 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 import click
 
 _REDRAW_SECONDS = 0.1
-_BAR = 8, 30  # characters of a bar: the fewest that are worth it, and the most
+_BAR = 8, 30  # characters of the progress bar: the fewest that are useful, and the most
+
+Step = TypeVar("Step")
+
+
+class Status(NamedTuple):
+    """How far a task is: `done` of `total` in any unit; without a total, the line has only the task and `text`."""
+
+    task: str
+    done: float = 0
+    total: float = 0
+    text: str = ""
 
 
 class ProgressLine:
-    """The progress of one piece of work, on stderr; use it in a `with`, so that a terminal's line is cleared.
+    """The progress of one command on stderr. Use it in a `with`, which clears the terminal's line at the end.
 
-    A log gets a line after 1, 2, 4, 8, … seconds, and never a control character.
+    A log gets a line after 1, 2, 4, 8, … seconds and never a control character.
     """
 
     def __init__(self, *, quiet: bool) -> None:
@@ -32,8 +45,29 @@ class ProgressLine:
     def __exit__(self, *_: object) -> None:
         self.clear()
 
+    def follow(self, steps: Iterable[Step], status: Callable[[Step], Status | None]) -> Iterator[Step]:
+        """Yield each of `steps` and then, if it is time to, show its status; `status` is not called otherwise.
+
+        A task begins with the first step, and again when the type of the steps changes.
+        """
+        began = time.monotonic()
+        kind: type | None = None
+        for step in steps:
+            if kind not in (None, type(step)):
+                began = time.monotonic()
+            kind = type(step)
+            yield step
+            if self.due() and (now := status(step)):
+                self.update(now, seconds=time.monotonic() - began)
+
+    def finish(self, steps: Iterable[Step], status: Callable[[Step], Status | None]) -> Step:
+        """Go through all steps as `follow` does, and return the last."""
+        for last in self.follow(steps, status):  # noqa: B007  # it is what remains
+            pass
+        return last
+
     def due(self) -> bool:
-        """Whether `update` would show something now; ask it before making the text."""
+        """Return whether `update` would show something now."""
         now = time.monotonic()
         if self._quiet:
             return False
@@ -41,10 +75,12 @@ class ProgressLine:
             return now - self._drawn >= _REDRAW_SECONDS
         return now - self._started >= self._next
 
-    def update(self, text: str, share: float = 0.0) -> None:
-        """Show where the work stands; a terminal gets a bar of the share that is done, where there is room."""
+    def update(self, status: Status, *, seconds: float = 0.0) -> None:
+        """Show a status that was reached in `seconds`; on a terminal with a bar if the line has room for one."""
+        share = status.done / status.total if status.total else 0.0
+        text = "  ".join(filter(None, [status.task, percent_and_eta(share, seconds), status.text]))
         if self._terminal:
-            width = shutil.get_terminal_size().columns - 1  # in the last column some terminals break the line
+            width = shutil.get_terminal_size().columns - 1  # some terminals wrap after the last column
             line = text + bar(share, width - len(text) - 2)
             click.echo(f"\r\x1b[K{line[:width]}", err=True, nl=False)
             self._drawn, self._shown = time.monotonic(), True
@@ -54,22 +90,22 @@ class ProgressLine:
                 self._next *= 2
 
     def clear(self) -> None:
-        """Take a terminal's line away, so that other lines can be written."""
+        """Erase the terminal's line, so that other lines can be written."""
         if self._shown:
             click.echo("\r\x1b[K", err=True, nl=False)
             self._shown = False
 
 
 def bar(share: float, room: int) -> str:
-    """Two spaces and a bar, at most `room` long, of what is done; empty where nothing is known or room is little.
+    """Return two spaces and a bar of the share that is done, in `room` characters; empty if there is too little.
 
     >>> bar(0.25, 8)
     '  ██░░░░░░'
     >>> bar(0.25, 7)
     ''
     """
-    least, most = _BAR
-    if not share or room < least:
+    fewest, most = _BAR
+    if not share or room < fewest:
         return ""
     length = min(room, most)
     done, rest = "#." if os.environ.get("NO_COLOR") else "█░"
@@ -78,7 +114,7 @@ def bar(share: float, room: int) -> str:
 
 
 def percent_and_eta(share: float, seconds: float) -> str:
-    """The share that is done and how long the rest takes, for a line; empty where the share is not known.
+    """Return the share that is done and the time that is left, or an empty text if nothing is known.
 
     >>> percent_and_eta(0.25, 30.0), percent_and_eta(0.0, 30.0)
     (' 25%  1:30 left', '')
@@ -87,7 +123,7 @@ def percent_and_eta(share: float, seconds: float) -> str:
 
 
 def eta(share: float, seconds: float) -> str:
-    """How long the rest takes at the pace so far.
+    """Return the time that is left at the pace so far.
 
     >>> eta(0.25, 30.0)
     '1:30 left'

@@ -2,41 +2,40 @@
 
 from __future__ import annotations
 
-import json
-import os
-import time
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from streamtrain.cli import Command, say
+from streamtrain.cli import Command
+from streamtrain.cli.console import Console, pass_console, warn
+from streamtrain.cli.options import out_file, workers
+from streamtrain.cli.progress import Status
+
+if TYPE_CHECKING:
+    from streamtrain.report.error_analysis import ErrorAnalysis
+    from streamtrain.report.run_view import RunView
 
 
 @click.command("report", cls=Command)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@click.option("--test", metavar="DATA", help="The data judged on; by default the run's own --test, else --val.")
-@click.option("--out", metavar="FILE", help="Where to write the page; by default RUN/report.html.")
-@click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="Threads that parse.")
-@click.option("--overwrite", is_flag=True, help="Replace FILE if streamtrain wrote it.")
+@click.option("--test", metavar="DATA", help="Evaluate on this data, not on the run's own --test or --val.")
+@out_file("RUN/report.html")
+@workers()
+@pass_console
 def command(
-    runs: tuple[str, ...],
-    test: str | None,
-    out: str | None,
-    workers: int,
-    overwrite: bool,
-    as_json: bool,
-    quiet: bool,
-    debug: bool,
+    console: Console, /, runs: tuple[str, ...], test: str | None, out: str | None, workers: int, overwrite: bool
 ) -> None:
     """Make one HTML page of a run: curves, confusion, misread digits, weights, how to repeat it. No network.
 
-    Several runs stand beside each other on one page, which goes to the first of them.
+    Several runs are shown side by side on one page, which is written to the folder of the first.
 
     Example: streamtrain report runs/first --test shards/test
     """
     from streamtrain.cli.data import open_data, read_for
-    from streamtrain.cli.progress import ProgressLine, percent_and_eta
-    from streamtrain.report.page import RunView, iter_view, render
+    from streamtrain.report.page import render
+    from streamtrain.report.run_view import RunView, iter_view
     from streamtrain.storage.destination import check_file
     from streamtrain.storage.ownership import REPORT, is_report
     from streamtrain.storage.permissions import common_mode
@@ -51,22 +50,26 @@ def command(
         recipe = load(run).recipe
         tested = test or recipe.get("test") or recipe.get("val")
         if not tested:
-            say(f"warning: {run} names no test data, so its figures are of the rows it learned. Name some: --test")
+            warn(
+                f"{run} has no test data, so its figures are of the rows that it was trained on. Name some: --test"
+            )
         data = str(tested or recipe["data"])
         reads += read_for(data)
-        shards = open_data(data, quiet=quiet, workers=workers)
-        started = time.monotonic()
-        with ProgressLine(quiet=quiet) as live:
-            for step in iter_view(Path(run), shards, tested=data, runs=len(runs)):
-                if isinstance(step, RunView):
-                    views.append(step)
-                elif live.due():
-                    share = step.evaluation.rows / max(shards.rows, 1)
-                    live.update(f"judging  {percent_and_eta(share, time.monotonic() - started)}  {run}", share)
+        shards = open_data(data, quiet=console.quiet, workers=workers)
+        with console.progress() as line:
+            steps = iter_view(Path(run), shards, tested=data, runs=len(runs))
+            view = line.finish(steps, partial(_status, run=run, rows=shards.rows))
+        assert isinstance(view, RunView)
+        views.append(view)
     page = render(views).encode()
     write_file(path, page, mode=common_mode(reads))
-    if as_json:
-        figures = [{"run": str(v.folder), "accuracy": v.study.evaluation.accuracy} for v in views]
-        click.echo(json.dumps({"file": str(path), "bytes": len(page), "runs": figures}))
-    else:
-        click.echo(f"{path}: {len(page) / 1e6:.1f} MB, opens in any browser")
+    figures = [{"run": str(v.folder), "accuracy": v.errors.evaluation.accuracy} for v in views]
+    console.result(
+        {"file": str(path), "bytes": len(page), "runs": figures},
+        f"{path}: {len(page) / 1e6:.1f} MB, opens in any browser",
+    )
+
+
+def _status(step: ErrorAnalysis | RunView, *, run: str, rows: int) -> Status | None:
+    evaluation = getattr(step, "evaluation", None)  # which the RunView at the end has not
+    return Status("evaluating", evaluation.rows, rows, run) if evaluation else None

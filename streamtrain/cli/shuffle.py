@@ -1,59 +1,50 @@
-"""`streamtrain shuffle`: shards anew, in a random order of all rows."""
+"""`streamtrain shuffle`: shards rewritten in a random order of all rows."""
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
 import click
 
 from streamtrain.cli import Command, on_a_full_disk
-from streamtrain.cli.options import size
-from streamtrain.cli.progress import ProgressLine, percent_and_eta
+from streamtrain.cli.console import Console, pass_console
+from streamtrain.cli.options import options_of
+from streamtrain.cli.progress import Status
+from streamtrain.convert.options import ConvertOptions
 
 
 @click.command("shuffle", cls=Command)
 @click.argument("data")
 @click.argument("dest")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Decides the order.")
-@click.option(
-    "--memory", type=size, metavar="SIZE", default="256MB", show_default=True, help="What rows may take."
-)
-@click.option("--overwrite", is_flag=True, help="Replace DEST if streamtrain wrote it.")
-def command(
-    data: str, dest: str, seed: int, memory: int, overwrite: bool, as_json: bool, quiet: bool, debug: bool
-) -> None:
-    """Write the rows of a folder DATA of shards, or of each part of a split, to DEST in a random order.
+@options_of(ConvertOptions, only=("seed", "memory_bytes", "overwrite"))
+@pass_console
+def command(console: Console, /, data: str, dest: str, seed: int, memory_bytes: int, overwrite: bool) -> None:
+    """Write the rows of DATA, a folder of shards or of the parts of a split, to DEST in a random order.
 
-    Every order is as likely as any other; the same seed gives the same one.
+    All orders are equally likely; the same seed gives the same order.
 
     Example: streamtrain shuffle shards/train shards/train-shuffled
     """
     from streamtrain.process import peak_rss_mb
-    from streamtrain.report.terminal import plural
     from streamtrain.shards.shuffle import iter_shuffle
+    from streamtrain.text import plural
 
     started = time.monotonic()
-    with on_a_full_disk(dest, lambda: "the same command"), ProgressLine(quiet=quiet) as live:
-        for step in iter_shuffle(data, dest, seed=seed, memory_bytes=memory, overwrite=overwrite):
-            if live.due():
-                share = step.done / (2 * step.rows)
-                live.update(f"shuffling  {percent_and_eta(share, time.monotonic() - started)}", share)
+    with on_a_full_disk(dest, lambda: "the same command"), console.progress() as line:
+        steps = iter_shuffle(data, dest, seed=seed, memory_bytes=memory_bytes, overwrite=overwrite)
+        step = line.finish(steps, lambda step: Status("shuffling", step.done, 2 * step.rows))
     for name, manifest in step.manifests.items():
-        if as_json:
-            result = {
-                "rows": manifest.rows,
-                "shards": len(manifest.shards),
-                "seed": seed,
-                "label_disorder": manifest.label_disorder,
-                "manifest": str(Path(dest, name, "manifest.json")),
-                "seconds": time.monotonic() - started,
-                "peak_rss_mb": peak_rss_mb(),
-            }
-            click.echo(json.dumps(result))
-        else:
-            disorder = manifest.label_disorder
-            shards = plural(len(manifest.shards), "shard")
-            mixed = "" if disorder is None else f", label disorder {disorder:.2f} (random is 1)"
-            click.echo(f"{Path(dest, name)}: {plural(manifest.rows, 'row')}, {shards}{mixed}")
+        result = {
+            "rows": manifest.rows,
+            "shards": len(manifest.shards),
+            "seed": seed,
+            "label_disorder": manifest.label_disorder,
+            "manifest": str(Path(dest, name, "manifest.json")),
+            "seconds": time.monotonic() - started,
+            "peak_rss_mb": peak_rss_mb(),
+        }
+        disorder = manifest.label_disorder
+        counts = f"{plural(manifest.rows, 'row')}, {plural(len(manifest.shards), 'shard')}"
+        mixed = "" if disorder is None else f", label disorder {disorder:.2f} (random is 1)"
+        console.result(result, f"{Path(dest, name)}: {counts}{mixed}")

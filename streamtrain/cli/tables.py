@@ -1,4 +1,4 @@
-"""Results as text for a terminal."""
+"""Results as tables and lines of text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from streamtrain.cli.progress import eta
 from streamtrain.metrics.evaluation import Evaluation
-from streamtrain.report.terminal import plural
+from streamtrain.text import plural
 
 if TYPE_CHECKING:
     from streamtrain.stream.dataset import Shards
@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 
 def summary(evaluation: Evaluation) -> str:
-    """Rows, loss, accuracy and top-3 accuracy in a line."""
+    """Return rows, loss, accuracy and top-3 accuracy as one line."""
     figures = f"loss {evaluation.loss:.4f}, accuracy {evaluation.accuracy:.4f}"
     return f"{plural(evaluation.rows, 'row')}: {figures}, top-3 {evaluation.top3_accuracy:.4f}"
 
 
 def confusion_table(evaluation: Evaluation, names: tuple[str, ...]) -> str:
-    """The confusion matrix, true class down, predicted class across, with each class's precision, recall and F1.
+    """Return the confusion matrix as text: a row for each true class, a column for each predicted one.
+
+    Each row ends with the precision, recall and F1 of its class.
 
     >>> import numpy as np
     >>> print(confusion_table(Evaluation(0.0, np.array([[8, 0], [1, 9]])), ("a", "b")))
@@ -36,25 +38,27 @@ def confusion_table(evaluation: Evaluation, names: tuple[str, ...]) -> str:
     lines = [f"{'true':{left}} " + "".join(f"{name:>{wide + 1}}" for name in names) + "  precision  recall     f1"]
     for name, row in zip(names, cells, strict=True):
         counts = "".join(f"{cell:>{wide + 1}}" for cell in row)
-        of = ratios[name]
-        lines.append(f"{name:>{left}} {counts}  {of['precision']:9.3f}  {of['recall']:6.3f}  {of['f1']:5.3f}")
+        ratio = ratios[name]
+        lines.append(
+            f"{name:>{left}} {counts}  {ratio['precision']:9.3f}  {ratio['recall']:6.3f}  {ratio['f1']:5.3f}"
+        )
     return "\n".join(lines)
 
 
 def reliability_table(evaluation: Evaluation) -> str:
-    """How often the model was right when it was so sure, in bins of its confidence; empty ones are left out."""
+    """Return the accuracy in each bin of confidence as text; empty bins are left out."""
     lines = ["confidence      rows  accuracy  mean confidence"]
-    for of in evaluation.reliability():
-        if rows := of["rows"]:
-            accuracy, sure = of["correct"] / rows, of["confidence_sum"] / rows
-            lines.append(f"{of['from']:.1f} to {of['to']:.1f}{rows:>10,}  {accuracy:8.4f}  {sure:15.4f}")
+    for each in evaluation.reliability():
+        if rows := each["rows"]:
+            accuracy, confidence = each["correct"] / rows, each["confidence_sum"] / rows
+            lines.append(f"{each['from']:.1f} to {each['to']:.1f}{rows:>10,}  {accuracy:8.4f}  {confidence:15.4f}")
     return "\n".join([*lines, f"expected calibration error {evaluation.calibration_error:.4f}"])
 
 
 def status_line(progress: Progress, rows: int, epochs: int) -> str:
-    """Where an epoch stands, for a line that rewrites itself; the accuracy is of rows before they were learned.
+    """Return how far a training is, for the progress line; the accuracy is of rows before they were learned.
 
-    What matters most comes first: a terminal of 40 columns shows it up to the loss.
+    The most important comes first: a terminal of 40 columns shows it up to the loss.
     """
     epoch, done = progress.cursor
     pace = done / progress.seconds if progress.seconds else 0.0
@@ -65,7 +69,7 @@ def status_line(progress: Progress, rows: int, epochs: int) -> str:
 
 
 def epoch_line(report: EpochReport, epochs: int) -> str:
-    """An epoch in a line of text."""
+    """Return the figures of an epoch as one line."""
     figures = {
         "progressive accuracy": report.progressive_accuracy if report.train_accuracy is None else None,
         "train accuracy": report.train_accuracy,
@@ -73,14 +77,14 @@ def epoch_line(report: EpochReport, epochs: int) -> str:
         "test accuracy": report.test_accuracy,
         "val accuracy": report.val_accuracy,
     }
-    told = "".join(f"  {name} {value:.4f}" for name, value in figures.items() if value is not None)
-    return f"epoch {report.epoch:{len(str(epochs))}}/{epochs}  train loss {report.train_loss:.4f}{told}"
+    shown = "".join(f"  {name} {value:.4f}" for name, value in figures.items() if value is not None)
+    return f"epoch {report.epoch:{len(str(epochs))}}/{epochs}  train loss {report.train_loss:.4f}{shown}"
 
 
 def poor_order(report: EpochReport, train: Shards) -> str:
-    """A warning of an order that mixes the classes badly, with its remedy."""
+    """Return the warning about an order that mixes the classes badly, with the remedy."""
     return (
-        f"warning: the rows are sorted by class: label disorder {report.label_disorder:.1f}, where 1 is random; "
+        f"the rows are sorted by class: label disorder {report.label_disorder:.1f} (1 is random); "
         f"a batch is worth {report.effective_batch_size:.0f} rows. Shuffle once on disk: "
         + shlex.join(["streamtrain", "shuffle", str(train.folder), f"{train.folder}.shuffled"])
     )

@@ -2,251 +2,189 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import shlex
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamtrain.cli import Command, on_a_full_disk, say
-from streamtrain.cli.options import every, layers, size
-from streamtrain.cli.progress import ProgressLine
-from streamtrain.cli.train_setup import config_of, new_run, open_sets, resume_run
+from streamtrain.cli import Command, on_a_full_disk
+from streamtrain.cli.console import Console, say, shows_unicode, warn
+from streamtrain.cli.options import interval, options_of, overwrite
+from streamtrain.cli.progress import Status
+from streamtrain.cli.signals import stop_on_signal
 from streamtrain.errors import RunError, UsageError
 from streamtrain.process import tune_malloc_for_training
+from streamtrain.settings import settings
+from streamtrain.train.config import TrainConfig
 
 if TYPE_CHECKING:
     from streamtrain.nn.mlp import MLP
     from streamtrain.stream.dataset import Shards
-    from streamtrain.train.fit import Training
-    from streamtrain.train.progress import EpochReport
+    from streamtrain.train.fit import Event, Training
+    from streamtrain.train.progress import Progress
     from streamtrain.train.run import Run
 
 
 @click.command("train", cls=Command)
 @click.argument("data", required=False)
-@click.option("--test", metavar="DATA", help="Evaluated after every epoch.")
-@click.option("--val", metavar="DATA", help="Evaluated too; decides which epoch is the best.")
-@click.option("--out", metavar="RUN", help="The folder of the run, to be made.")
-@click.option("--resume", metavar="RUN", help="Go on with a run; takes no DATA.")
-@click.option("--epochs", type=click.IntRange(1), default=20, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Rows a step.")
+@click.option("--test", metavar="DATA", help="Evaluate on this data after each epoch.")
+@click.option("--val", metavar="DATA", help="Evaluate on this data too, and choose the best epoch by it.")
+@click.option("--out", metavar="RUN", help="The folder of the run, which is made.")
+@click.option("--resume", metavar="RUN", help="Continue a run; DATA is not needed.")
+@options_of(TrainConfig)
 @click.option(
-    "--lr", type=click.FloatRange(0, min_open=True), default=0.05, show_default=True, help="Learning rate."
+    "--checkpoint-every", type=interval, metavar="60s|500steps", default="60s", help="How often to save the run."
 )
-@click.option(
-    "--momentum",
-    type=click.FloatRange(0, 1, max_open=True),
-    default=0.0,
-    show_default=True,
-    help="Share of the last step that the next one keeps.",
-)
-@click.option(
-    "--weight-decay",
-    type=click.FloatRange(0),
-    default=0.0,
-    show_default=True,
-    help="Share of a parameter that is added to its gradient.",
-)
-@click.option(
-    "--hidden",
-    type=layers,
-    metavar="UNITS,...",
-    default="100",
-    show_default=True,
-    help="Units of the hidden layers.",
-)
-@click.option(
-    "--activation",
-    type=click.Choice(["sigmoid", "tanh", "relu"]),
-    default="sigmoid",
-    show_default=True,
-    help="After every layer but the last.",
-)
-@click.option(
-    "--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Of weights and order."
-)
-@click.option(
-    "--memory", type=size, metavar="SIZE", default="256MB", show_default=True, help="What data may take in memory."
-)
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="What computes; auto is a GPU where there is one.",
-)
-@click.option("--eval-train/--no-eval-train", default=True, help="Evaluate the whole train set each epoch.")
-@click.option("--checkpoint-every", type=every, metavar="60s|500steps", default="60s", show_default=True)
-@click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="Threads that decode.")
-@click.option("--overwrite", is_flag=True, help="Replace RUN if streamtrain wrote it.")
-@click.option("--dry-run", is_flag=True, help="Say what it would take; train and write nothing.")
+@overwrite("RUN")
+@click.option("--dry-run", is_flag=True, help="Show what training would need; train and write nothing.")
 @click.pass_context
-def command(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, dry_run: bool, **options: Any) -> int:
+def command(ctx: click.Context, /, resume: str | None, dry_run: bool, **options: Any) -> int:
     """Train an MLP on shards, or on a CSV, which becomes CSV.shards first.
 
     Example: streamtrain train shards/train --test shards/test --out runs/first
     """
     tune_malloc_for_training()
+    console, config, every = ctx.ensure_object(Console), _config(options), options["checkpoint_every"]
+    paths = {name: options[name] for name in ("data", "test", "val")}
+    if dry_run:
+        return _dry_run(console, config, paths)
+    from streamtrain.cli.train_setup import new_run, resume_run
     from streamtrain.engine.device import device
     from streamtrain.storage.locks import lock_folder
 
-    if dry_run:
-        return _dry_run(as_json=as_json, quiet=quiet, **options)
-    folder = Path(options["resume"] or options["out"] or "")
-    if not options["resume"] and not (options["data"] and options["out"]):
+    if resume is None and not (paths["data"] and options["out"]):
         raise UsageError("train needs DATA and --out RUN: streamtrain train shards/train --out runs/first")
-    if options["resume"] and not folder.is_dir():
-        raise RunError(f"{folder}: there is no such run. Begin one: streamtrain train DATA --out {folder}")
-    computing = device(options["device"])
+    folder = Path(resume or options["out"])
+    if resume and not folder.is_dir():
+        raise RunError(f"{folder}: there is no such run. Start one: streamtrain train DATA --out {folder}")
+    computing = device(config.device)
     with on_a_full_disk(folder, lambda: _again(folder)), lock_folder(folder, action="trained"):
-        if options["resume"]:
-            run, model, training = resume_run(ctx, quiet=quiet, computing=computing, **options)
+        if resume:
+            run, model, training = resume_run(console, folder, config, paths, _given(ctx), computing)
         else:
-            run, model, training = new_run(quiet=quiet, computing=computing, **options)
-        if training is None:
-            return _finished(run, model, as_json=as_json, quiet=quiet)
-        return _train(run, training, interval=options["checkpoint_every"], as_json=as_json, quiet=quiet)
+            run, model, training = new_run(
+                console, folder, config, paths, computing, overwrite=options["overwrite"]
+            )
+        if training and (number := _train(console, run, training, every)):
+            return 128 + number
+        _show_result(console, run, training.model if training else model)
+        return 0
+
+
+def _config(options: Mapping[str, Any]) -> TrainConfig:
+    return TrainConfig(**{each.name: options[each.name] for each in settings(TrainConfig)})
+
+
+def _given(ctx: click.Context) -> set[str]:
+    """Return the names of the options that have been given, on the command line or in another way."""
+    default = click.core.ParameterSource.DEFAULT
+    return {name for name in ctx.params if ctx.get_parameter_source(name) is not default}
 
 
 def _again(run: Path) -> str:
     return f"streamtrain train --resume {shlex.quote(str(run))}" if run.is_dir() else "the same command"
 
 
-def _dry_run(*, data: str | None, workers: int, as_json: bool, quiet: bool, **options: Any) -> int:
-    """Say what training would take."""
+def _dry_run(console: Console, config: TrainConfig, paths: Mapping[str, str | None]) -> int:
+    """Print what training would need."""
     from streamtrain.cli.dry_run import dry_run
+    from streamtrain.cli.train_setup import open_sets
     from streamtrain.engine.device import device
     from streamtrain.train.fit import plan_memory
     from streamtrain.train.resume import build_model
 
-    if not data:
+    if not paths["data"]:
         raise UsageError("train --dry-run needs DATA: streamtrain train shards/train --dry-run")
-    config = config_of(options)
-    train, _, _ = open_sets({"data": data, **options}, quiet=quiet, workers=workers)
+    train, _, _ = open_sets(console, paths, workers=config.workers)
     plan = plan_memory(train, config.hidden, config)
-    model = build_model(train, config).to(device(options["device"]))
-    return dry_run(model, train, plan, options, as_json=as_json)
+    model = build_model(train, config).to(device(config.device))
+    return dry_run(console, model, train, plan, config)
 
 
-def _train(run: Run, training: Training, *, interval: tuple[int, str], as_json: bool, quiet: bool) -> int:
-    """Train to the end, or until a signal, after which all is saved."""
-    from streamtrain.cli.tables import poor_order, status_line
+class _Saver:
+    """Saves a run at an interval while it is trained."""
+
+    def __init__(self, run: Run, training: Training, interval: tuple[int, str]) -> None:
+        self.run, self.training = run, training
+        self.every, self.unit = interval
+        self.saved()
+
+    def saved(self) -> None:
+        """Start a new interval."""
+        self._started, self._steps = time.monotonic(), 0
+
+    def after(self, event: Event, progress: Progress) -> None:
+        """Save the run if the interval is over and there are steps to save."""
+        self._steps += event is progress
+        passed = self._steps if self.unit == "steps" else time.monotonic() - self._started
+        if self._steps and passed >= self.every:
+            self.run.save(self.training, progress)
+            self.saved()
+
+
+def _train(console: Console, run: Run, training: Training, interval: tuple[int, str]) -> int | None:
+    """Train to the end and return None; or save at a signal and return its number."""
+    from streamtrain.cli.tables import epoch_line, poor_order, status_line
     from streamtrain.train.progress import EpochReport, Progress
 
-    model, train = training.model, training.train
+    epochs, train = run.recipe["epochs"], training.train
     tune_malloc_for_training(kept=run.recipe["memory"] // 8)
-    if not quiet:
-        _tell_of_compiling(model, train)
-    saved_at, unsaved_steps = time.monotonic(), 0
-    with ProgressLine(quiet=quiet) as live, stop_on_signal() as stopped:
-        for event in training:
+    _announce_compilation(console, training.model, train)
+
+    def status(event: Event) -> Status | None:
+        return Status(status_line(event, train.rows, epochs)) if isinstance(event, Progress) else None
+
+    saver = _Saver(run, training, interval)
+    with console.progress() as line, stop_on_signal() as stopped:
+        for event in line.follow(training, status):
             if isinstance(event, EpochReport):
-                live.clear()
-                _record(run, event, training, as_json=as_json)
+                line.clear()
+                console.result(run.record(event, training), epoch_line(event, epochs))
                 if (event.label_disorder or 0) > 2 and event.epoch == training.start.cursor.epoch:
-                    say(poor_order(event, train))
-                saved_at, unsaved_steps = time.monotonic(), 0
+                    warn(poor_order(event, train))
+                saver.saved()
                 continue
             progress = event if isinstance(event, Progress) else event.progress
             if stopped:
                 run.save(training, progress)
-                live.clear()
-                say(f"Stopped and saved. Go on: {_again(run.folder)}")
-                return 128 + stopped[0]
-            unsaved_steps += isinstance(event, Progress)
-            passed = unsaved_steps if interval[1] == "steps" else time.monotonic() - saved_at
-            if unsaved_steps and passed >= interval[0]:
-                run.save(training, progress)
-                saved_at, unsaved_steps = time.monotonic(), 0
-            if live.due():
-                live.update(status_line(progress, train.rows, run.recipe["epochs"]))
-    return _finished(run, model, as_json=as_json, quiet=quiet)
+                line.clear()
+                say(f"Stopped and saved. Continue with: {_again(run.folder)}")
+                return stopped[0]
+            saver.after(event, progress)
+    return None
 
 
-def _record(run: Run, report: EpochReport, training: Training, *, as_json: bool) -> None:
-    """Keep an epoch, and say what it did."""
-    from streamtrain.cli.tables import epoch_line
-
-    line = run.record(report, training)
-    click.echo(json.dumps(line) if as_json else epoch_line(report, run.recipe["epochs"]))
-    sys.stdout.flush()
-
-
-def _tell_of_compiling(model: MLP, train: Shards) -> None:
+def _announce_compilation(console: Console, model: MLP, train: Shards) -> None:
     from streamtrain.engine.sparse import required_kernels
 
     if not all(function.kept for function in required_kernels(train, model)):
-        say("compiling the step for this processor, which takes seconds, once")
+        console.note("compiling the step for this processor, which takes seconds, once")
 
 
-def _finished(run: Run, model: MLP, *, as_json: bool, quiet: bool) -> int:
-    """Say where the weights are."""
-    from streamtrain.report.terminal import plural
+def _show_result(console: Console, run: Run, model: MLP) -> None:
+    """Print where the weights are, below the curve of the loss."""
     from streamtrain.storage.ownership import LAST
+    from streamtrain.text import plural
     from streamtrain.train.checkpoint import weights_sha256
 
-    if not (quiet or as_json):
-        _show_curve([line["train_loss"] for line in run.metrics()])
-    last = {
-        "done": True,
-        "epochs": run.recipe["epochs"],
-        "checkpoint": str(run.folder / LAST),
-        "weights_sha256": weights_sha256(model.state_dict()),
-    }
-    told = f"{last['checkpoint']}: the weights after {plural(run.recipe['epochs'], 'epoch')}"
-    click.echo(json.dumps(last) if as_json else told)
-    return 0
+    if not console.json:
+        _show_curve(console, [line["train_loss"] for line in run.metrics()])
+    epochs, checkpoint = run.recipe["epochs"], str(run.folder / LAST)
+    digest = weights_sha256(model.state_dict())
+    console.result(
+        {"done": True, "epochs": epochs, "checkpoint": checkpoint, "weights_sha256": digest},
+        f"{checkpoint}: the weights after {plural(epochs, 'epoch')}",
+    )
 
 
-def _show_curve(losses: list[float]) -> None:
-    """The loss of all epochs as a curve in a line, once there are two."""
+def _show_curve(console: Console, losses: list[float]) -> None:
+    """Print the loss of all epochs as a curve in one line, if there are at least two."""
     from streamtrain.report.terminal import sparkline
 
     if len(losses) > 1:
-        rich = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-        say(f"train loss {losses[0]:.4f} {sparkline(losses, rich=rich)} {losses[-1]:.4f}")
-
-
-@contextlib.contextmanager
-def stop_on_signal() -> Iterator[list[int]]:
-    """For a `with`, a list that gets the first SIGINT or SIGTERM; a second one ends the process at once.
-
-    Python hears of a signal between two of its instructions, and of two as of one where a product of matrices
-    takes that long. So a thread counts them.
-    """
-    caught: list[int] = []
-
-    def note(number: int, _frame: object) -> None:
-        if not caught:
-            say("Saving; once more to stop at once.")
-        caught.append(number)
-
-    heard, told = os.pipe()
-    os.set_blocking(told, False)
-
-    def count() -> None:
-        second = os.read(heard, 1) and os.read(heard, 1)
-        if second:
-            os.write(2, b"\nInterrupted.\n")
-            os._exit(128 + second[0])
-        os.close(heard)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    woken = signal.set_wakeup_fd(told)
-    threading.Thread(target=count, daemon=True).start()
-    try:
-        yield caught
-    finally:
-        signal.set_wakeup_fd(woken)
-        os.close(told)  # which ends the thread
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        curve = sparkline(losses, unicode=shows_unicode(sys.stderr))
+        console.note(f"train loss {losses[0]:.4f} {curve} {losses[-1]:.4f}")

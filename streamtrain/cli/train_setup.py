@@ -1,104 +1,94 @@
-"""What `streamtrain train` starts from: a new run, or one as it was left; its data, its model, its sizes."""
+"""Setup of `streamtrain train`: a new run or a resumed one, its model and its training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import click
-
-from streamtrain.cli import say
+from streamtrain.cli.console import Console, say, warn
+from streamtrain.cli.data import is_transposed, open_data, read_for, warn_if_orientation_differs
+from streamtrain.cli.options import flag
 from streamtrain.errors import UsageError
 from streamtrain.settings import settings
+from streamtrain.storage.destination import Destination
+from streamtrain.text import plural
 from streamtrain.train.config import TrainConfig
+from streamtrain.train.fit import Training, plan_memory
+from streamtrain.train.resume import Sets, build_model, recipe, recorded_config, resume_training
+from streamtrain.train.run import Run
 
 if TYPE_CHECKING:
     import torch
 
     from streamtrain.nn.mlp import MLP
-    from streamtrain.train.fit import Training
-    from streamtrain.train.resume import Sets
-    from streamtrain.train.run import Run
 
-
-def config_of(options: Mapping[str, Any]) -> TrainConfig:
-    """Return the settings that the options of the command line give."""
-    return TrainConfig(**{each.name: options[each.key] for each in settings(TrainConfig) if each.key in options})
+Paths = Mapping[str, str | None]  # of data, test and val, as they were given
 
 
 def new_run(
-    *, data: str, out: str, overwrite: bool, workers: int, quiet: bool, computing: torch.device, **options: Any
+    console: Console, out: Path, config: TrainConfig, paths: Paths, computing: torch.device, *, overwrite: bool
 ) -> tuple[Run, MLP, Training]:
     """Make the folder of a new run; return the run, its model and its training."""
-    from streamtrain.cli.data import read_for
-    from streamtrain.report.terminal import plural
-    from streamtrain.storage.destination import Destination
-    from streamtrain.train.fit import Training, plan_memory
-    from streamtrain.train.resume import build_model, recipe
-    from streamtrain.train.run import Run
-
-    paths = {"data": data, "test": options["test"], "val": options["val"]}
     reads = [path for name in paths.values() for path in read_for(name)]
-    Destination(Path(out), overwrite, reads).check()
-    config = config_of(options)
-    train, test, val = sets = open_sets(paths, workers=workers, quiet=quiet)
+    Destination(out, overwrite, reads).check()
+    train, test, val = sets = open_sets(console, paths, workers=config.workers)
     plan = plan_memory(train, config.hidden, config)
     model = build_model(train, config).to(computing)
-    said = "the whole set" if plan.window_rows == train.rows else f"{plan.window_rows:,} rows"
-    if not quiet:
-        peak = f"{plan.predicted_peak_bytes / 1e6:.0f} MB"
-        say(f"{plural(train.rows, 'row')}, shuffled in a window of {said}; at most {peak}")
+    window = "the whole set" if plan.window_rows == train.rows else f"{plan.window_rows:,} rows"
+    peak = f"{plan.predicted_peak_bytes / 1e6:.0f} MB"
+    console.note(f"{plural(train.rows, 'row')}, shuffled in a window of {window}; at most {peak}")
     training = Training(model, train, config, test=test, val=val, plan=plan)
     for text in training.warnings:
-        say(f"warning: {text}")
-    run = Run.create(Path(out), training, recipe(config, paths, sets, plan), overwrite=overwrite, reads=reads)
+        warn(text)
+    run = Run.create(out, training, recipe(config, paths, sets, plan), overwrite=overwrite, reads=reads)
     if test and not val:
-        say("No --val given: the best epoch is chosen by its accuracy on --test")
+        say("No --val given: the best epoch is chosen by test accuracy")
     return run, model, training
 
 
 def resume_run(
-    ctx: click.Context, *, resume: str, workers: int, quiet: bool, computing: torch.device, **options: Any
+    console: Console, folder: Path, config: TrainConfig, paths: Paths, given: set[str], computing: torch.device
 ) -> tuple[Run, MLP, Training | None]:
-    """Return a run as it was left, its model and its training on the same data; None if it is finished."""
-    from streamtrain.cli.data import open_data
-    from streamtrain.train.resume import recorded_config, resume_training
-    from streamtrain.train.run import Run
+    """Return a run as it was saved, its model and its training on the same data; None if it is finished.
 
-    run, checkpoint, warning = Run.open(Path(resume))
+    given: the names of the options that were given; these must be as recorded, except for `epochs`
+    """
+    run, checkpoint, warning = Run.open(folder)
     if warning:
-        say(f"warning: {warning}")
-    recorded_config(run, checkpoint)  # raises RunError if there are none
-    given = {name for name in options if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT}
-    for name in sorted(given - {"epochs", "checkpoint_every", "device"}):
-        path = options[name] if name in ("data", "test", "val") else None
-        value = list(options[name]) if isinstance(options[name], tuple) else options[name]
-        if run.recipe.get(name) != (str(Path(path).absolute()) if path else value):
-            option = "DATA" if name == "data" else f"--{name.replace('_', '-')}"
-            raise UsageError(
-                f"{resume} goes on with {option} {run.recipe.get(name, 'as it was')}, not {options[name]}. "
-                f"Leave {option} out, or begin a new run: --out"
-            )
+        warn(warning)
+    recorded = recorded_config(run, checkpoint)
+    for name, path in paths.items():
+        if path and run.recipe[name] != str(Path(path).absolute()):
+            option = "DATA" if name == "data" else f"--{name}"
+            _refuse(folder, option, f"{option} {run.recipe[name]}", path)
+    for each in settings(config):
+        if each.recorded and each.name in given - {"epochs"}:
+            before, now = getattr(recorded, each.name), getattr(config, each.name)
+            if before != now:
+                _refuse(folder, flag(each.name), flag(each.name, before), flag(each.name, now))
     training = resume_training(
         run,
         checkpoint,
-        epochs=options["epochs"] if "epochs" in given else None,
+        epochs=config.epochs if "epochs" in given else None,
         device=computing,
-        open_data=partial(open_data, quiet=quiet, workers=workers),
+        open_data=partial(open_data, quiet=console.quiet, workers=config.workers),
     )
     return run, checkpoint.model, training
 
 
-def open_sets(names: Mapping[str, Any], *, workers: int, quiet: bool) -> Sets:
-    """Open the sets to train on and to evaluate, which must be readable with the meaning of the training data."""
-    from streamtrain.cli.data import is_transposed, open_data, warn_if_orientation_differs
-    from streamtrain.train.resume import Sets
+def _refuse(run: Path, option: str, recorded: str, given: str) -> None:
+    raise UsageError(
+        f"{run} was started with {recorded}, not {given}. Leave {option} out, or start a new run with --out"
+    )
 
-    opened = partial(open_data, quiet=quiet, workers=workers)
-    train = opened(names["data"])
-    test, val = (names[name] and opened(names[name]) for name in ("test", "val"))
+
+def open_sets(console: Console, paths: Paths, *, workers: int) -> Sets:
+    """Open the training data and, if named, the data to evaluate, which must fit the schema of the former."""
+    opened = partial(open_data, quiet=console.quiet, workers=workers)
+    train = opened(str(paths["data"]))
+    test, val = (opened(path) if (path := paths[name]) else None for name in ("test", "val"))
     for other in (test, val):
         if other:
             other.with_schema(train.schema)

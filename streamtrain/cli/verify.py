@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import click
 
-from streamtrain.cli import Command, say
-from streamtrain.cli.progress import ProgressLine
+from streamtrain.cli import Command
+from streamtrain.cli.console import Console, pass_console, say
+from streamtrain.cli.progress import Status
 
 
 @click.command("verify", cls=Command)
 @click.argument("data")
-def command(data: str, as_json: bool, quiet: bool, debug: bool) -> int:
-    """Read every byte of a folder DATA of shards, or of a split's parts, and check it against the manifest.
+@pass_console
+def command(console: Console, /, data: str) -> int:
+    """Check every byte of DATA, a folder of shards or of the parts of a split, against the manifest.
 
     Example: streamtrain verify shards/train
     """
-    from streamtrain.report.terminal import plural
-    from streamtrain.shards.verify import iter_verify
+    from streamtrain.shards.verify import VerifyReport, iter_verify
+    from streamtrain.text import plural
 
-    with ProgressLine(quiet=quiet) as live:
-        for verified in iter_verify(data):
-            if live.due():
-                share = verified.shards / max(verified.total, 1)
-                live.update(f"verifying  {verified.shards:,} of {verified.total:,} shards", share)
-    if as_json:
-        problems = [asdict(problem) for problem in verified.problems]
-        result = {"ok": verified.ok, "shards": verified.shards, "rows": verified.rows, "problems": problems}
-        click.echo(json.dumps(result))
-    elif verified.ok:
-        rows, shards = plural(verified.rows, "row"), plural(verified.shards, "shard")
-        click.echo(f"{data}: {rows} in {shards}, all as the manifest says")
-    for problem in verified.problems:
+    def status(step: VerifyReport) -> Status:
+        return Status("verifying", step.shards, step.total, plural(step.shards, "shard"))
+
+    with console.progress() as line:
+        report = line.finish(iter_verify(data), status)
+    rows, shards = plural(report.rows, "row"), plural(report.shards, "shard")
+    if console.json or report.ok:
+        problems = [asdict(problem) for problem in report.problems]
+        result = {"ok": report.ok, "shards": report.shards, "rows": report.rows, "problems": problems}
+        console.result(result, f"{data}: {rows} in {shards}, all as the manifest says")
+    for problem in report.problems:
         say(f"{data}/{problem.shard}: {problem.what}")
-    if verified.ok:
+    if report.ok:
         return 0
-    say(f"error: {data} has {plural(len(verified.problems), 'problem')}. Convert its source again")
+    say(f"error: {data} has {plural(len(report.problems), 'problem')}. Convert its source again")
     return 1

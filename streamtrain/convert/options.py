@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from streamtrain.convert.dialect.options import ReadOptions, declared, delimiter
+from streamtrain.convert.dialect.layout import delimiter_of
+from streamtrain.convert.dialect.options import ReadOptions, resolve
 from streamtrain.errors import UsageError, argument
 from streamtrain.settings import Integer, Number, OneOf, boolean, check_settings, setting
 from streamtrain.shards import declare
@@ -85,8 +86,8 @@ class ConvertOptions:
     )
     delimiter: str | None = setting(
         None,
-        help="What separates the values: comma, semicolon, tab or space.",
-        check=_optional(delimiter),
+        help="What separates the values: comma, semicolon, tab, space, pipe or ctrl-a.",
+        check=_optional(delimiter_of),
         metavar="NAME",
     )
     drop: Sequence[str | int] | None = setting(
@@ -109,7 +110,7 @@ class ConvertOptions:
     shuffle: bool = setting(
         False, help="Write the rows in a random order, as streamtrain shuffle does.", check=boolean, recorded=False
     )
-    seed: int = setting(0, help="Seed of that order.", check=Integer(0, 2**64 - 1), recorded=False)
+    seed: int = setting(0, help="Seed of the random order.", check=Integer(0, 2**64 - 1), recorded=False)
     memory_bytes: int = setting(
         256_000_000,
         help="Memory that shuffling may use.",
@@ -128,8 +129,10 @@ class ConvertOptions:
         metavar="N|SHARE",
         recorded=False,
     )
-    overwrite: bool = setting(False, help="Replace DEST if it exists.", check=boolean, recorded=False)
-    workers: int = setting(os.cpu_count() or 1, help="Threads that parse.", check=Integer(1), recorded=False)
+    overwrite: bool = setting(False, help="Replace DEST if streamtrain wrote it.", check=boolean, recorded=False)
+    workers: int = setting(
+        os.cpu_count() or 1, help="Threads that read the data.", check=Integer(1), recorded=False
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -160,4 +163,4 @@ class ConvertOptions:
             delimiter=self.delimiter,
             drop=cast("tuple[str, ...] | None", self.drop),
         )
-        return declared(own, None if self.preset is None else os.fspath(self.preset))
+        return resolve(own, None if self.preset is None else os.fspath(self.preset))

@@ -7,18 +7,19 @@ import os
 import shutil
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamtrain.convert.dialect.detect import SAMPLE_BYTES, Detection, detect
+from streamtrain.convert.dialect.detect import Detection
 from streamtrain.convert.dialect.dialect import Dialect
+from streamtrain.convert.dialect.files import detect_files
 from streamtrain.convert.dialect.label_file import detect_labels
 from streamtrain.convert.dialect.options import ReadOptions
 from streamtrain.convert.options import ConvertOptions
 from streamtrain.convert.parse.label_file import LabelFile
 from streamtrain.convert.text.sources import find_labels_file, find_sources
-from streamtrain.convert.text.text_file import TextFile, physical_path, size_on_disk
+from streamtrain.convert.text.text_file import physical_path, size_on_disk
 from streamtrain.convert.write.chunk_writer import ChunkWriter
 from streamtrain.convert.write.journal import Journal, fingerprint, open_journal
 from streamtrain.convert.write.ledger import Ledger
@@ -158,7 +159,7 @@ class _Request:
 
     def _detect(self) -> Detection:
         """Find how the sources are written. Raises UsageError early if shuffling needs more memory."""
-        detection = _detect_all(self.paths, self.read_options)
+        detection = detect_files(self.paths, self.read_options)
         if self.labels_file:
             detection = detect_labels(self.labels_file, detection, self.read_options)
         if self.options.shuffle:
@@ -195,16 +196,16 @@ class _Request:
         return ledger
 
     def _check_rejected(self, totals: LineCounts, *, ended: bool) -> None:
-        """Raise DataError if too many rows are rejected; what share of them is, only the end of the pass shows."""
-        most = self.options.max_rejected
-        if most is None or (most < 1 and not ended):
+        """Raise DataError if too many rows are rejected; their share is known at the end of the pass."""
+        limit = self.options.max_rejected
+        if limit is None or (limit < 1 and not ended):
             return
         rows = totals.kept + totals.rejected
-        if totals.rejected > (most if most >= 1 else most * rows):
-            limit = argument("max_rejected", int(most) if most.is_integer() else most)
+        if totals.rejected > (limit if limit >= 1 else limit * rows):
+            option = argument("max_rejected", int(limit) if limit.is_integer() else limit)
             raise DataError(
-                f"{totals.rejected:,} of {rows:,} rows rejected, more than {limit} allows. Convert without it and "
-                "see what is wrong with them in rejected.jsonl",
+                f"{totals.rejected:,} of {rows:,} rows rejected, more than {option} allows. Convert without it "
+                "and see what is wrong with them in rejected.jsonl",
                 option="max_rejected",
             )
 
@@ -224,36 +225,3 @@ class _Request:
 def _schema(dialect: Dialect) -> Schema:
     """Return what is known of the rows before the pass."""
     return Schema(dialect.image_shape, dialect.dtype, (0, 1), dialect.classes)
-
-
-def _detect_all(paths: list[Path], options: ReadOptions) -> Detection:
-    """Return how the first file is written; the others must be written alike, but one header may serve all."""
-    first = _detect_one(paths[0], options)
-    dialect, ends = first.dialect, {0: "first", first.dialect.fields - 1: "last"}
-    if dialect.label in ends and options.label is None and not dialect.dropped and dialect.label_width == 1:
-        options = replace(options, label=ends[dialect.label])  # a short file alone may not show it
-    for path in paths[1:]:
-        other = _detect_one(path, options).dialect
-        for what in ("delimiter", "fields", "label", "label_kind", "image_shape", "dtype", "dropped", "names"):
-            mine, theirs = getattr(dialect, what), getattr(other, what)
-            if mine != theirs and (what != "names" or (mine and theirs)):
-                raise DataError(
-                    f"{path} differs from {paths[0]} in {what.replace('_', ' ')}: {str(theirs)[:40]!r}, not "
-                    f"{str(mine)[:40]!r}. Convert them separately, or pass what both have (`label`, `shape`, "
-                    "`pixel_range`)",
-                    path=path,
-                )
-        dialect = replace(
-            dialect,
-            header=dialect.header or other.header,
-            names=dialect.names or other.names,
-            decimal=dialect.decimal or other.decimal,
-        )
-    named = (f"{len(paths)} files, {paths[0]} to {paths[-1]}",) if len(paths) > 1 else ()
-    return Detection(dialect, (*named, *first.reasons))
-
-
-def _detect_one(path: Path, options: ReadOptions) -> Detection:
-    with TextFile(path) as file:
-        sample = file.read(SAMPLE_BYTES)
-        return detect(sample, path=str(path), whole=not file.read(1), wanted=options)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from streamtrain.block import Array, Block
-from streamtrain.convert.dialect.detect import SAMPLE_BYTES, detect
-from streamtrain.convert.dialect.options import ReadOptions, declared
+from streamtrain.convert.dialect.files import detect_file
+from streamtrain.convert.dialect.options import ReadOptions, resolve
 from streamtrain.convert.parse.parse import parse_chunk
 from streamtrain.convert.parse.row_parser import BadRow
 from streamtrain.convert.text.chunks import ChunkBuffer, chunks
@@ -47,15 +47,12 @@ def iter_rows(
     path, *more = find_sources([source])
     if more:
         raise UsageError(f"{source} names {len(more) + 1} files. Name one of them, such as {path}")
-    with TextFile(path) as file:
-        sample = file.read(SAMPLE_BYTES)
-        whole = not file.read(1)
-    wanted = declared(ReadOptions(label, header, features=features), preset)
-    dialect = detect(sample, path=str(path), whole=whole, wanted=wanted).dialect
+    options = resolve(ReadOptions(label, header, features=features), preset)
+    dialect = detect_file(path, options).dialect
     if len(dialect.pixel_columns) != features:
         raise DataError(
             f"{path}: a row has {len(dialect.pixel_columns)} pixels, the model reads {features}. "
-            "Is the label elsewhere? Pass `label`"
+            "Does it have further columns, or another label?"
         )
 
     def rows() -> Iterator[Rows]:

@@ -123,7 +123,7 @@ def cross_entropy_gradient(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tens
 
 
 def accuracy(scores: Tensor, labels: Tensor) -> float:
-    """The share of rows whose largest score, logit or probability, is the label's; NaN of no rows.
+    """Return the share of rows whose largest score, logit or probability, is the label's; NaN without rows.
 
     >>> accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
     0.5

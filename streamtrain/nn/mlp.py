@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -40,19 +41,19 @@ class MLP:
     def __init__(
         self,
         features: int = 784,
-        hidden: Sequence[int] = (100,),
+        hidden: int | Sequence[int] = (100,),
         classes: int = 10,
         *,
         seed: int = 0,
         activation: str = "sigmoid",
     ) -> None:
-        sizes = [features, *hidden, classes]
+        sizes = [features, *([hidden] if isinstance(hidden, int) else hidden), classes]
         if min(sizes) < 1:
             raise ValueError(f"every layer has at least one unit, not {sizes}")
         self.activation = _known(activation)
         self.weights: list[Tensor] = []
         self.biases: list[Tensor] = []
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(operator.index(seed))
         with torch.inference_mode(False):  # a tensor made in inference mode could not be trained outside it
             for fan_in, fan_out in itertools.pairwise(sizes):
                 drawn = torch.randn(fan_in, fan_out, generator=generator, dtype=torch.float32)

@@ -1,1 +1,1 @@
-"""A data set or a run → what a person looks at."""
+"""Data sets and runs as people look at them: text, pictures, an HTML page."""

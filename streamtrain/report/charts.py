@@ -1,4 +1,4 @@
-"""Numbers → the places of lines, ticks and labels in a drawing; the template turns them into SVG."""
+"""Layout of line charts: where the curves, ticks and labels are; the template writes them as SVG."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from streamtrain.report.terminal import plural
+from streamtrain.text import plural
 
-WIDTH, HEIGHT = 480, 260  # of the drawing, in its own units
+WIDTH, HEIGHT = 480, 260  # of the chart, in SVG units
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 34
 _TICKS = 5
 
 
 @dataclass(frozen=True)
 class Line:
-    """A curve: its name, its points as SVG writes them, its last value, and where a lone point stands."""
+    """A curve.
+
+    points: the `points` of an SVG polyline; last: the last value as text; dot: the place of the only point, if so
+    """
 
     name: str
     points: str
@@ -25,7 +28,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing with axes. `x_ticks` and `y_ticks` are places and labels; `alt` says in words what it shows."""
+    """A chart with axes. `x_ticks` and `y_ticks` are positions and labels; `alt` describes the chart in words."""
 
     title: str
     x_title: str
@@ -41,7 +44,7 @@ class Chart:
 
 
 def ticks(low: float, high: float, *, count: int = _TICKS) -> list[float]:
-    """Round numbers, about `count` of them, that reach from at or below `low` to at or above `high`.
+    """Return about `count` round numbers at equal distances, from at or below `low` to at or above `high`.
 
     >>> ticks(0.29, 1.72)
     [0.0, 0.5, 1.0, 1.5, 2.0]
@@ -56,31 +59,34 @@ def ticks(low: float, high: float, *, count: int = _TICKS) -> list[float]:
     return [round(index * step, 10) for index in range(first, last + 1)]
 
 
-def thinned(points: Sequence[tuple[int, float]], *, most: int = WIDTH) -> list[tuple[int, float]]:
-    """About `most` points at the most, in their order: the first, the last, and extremes in between.
+def thin(points: Sequence[tuple[int, float]], *, most: int = WIDTH) -> list[tuple[int, float]]:
+    """Return at most about `most` of the points, in order: the first, the last, and the extremes in between.
 
-    >>> thinned([(1, 5.0), (2, 9.0), (3, 1.0), (4, 4.0), (5, 3.0), (6, 4.0)], most=4)
+    >>> thin([(1, 5.0), (2, 9.0), (3, 1.0), (4, 4.0), (5, 3.0), (6, 4.0)], most=4)
     [(1, 5.0), (2, 9.0), (3, 1.0), (4, 4.0), (5, 3.0), (6, 4.0)]
-    >>> thinned([(x, float(x == 500)) for x in range(1, 1001)], most=4)
+    >>> thin([(x, float(x == 500)) for x in range(1, 1001)], most=4)
     [(1, 0.0), (500, 1.0), (501, 0.0), (1000, 0.0)]
     """
     if len(points) <= 2 * most:
         return list(points)
     size = math.ceil(2 * len(points) / most)
-    runs = [points[at : at + size] for at in range(0, len(points), size)]
-    extremes = {pick(run, key=lambda point: point[1]) for run in runs for pick in (min, max)}
+    pieces = [points[at : at + size] for at in range(0, len(points), size)]
+    extremes = {pick(piece, key=lambda point: point[1]) for piece in pieces for pick in (min, max)}
     return sorted({points[0], *extremes, points[-1]})
 
 
 def curves(title: str, series: Mapping[str, Sequence[float | None]]) -> Chart:
-    """Lines by epoch from 1, one a name; an epoch without a value is passed over, and so is a name without any."""
+    """Return the chart of each named series over the epochs from 1; None is a missing value.
+
+    A series without any value is left out.
+    """
     known = {
-        name: thinned([(epoch, value) for epoch, value in enumerate(values, start=1) if value is not None])
+        name: thin([(epoch, value) for epoch, value in enumerate(values, start=1) if value is not None])
         for name, values in series.items()
     }
-    known = {name: line for name, line in known.items() if line}
-    last = max(line[-1][0] for line in known.values())
-    heights = [value for line in known.values() for _, value in line]
+    known = {name: points for name, points in known.items() if points}
+    last = max(points[-1][0] for points in known.values())
+    heights = [value for points in known.values() for _, value in points]
     y_values = ticks(min(heights), max(heights))
     x_values = [x for x in ticks(1, last) if 1 <= x <= last and x % 1 == 0] or [1.0]
 
@@ -91,19 +97,19 @@ def curves(title: str, series: Mapping[str, Sequence[float | None]]) -> Chart:
         share = (value - y_values[0]) / (y_values[-1] - y_values[0])
         return round(HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM), 1)
 
-    def drawn(name: str, places: list[tuple[float, float]], value: float) -> Line:
+    def line(name: str, places: list[tuple[float, float]], value: float) -> Line:
         points = " ".join(f"{x:g},{y:g}" for x, y in places)
         return Line(name, points, f"{value:.4f}", places[0] if len(places) == 1 else None)
 
-    told = "; ".join(f"{name} from {line[0][1]:.4f} to {line[-1][1]:.4f}" for name, line in known.items())
+    ranges = "; ".join(f"{name} from {points[0][1]:.4f} to {points[-1][1]:.4f}" for name, points in known.items())
     return Chart(
         title=title,
         x_title="epoch",
-        alt=f"{title} over {plural(last, 'epoch')}: {told}.",
+        alt=f"{title} over {plural(last, 'epoch')}: {ranges}.",
         x_ticks=tuple((x_at(x), f"{x:g}") for x in x_values),
         y_ticks=tuple((y_at(y), f"{y:g}") for y in y_values),
         lines=tuple(
-            drawn(name, [(x_at(epoch), y_at(value)) for epoch, value in line], line[-1][1])
-            for name, line in known.items()
+            line(name, [(x_at(epoch), y_at(value)) for epoch, value in points], points[-1][1])
+            for name, points in known.items()
         ),
     )

@@ -1,4 +1,4 @@
-"""One pass over a test set: what a model gets right, how sure it is, and which rows it misreads."""
+"""One pass over a test set: the evaluation of a model, and its most confident mistakes."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from streamtrain.train.checkpoint import Checkpoint
 
 
 class Mistake(NamedTuple):
-    """A misread row; compared by confidence, then by line, so that the pick depends on no order."""
+    """A row with the wrong prediction. Mistakes sort by confidence, then line, so the choice does not vary."""
 
     confidence: float
     line: int
     true: int
-    said: int
+    predicted: int
     pixels: bytes
 
 
 @dataclass
 class ErrorAnalysis:
-    """What the pass gathers, in memory that does not grow with the rows.
+    """The result of the pass, in memory that does not grow with the rows.
 
-    worst: the most confident mistakes; cells: those of each (true, predicted) pair; most confident first
+    worst: the most confident mistakes; cells: those of each pair (true, predicted); the most confident first
     """
 
     evaluation: Evaluation
@@ -43,13 +43,14 @@ class ErrorAnalysis:
 def iter_error_analysis(
     checkpoint: Checkpoint, shards: Shards, *, worst: int, each_cell: int
 ) -> Iterator[ErrorAnalysis]:
-    """Pass over `shards`, read with the meaning of the checkpoint, and keep so many mistakes in all and a cell.
+    """Evaluate a checkpoint on `shards`, which have its schema, and keep its most confident mistakes.
 
-    Yields the same study after each row group, and once more at the end, its mistakes in order.
+    worst, each_cell: how many mistakes to keep in all, and for each pair (true, predicted)
+    Yields the same object after each row group, and once more at the end with its mistakes sorted.
     """
     found = ErrorAnalysis(Evaluation.empty(checkpoint.model.classes))
     for block in shards.blocks():
-        _take(found, checkpoint, shards, block, worst=worst, each_cell=each_cell)
+        _add(found, checkpoint, shards, block, worst=worst, each_cell=each_cell)
         yield found
     found.worst.sort(reverse=True)
     for cell in found.cells.values():
@@ -57,26 +58,26 @@ def iter_error_analysis(
     yield found
 
 
-def _take(
+def _add(
     found: ErrorAnalysis, checkpoint: Checkpoint, shards: Shards, block: Block, *, worst: int, each_cell: int
 ) -> None:
     with one_thread():
         x = normalise(block.pixels, shards.schema, out=torch.empty(block.pixels.shape))
         log_probs = torch.log_softmax(checkpoint.model.forward(x)[0], 1).numpy()
     found.evaluation += Evaluation.of(log_probs, block.labels)
-    said, confidence = log_probs.argmax(axis=1), np.exp(log_probs.max(axis=1).astype(np.float64))
-    for at in np.flatnonzero(said != block.labels).tolist():
+    predicted, confidence = log_probs.argmax(axis=1), np.exp(log_probs.max(axis=1).astype(np.float64))
+    for at in np.flatnonzero(predicted != block.labels).tolist():
         true, line = int(block.labels[at]), int(block.lines[at])
-        mistake = Mistake(float(confidence[at]), line, true, int(said[at]), block.pixels[at].tobytes())
+        mistake = Mistake(float(confidence[at]), line, true, int(predicted[at]), block.pixels[at].tobytes())
         _keep(found.worst, mistake, worst)
-        _keep(found.cells.setdefault((mistake.true, mistake.said), []), mistake, each_cell)
+        _keep(found.cells.setdefault((mistake.true, mistake.predicted), []), mistake, each_cell)
 
 
 def keep_within(found: ErrorAnalysis, room: float, *, picture: float, cell: float) -> None:
-    """Drop mistakes, the least confident of each cell first, until what a page takes for the rest fits in `room`.
+    """Drop mistakes, the least confident of each cell first, until the rest fits in `room` on a page.
 
-    picture, cell: what a mistake takes, and a cell beside its mistakes, in the unit of `room`. Where not even
-    one of each cell fits, those with the most rows stay.
+    picture, cell: the size of a mistake, and of a cell without its mistakes, in the unit of `room`
+    If not even one mistake of each cell fits, the cells with the most rows are kept.
     """
     most = max(map(len, found.cells.values()), default=0)
     fits = [
@@ -89,7 +90,7 @@ def keep_within(found: ErrorAnalysis, room: float, *, picture: float, cell: floa
 
 
 def _keep(heap: list[Mistake], mistake: Mistake, most: int) -> None:
-    """Add to a heap of the `most` most confident mistakes."""
+    """Add to a heap that keeps the `most` most confident mistakes."""
     if len(heap) < most:
         heapq.heappush(heap, mistake)
     elif heap:

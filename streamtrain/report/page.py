@@ -1,240 +1,20 @@
-"""A run and its test data → one HTML page that needs no other file and no network."""
+"""The HTML page of one run or several, which needs no other file and no network."""
 
 from __future__ import annotations
 
 import platform
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 
 from streamtrain._version import __version__
-from streamtrain.block import Array
-from streamtrain.errors import StreamtrainError, UsageError
-from streamtrain.report import png
+from streamtrain.errors import UsageError
 from streamtrain.report.charts import Chart, curves
-from streamtrain.report.error_analysis import ErrorAnalysis, Mistake, iter_error_analysis, keep_within
-from streamtrain.report.summary import DatasetSummary, Row, origin
-from streamtrain.shards.manifest import Manifest
-from streamtrain.storage.ownership import LAST
-from streamtrain.stream.dataset import Shards
-from streamtrain.train.checkpoint import Checkpoint, load, load_checkpoint, weights_sha256
-from streamtrain.train.run import read_metrics
-
-WORST = 24  # the most confident mistakes that are shown
-_A_CELL = 24  # of each pair of classes
-_HELD = 20_000  # misread rows that the pass keeps, roughly
-_IMAGE_BYTES = 2_000_000  # what all pictures may take on a page, roughly
-_CELL_BYTES = 700  # what a pair of classes takes beside its pictures: a link, a heading
-_EPOCHS = 400  # that the table of a run shows
-_FEW = 12  # classes that stand in a table as wide as they are
-_UNITS = 100  # whose first-layer weights are drawn
-# Of the recipe, what is no setting of its own.
-_PLACES = ("data", "test", "val", "test_digest", "val_digest", "window_rows", "turned")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A misread row as it is shown: its image, what it is and was taken for, and where it comes from."""
-
-    uri: str
-    true: str
-    said: str
-    confidence: str
-    file: str
-    path: str
-    line: int
-
-
-@dataclass(frozen=True)
-class RunView:
-    """A run as the page shows it; `tested` names the data that `shards` holds."""
-
-    folder: Path
-    tested: str
-    shards: Shards
-    checkpoint: Checkpoint
-    epochs: Sequence[Mapping[str, Any]]
-    study: ErrorAnalysis
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The names of the classes, in index order."""
-        return self.checkpoint.schema.classes
-
-    @property
-    def layers(self) -> str:
-        """Units of each layer, as 784→100→10."""
-        model = self.checkpoint.model
-        return "→".join(map(str, (model.features, *model.hidden, model.classes)))
-
-    @property
-    def parameters(self) -> int:
-        """Weights and biases."""
-        return sum(tensor.numel() for tensor in self.checkpoint.model.state_dict().values())
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The recipe without its paths and what follows from it."""
-        return {
-            name: ",".join(map(str, value)) if isinstance(value, list) else value
-            for name, value in self.checkpoint.recipe.items()
-            if name not in _PLACES
-        }
-
-    @cached_property
-    def charts(self) -> list[Chart]:
-        """Loss and accuracy by epoch; none of a run before its first epoch."""
-        made = []
-        for what in ("loss", "accuracy"):
-            known = [column for column in self.columns if column.endswith(what)]
-            series = {column.split("_")[0]: [line.get(column) for line in self.epochs] for column in known}
-            if series:
-                made.append(curves(what.capitalize(), series))
-        return made
-
-    @cached_property
-    def shown_epochs(self) -> list[Mapping[str, Any]]:
-        """The epochs that the table has: all, or of many the first, the last and some evenly between."""
-        picked = np.linspace(0, len(self.epochs) - 1, min(len(self.epochs), _EPOCHS)).round().astype(int)
-        return [self.epochs[index] for index in picked.tolist()]
-
-    @property
-    def long_names(self) -> bool:
-        """Whether the names of classes stand upright above narrow columns."""
-        return len(self.classes) > _FEW and max(map(len, self.classes)) > 3
-
-    @cached_property
-    def columns(self) -> list[str]:
-        """The figures that any epoch has: train_loss, train_accuracy, …"""
-        names = [f"{part}_{what}" for part in ("train", "test", "val") for what in ("loss", "accuracy")]
-        return [name for name in names if any(line.get(name) is not None for line in self.epochs)]
-
-    @cached_property
-    def worst(self) -> list[Picture]:
-        """The most confident mistakes."""
-        return [self._picture(mistake) for mistake in self.study.worst]
-
-    def cell(self, true: int, said: int) -> list[Picture]:
-        """The misread rows of a cell of the confusion matrix, most confident first."""
-        return [self._picture(mistake) for mistake in self.study.cells.get((true, said), [])]
-
-    @cached_property
-    def matrix(self) -> list[list[tuple[int, float]]]:
-        """Of each class, by predicted class: rows, and their share of the class."""
-        confusion = self.study.evaluation.confusion
-        shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-        return [list(zip(*pair, strict=True)) for pair in zip(confusion.tolist(), shares.tolist(), strict=True)]
-
-    @cached_property
-    def reliability(self) -> list[dict[str, float]]:
-        """Of each bin of confidence that has rows: its lower end, rows, mean confidence and accuracy."""
-        return [
-            {
-                "low": each["from"],
-                "rows": each["rows"],
-                "confidence": each["confidence_sum"] / each["rows"],
-                "accuracy": each["correct"] / each["rows"],
-            }
-            for each in self.study.evaluation.reliability()
-            if each["rows"]
-        ]
-
-    @cached_property
-    def weights(self) -> str | None:
-        """A picture of the first layer, a tile a unit, each scaled to its largest weight; None of no images."""
-        shape = self.checkpoint.schema.image_shape
-        if len(shape) != 2:
-            return None
-        units = self.checkpoint.model.weights[0].numpy()[:_UNITS]
-        tiles = units / np.maximum(np.abs(units).max(axis=1, keepdims=True), 1e-12)
-        return png.signed(_mosaic(tiles.reshape(-1, *shape)))
-
-    @cached_property
-    def train_facts(self) -> DatasetSummary | None:
-        """The facts of the training data; None where it is no longer there, or has changed."""
-        manifest = self._train_manifest
-        return DatasetSummary.of(manifest) if manifest else None
-
-    @cached_property
-    def _train_manifest(self) -> Manifest | None:
-        data = Path(str(self.checkpoint.recipe.get("data", "")))
-        for folder in (data, data.with_name(f"{data.name}.shards") if data.name else data):
-            try:
-                manifest = Manifest.load(folder)
-            except (StreamtrainError, OSError):
-                continue
-            if manifest.digest == self.checkpoint.manifest_digest:
-                return manifest
-        return None
-
-    @cached_property
-    def test_facts(self) -> DatasetSummary:
-        """The facts of the data that the figures are of."""
-        return DatasetSummary.of(self.shards.manifest)
-
-    @cached_property
-    def weights_sha256(self) -> str:
-        """The digest of the last weights, by which a repetition is judged."""
-        return weights_sha256(load_checkpoint(self.folder / LAST).model.state_dict())
-
-    @cached_property
-    def commands(self) -> list[str]:
-        """What to type to get the same weights again."""
-        recipe, lines, data = self.checkpoint.recipe, [], str(self.checkpoint.recipe.get("data"))
-        if (manifest := self._train_manifest) and manifest.sources:
-            dest = "again-shards"  # a new folder: DATA may be a source itself, or hold one
-            lines.append(shlex.join(["streamtrain", "convert", *_convert_words(manifest), dest]))
-            data = str(Path(dest, Path(data).name)) if manifest.totals.in_other_parts else dest
-        words = ["streamtrain", "train", data]
-        words += [
-            word for name in ("test", "val") if recipe.get(name) for word in (f"--{name}", str(recipe[name]))
-        ]
-        for name, value in self.settings.items():
-            words += _option(name, value)
-        return [*lines, shlex.join([*words, "--out", "again"])]
-
-    def _picture(self, mistake: Mistake) -> Picture:
-        path, line = origin(self.shards.manifest.sources, mistake.line)
-        pixels = np.frombuffer(mistake.pixels, dtype=self.shards.schema.stored_dtype)
-        return Picture(
-            uri=png.grey(Row(pixels, None, mistake.line).image(self.shards.schema)),
-            true=self.classes[mistake.true],
-            said=self.classes[mistake.said],
-            confidence=f"{mistake.confidence:.1%}",
-            file=Path(path).name,
-            path=path,
-            line=line,
-        )
-
-
-def view(folder: Path, shards: Shards, *, tested: str, runs: int = 1) -> RunView:
-    """Study a run on `shards`; runs: how many share the page, and so its room for pictures."""
-    *_, seen = iter_view(folder, shards, tested=tested, runs=runs)
-    assert isinstance(seen, RunView)
-    return seen
-
-
-def iter_view(folder: Path, shards: Shards, *, tested: str, runs: int = 1) -> Iterator[ErrorAnalysis | RunView]:
-    """Yield the study of a run on `shards` as it grows, and the view of the run at the end, as `view` gives it."""
-    checkpoint = load(folder)
-    meant = shards.with_schema(checkpoint.schema)
-    cells = max(checkpoint.model.classes * (checkpoint.model.classes - 1), 1)
-    each_cell = min(_A_CELL, 1 + _HELD // cells)
-    for found in iter_error_analysis(checkpoint, meant, worst=WORST, each_cell=each_cell):
-        yield found
-    picture = 300 + 0.7 * checkpoint.schema.features
-    keep_within(found, _IMAGE_BYTES / runs - WORST * picture, picture=picture, cell=_CELL_BYTES)
-    yield RunView(folder, tested, meant, checkpoint, read_metrics(folder), found)
+from streamtrain.report.run_view import RunView
 
 
 def render(runs: Sequence[RunView]) -> str:
-    """The page, for one run or for several beside each other. Raises UsageError where jinja2 is not installed."""
+    """Return the page of one run, or of several side by side. Raises UsageError if jinja2 is not installed."""
     try:
         import jinja2
     except ImportError:
@@ -254,13 +34,13 @@ def render(runs: Sequence[RunView]) -> str:
 
 
 def _names(runs: Sequence[RunView]) -> list[str]:
-    """What the runs are called: the names of their folders, or the whole paths where those are the same."""
+    """Return the names of the runs: those of their folders, or the whole paths if two are the same."""
     names = [run.folder.absolute().name for run in runs]
     return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
 
 
 def _compared(runs: Sequence[RunView], names: Sequence[str]) -> Iterator[Chart]:
-    """The runs' curves in one drawing each: what is best known of all."""
+    """Yield charts of all runs: one of the train loss, one of the test accuracy."""
     for key, title in (("train_loss", "Train loss"), ("test_accuracy", "Test accuracy")):
         series = {name: [line.get(key) for line in run.epochs] for name, run in zip(names, runs, strict=True)}
         if len(runs) > 1 and any(value is not None for line in series.values() for value in line):
@@ -268,35 +48,6 @@ def _compared(runs: Sequence[RunView], names: Sequence[str]) -> Iterator[Chart]:
 
 
 def _differing(runs: Sequence[RunView]) -> list[str]:
-    """The settings in which the runs differ."""
+    """Return the names of the settings that differ between the runs."""
     names = list(dict.fromkeys(name for run in runs for name in run.settings))
     return [name for name in names if len({str(run.settings.get(name)) for run in runs}) > 1]
-
-
-def _option(name: str, value: Any) -> list[str]:
-    """A setting of the recipe as words of a command line."""
-    option = name.replace("_", "-")
-    if value is None:
-        return []
-    if isinstance(value, bool):
-        return [f"--{'' if value else 'no-'}{option}"]
-    return [f"--{option}", str(value)]
-
-
-def _convert_words(manifest: Manifest) -> Iterator[str]:
-    """The sources, and those options of `convert` that a manifest keeps."""
-    yield from (source.path for source in manifest.sources)
-    if manifest.shuffle:
-        yield from ("--shuffle", "--seed", str(manifest.shuffle["seed"]))
-    if manifest.totals.rejected:
-        yield from ("--on-bad-row", "reject")
-
-
-def _mosaic(tiles: Array) -> Array:
-    """Images (count, rows, columns) side by side in a square, a column and a row of zeros between them."""
-    count, height, width = tiles.shape
-    across = int(np.ceil(np.sqrt(count)))
-    down = -(-count // across)
-    board = np.zeros((down * across, height + 1, width + 1))
-    board[:count, :height, :width] = tiles
-    return board.reshape(down, across, height + 1, width + 1).swapaxes(1, 2).reshape(down * (height + 1), -1)

@@ -1,4 +1,4 @@
-"""Small PNG pictures as data URIs, which an HTML page can carry inside it."""
+"""Small PNG pictures as data URIs, which an HTML page can contain."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _GREY, _PALETTE = 0, 3  # colour types of the PNG specification, section 11.2.1
 
 
 def grey(image: Array) -> str:
-    """A data URI of an image (rows, columns) of values in 0..1, black to white."""
+    """Return the data URI of an image (rows, columns) of values in 0..1, black to white."""
     return _uri(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8), _GREY, b"")
 
 
 def signed(image: Array) -> str:
-    """A data URI of values in −1..1: blue below zero, orange above, the paler the smaller, zero transparent.
+    """Return the data URI of an image (rows, columns) of values in −1..1: blue below zero, orange above.
 
-    So it can be read on a light and on a dark page.
+    The smaller the value, the more transparent the colour, so it is readable on a light and on a dark page.
     """
     levels = np.arange(256) - 128
     colours = np.where(levels[:, None] < 0, (47, 127, 209), (222, 111, 20)).astype(np.uint8)
@@ -32,7 +32,7 @@ def signed(image: Array) -> str:
 
 def _uri(image: Array, colour_type: int, extra: bytes) -> str:
     height, width = image.shape
-    lines = np.hstack([np.zeros((height, 1), dtype=np.uint8), image])  # each line is led by its filter, 0 for none
+    lines = np.hstack([np.zeros((height, 1), dtype=np.uint8), image])  # filter type 0 first
     header = struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
     data = b"".join(
         [

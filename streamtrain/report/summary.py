@@ -1,4 +1,4 @@
-"""What a person should know of a data set, from its manifest alone; and single rows of it."""
+"""The facts and warnings of a data set, from its manifest alone; and single rows of it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from streamtrain.block import Array, Block
 from streamtrain.errors import UsageError
-from streamtrain.report.terminal import plural
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Manifest, Source
 from streamtrain.stream.dataset import Shards
+from streamtrain.text import plural
 
 DISORDERED = 2.0  # label disorder from which an order counts as sorted; 1 is random
 _FULL_SCALES = (1, 15, 16, 100, 255, 4095, 65535)  # largest values that pixels usually have
@@ -22,10 +22,12 @@ _FEW = 0.1  # of the average class
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """A data set's facts, all counted over every row.
+    """The facts of a data set, counted over all rows.
 
-    classes: rows of each; pixel_range: what becomes 0 and 1; seen: least and largest value; mean, deviation: of
-    all normalised pixels; constant_pixels: positions that never change; warnings: a sentence each
+    classes: the number of rows of each class; shards, sources: the bytes of each file
+    pixel_range: the values that become 0 and 1; seen: the least and the largest value
+    mean, deviation: of all normalised pixels; constant_pixels: how many positions have one value in all rows
+    lines: the counts of the manifest's totals; warnings: one sentence each
     """
 
     rows: int
@@ -45,7 +47,7 @@ class DatasetSummary:
 
     @classmethod
     def of(cls, manifest: Manifest) -> DatasetSummary:
-        """Of the data that a manifest describes."""
+        """Return the summary of the data that a manifest describes."""
         schema, pixels = manifest.schema, {name: np.array(values) for name, values in manifest.pixels.items()}
         low, span = schema.scale
         count = max(manifest.rows, 1) * schema.features
@@ -76,7 +78,7 @@ class DatasetSummary:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary of JSON values."""
+        """Return the summary as JSON values."""
         return asdict(self)
 
 
@@ -85,7 +87,7 @@ def _order_warnings(disorder: float | None) -> list[str]:
         return []
     return [
         f"the rows are sorted by class (label disorder {disorder:.0f}, random is 1): "
-        "mix them, with convert --shuffle or streamtrain shuffle"
+        "mix them with convert --shuffle or streamtrain shuffle"
     ]
 
 
@@ -99,39 +101,39 @@ def _pixel_warnings(schema: Schema, seen: tuple[float, float], constant: int, *,
     warnings = []
     low, high = schema.pixel_range
     if constant > schema.features / 2:
-        warnings.append(f"{constant} of {schema.features} pixel positions never change: is it the right file?")
+        warnings.append(f"{constant} of {schema.features} pixel positions never change: is this the right file?")
     if declared and seen[1] - seen[0] < (high - low) / 4:
-        warnings.append(f"pixels lie in {seen[0]:g}..{seen[1]:g} of a declared {low:g}..{high:g}: check --range")
+        warnings.append(f"pixels are {seen[0]:g}..{seen[1]:g}, but declared as {low:g}..{high:g}: check --range")
     elif not declared and schema.dtype != "float32" and high not in _FULL_SCALES:
         full = next((scale for scale in _FULL_SCALES if scale > high), high)
         warnings.append(
-            f"the largest pixel is {high:g}, and becomes 1: if {full:g} is white, say --range 0..{full:g}"
+            f"the largest pixel, {high:g}, becomes 1: if white is {full:g}, convert with --range 0..{full:g}"
         )
     return warnings
 
 
 class Row(NamedTuple):
-    """One row: `pixels` (features,) as stored, the class's name or None, and the line over all sources."""
+    """One row: `pixels` (features,) as stored, its class's name or None, and its line counted over all sources."""
 
     pixels: Array
     label: str | None
     line: int
 
     def image(self, schema: Schema) -> Array:
-        """(rows, columns) float64 in 0..1; what is no image becomes one row."""
+        """Return the image (rows, columns) as float64 in 0..1; data that is not an image has one row of pixels."""
         low, span = schema.scale
         shape = schema.image_shape if len(schema.image_shape) == 2 else (1, schema.features)
         return ((self.pixels.astype(np.float64) - low) / span).reshape(shape)
 
 
 def origin(sources: Sequence[Source], line: int) -> tuple[str, int]:
-    """The file that a line over all sources lies in, and its number there, from 1."""
+    """Return the file of a line that is counted over all sources, and its number in that file, from 1."""
     source = max((s for s in sources if s.first_line <= line), key=lambda s: s.first_line)
     return source.path, line - source.first_line + 1
 
 
 def row_at(shards: Shards, line: int) -> Row:
-    """The row that was read from a line, counted over all sources. Raises UsageError where there is none."""
+    """Return the row of a line that is counted over all sources. Raises UsageError if the line has no row."""
     total = shards.manifest.totals.lines
     if not 1 <= line <= total:
         raise UsageError(f"--line {line} is not among the {total:,} lines of the source. Name one of 1..{total}")
@@ -139,12 +141,12 @@ def row_at(shards: Shards, line: int) -> Row:
         for at in np.flatnonzero(block.lines == line):
             return _row(shards, block, int(at))
     raise UsageError(
-        f"line {line} gave no row here: it is the header, blank, rejected, or in another part. Name another --line"
+        f"line {line} has no row here: it is the header, blank, rejected, or in another part. Name another --line"
     )
 
 
 def examples(shards: Shards, count: int) -> list[Row]:
-    """Up to `count` rows, spread evenly over the whole set."""
+    """Return up to `count` rows, spread evenly over the whole set."""
     rows: list[Row] = []
     starts = np.concatenate([[0], np.cumsum(shards.group_rows)])
     wanted = np.unique(np.linspace(0, shards.rows - 1, min(count, shards.rows)).astype(np.int64))

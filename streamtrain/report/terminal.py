@@ -1,6 +1,6 @@
 """Pictures, bars and curves in the characters of a terminal.
 
-`rich` says whether colours and block characters may be used; else all is printable ASCII.
+`unicode`: whether colours and block characters may be used; otherwise the text is printable ASCII.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ _GREYS = 24  # of the 256-colour palette: 232, nearly black, to 255, nearly whit
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
-def picture(image: Array, *, rich: bool) -> list[str]:
-    """Lines that draw an image (rows, columns) of values in 0..1, two rows of pixels a line.
+def picture(image: Array, *, unicode: bool) -> list[str]:
+    """Return the lines that draw an image (rows, columns) of values in 0..1; each line shows two rows of pixels.
 
-    >>> print("\\n".join(picture(np.array([[0.0, 1.0], [0.0, 1.0], [0.5, 0.0]]), rich=False)))
+    >>> print("\\n".join(picture(np.array([[0.0, 1.0], [0.0, 1.0], [0.5, 0.0]]), unicode=False)))
      @
     :
     """
     height, width = image.shape
     pairs = np.zeros((-(-height // 2), 2, width))
     pairs.reshape(-1, width)[:height] = np.clip(image, 0, 1)
-    if not rich:
+    if not unicode:
         shades = np.rint(pairs.mean(axis=1) * (len(_SHADES) - 1)).astype(int)
         return ["".join(_SHADES[shade] for shade in line).rstrip() for line in shades.tolist()]
     greys = 232 + np.rint(pairs * (_GREYS - 1)).astype(int)
@@ -42,10 +42,10 @@ def picture(image: Array, *, rich: bool) -> list[str]:
     ]
 
 
-def beside(pictures: Sequence[Sequence[str]], captions: Sequence[str], *, columns: int) -> str:
-    """Pictures, `columns` characters wide each, next to each other with a caption above each.
+def side_by_side(pictures: Sequence[Sequence[str]], captions: Sequence[str], *, columns: int) -> str:
+    """Return pictures, each `columns` characters wide, next to each other with a caption above each.
 
-    >>> print(beside([["@"], ["@@"]], ["three", "8"], columns=2))
+    >>> print(side_by_side([["@"], ["@@"]], ["three", "8"], columns=2))
     three  8
     @      @@
     """
@@ -58,28 +58,10 @@ def beside(pictures: Sequence[Sequence[str]], captions: Sequence[str], *, column
     return "\n".join("  ".join(map(padded, line)).rstrip() for line in lines)
 
 
-def megabytes(count: float) -> str:
-    """Bytes for a person, in units of powers of ten.
+def bars(counts: Mapping[str, int], *, width: int, unicode: bool) -> str:
+    """Return a line for each name: the name, its count, and a bar whose length is proportional to the count.
 
-    >>> megabytes(1_518_522), megabytes(37_400)
-    ('1.5 MB', '37.4 kB')
-    """
-    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
-
-
-def plural(count: int, noun: str, plural: str = "") -> str:
-    """A number of things, in words.
-
-    >>> plural(1, "shard"), plural(1200, "shard"), plural(0, "class", "classes")
-    ('1 shard', '1,200 shards', '0 classes')
-    """
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
-
-
-def bars(counts: Mapping[str, int], *, width: int, rich: bool) -> str:
-    """A line a name: the name, its count, and a bar as long as its share of the largest.
-
-    >>> print(bars({"0": 4, "10": 2}, width=20, rich=False))
+    >>> print(bars({"0": 4, "10": 2}, width=20, unicode=False))
      0  4  #############
     10  2  #######
     """
@@ -87,22 +69,22 @@ def bars(counts: Mapping[str, int], *, width: int, rich: bool) -> str:
     room, most = max(width - left - middle - 4, 1), max(*counts.values(), 1)
     lines = []
     for name, count in counts.items():
-        bar = ("█" if rich else "#") * math.ceil(room * count / most)
+        bar = ("█" if unicode else "#") * math.ceil(room * count / most)
         lines.append(f"{name:>{left}}  {count:>{middle},}  {bar}".rstrip())
     return "\n".join(lines)
 
 
-def sparkline(values: Sequence[float], *, rich: bool, width: int = 60) -> str:
-    """A curve in one line, from its least value to its largest, thinned out to `width` characters.
+def sparkline(values: Sequence[float], *, unicode: bool, width: int = 60) -> str:
+    """Return a curve as one line, scaled from its least to its largest value, of at most `width` characters.
 
-    >>> sparkline([3.0, 2.0, 1.0], rich=True)
+    >>> sparkline([3.0, 2.0, 1.0], unicode=True)
     '█▅▁'
-    >>> sparkline([3.0, 2.0, 1.0], rich=False)
+    >>> sparkline([3.0, 2.0, 1.0], unicode=False)
     '@+.'
     """
     if not values:
         return ""
     picked = [values[i] for i in np.linspace(0, len(values) - 1, min(len(values), width)).round().astype(int)]
     low, span = min(picked), (max(picked) - min(picked)) or 1.0
-    marks = _BARS[1:] if rich else _SHADES[1:]
+    marks = _BARS[1:] if unicode else _SHADES[1:]
     return "".join(marks[round((value - low) / span * (len(marks) - 1))] for value in picked)

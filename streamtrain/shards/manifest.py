@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -128,16 +129,8 @@ class Manifest:
         Raises DataError if it is missing, damaged or of another version.
         """
         path = folder / MANIFEST
-        if not folder.exists():
-            raise DataError(f"{folder}: there is no such folder. Make it: streamtrain convert CSV {folder}")
         if not path.exists():
-            parts = sorted(part.parent.name for part in folder.glob(f"[!.]*/{MANIFEST}"))
-            if parts:
-                raise DataError(f"{folder} has parts: {', '.join(parts)[:100]}. Name one: {folder / parts[0]}")
-            raise DataError(
-                f"{folder}: no {MANIFEST}, so these are no shards or an unfinished conversion. "
-                f"Make them: streamtrain convert CSV {folder}"
-            )
+            raise DataError(_what_is_missing(folder), path=folder)
         try:
             text = path.read_bytes()
             body = json.loads(text)
@@ -146,24 +139,43 @@ class Manifest:
             claimed = body.pop("digest")
             if body["format"] != FORMAT or claimed != digest_of_json(body):
                 raise ValueError("its digest does not match")
-            if body["version"] != VERSION:
-                raise DataError(f"{path}: version {body['version']}, this program reads {VERSION}. Upgrade it")
-            return cls(
-                schema=Schema.from_json(body["schema"]),
-                sources=tuple(Source(**source) for source in body["sources"]),
-                parse=body["parse"],
-                rows_per_group=body["rows_per_group"],
-                shards=tuple(
-                    Shard(**shard | {"label_counts": tuple(shard["label_counts"])}) for shard in body["shards"]
-                ),
-                totals=LineCounts(**body["totals"]),
-                pixels=body["pixels"],
-                label_disorder=body["label_disorder"],
-                shuffle=body["shuffle"],
-                class_sums=body["class_sums"],
-            )
+            if body["version"] == VERSION:
+                return cls._from_json(body)
+            message = f"{path}: version {body['version']}, this program reads {VERSION}. Upgrade it"
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-            raise DataError(f"{path} is damaged: {error}. Convert the source again") from error
+            raise DataError(f"{path} is damaged: {error}. Convert the source again", path=path) from error
+        raise DataError(message, path=path)
+
+    @classmethod
+    def _from_json(cls, body: dict[str, Any]) -> Manifest:
+        """Return the manifest that these JSON values say; raises ValueError, KeyError or TypeError otherwise."""
+        return cls(
+            schema=Schema.from_json(body["schema"]),
+            sources=tuple(Source(**source) for source in body["sources"]),
+            parse=body["parse"],
+            rows_per_group=body["rows_per_group"],
+            shards=tuple(
+                Shard(**shard | {"label_counts": tuple(shard["label_counts"])}) for shard in body["shards"]
+            ),
+            totals=LineCounts(**body["totals"]),
+            pixels=body["pixels"],
+            label_disorder=body["label_disorder"],
+            shuffle=body["shuffle"],
+            class_sums=body["class_sums"],
+        )
+
+
+def _what_is_missing(folder: Path) -> str:
+    """Return the message for a folder without a manifest."""
+    command = f"streamtrain convert CSV {shlex.quote(str(folder))}"
+    if not folder.exists():
+        return f"{folder}: there is no such folder. Make it: {command}"
+    parts = sorted(part.parent.name for part in folder.glob(f"[!.]*/{MANIFEST}"))
+    if parts:
+        return f"{folder} has parts: {', '.join(parts)[:100]}. Name one: {folder / parts[0]}"
+    return (
+        f"{folder}: no {MANIFEST}, so it holds no shards, or their conversion is unfinished. Make them: {command}"
+    )
 
 
 def split_folders(folder: Path) -> list[Path]:

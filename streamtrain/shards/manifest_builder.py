@@ -79,8 +79,8 @@ class ManifestBuilder:
         """
         for name, part in self.parts.items():
             if part.pixels is None:
-                said = f"part {name} of the split" if name else sources[0].path
-                raise DataError(f"{said} has no rows. Check the source, or the shares of `split`")
+                what = f"part {name} of the split" if name else sources[0].path
+                raise DataError(f"{what} has no rows. Check the source, or the shares of `split`")
         self.schema = replace(self.schema, classes=self._class_names(), pixel_range=self._pixel_range())
         manifests = {}
         for name, part in self.parts.items():

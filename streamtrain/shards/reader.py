@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from streamtrain.shards.writer import column_types
 
 
 def _corrupt(path: Path, what: str) -> CorruptShardError:
-    message = f"{path} is damaged: {what}. Find all damage: streamtrain verify {path.parent}"
+    command = f"streamtrain verify {shlex.quote(str(path.parent))}"
+    message = f"{path} is damaged: {what}. Find all damage: {command}"
     return CorruptShardError(message, what=what, path=path)
 
 
@@ -42,7 +44,7 @@ class ShardFile:
             # pre_buffer=True would have Arrow's threads fill a buffer first; from a disk that costs a tenth.
             self._file = pq.ParquetFile(self.path, page_checksum_verification=True, pre_buffer=False)
         except FileNotFoundError as error:
-            raise DataError(f"{self.path} is missing. Convert the source again") from error
+            raise DataError(f"{self.path} is missing. Convert the source again", path=self.path) from error
         except (OSError, UnicodeDecodeError, pa.ArrowException) as error:  # Unicode: the name of a column
             raise _corrupt(self.path, str(error)[:120]) from error
         try:

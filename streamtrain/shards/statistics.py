@@ -10,7 +10,7 @@ from streamtrain.block import Array, Block
 from streamtrain.metrics.pixel_statistics import ClassSums, PixelStatistics, class_sums
 from streamtrain.native import Compiled
 
-_ROWS = 32_768  # the sum of so many squares of 255 fits 32 bits
+_ROWS = 32_768  # the sum of that many squares of 255 fits in 32 bits
 
 
 def _accumulate(

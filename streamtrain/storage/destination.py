@@ -25,8 +25,8 @@ _OR_REPLACE = f"{_OTHER_NAME}, or replace it: {argument('overwrite', True)}"
 class Destination:
     """A folder that is to be written.
 
-    overwrite: whether one that stands there is replaced, which only happens to one of streamtrain's own
-    reads: the files and folders that it is made from, none of which is ever replaced, nor what they lie in
+    overwrite: whether to replace what stands there, if streamtrain wrote it
+    reads:     the files and folders that it is made from; neither they nor what they lie in is ever replaced
     """
 
     path: Path
@@ -37,7 +37,7 @@ class Destination:
         """Raise UsageError if what stands there may not be replaced, or a name cannot be written in UTF-8."""
         path = self.path
         if str(path) != os.fsencode(path).decode(errors="replace"):
-            raise UsageError(f"{str(path)!a} is no name in UTF-8, which shards and runs need. Choose another")
+            raise UsageError(f"{str(path)!a} is not a name in UTF-8, which shards and runs need. Choose another")
         if real_path(path).is_symlink():
             raise UsageError(f"{path} is a link that leads back to itself. {_OTHER_NAME}")
         if not path.exists():
@@ -54,7 +54,7 @@ class Destination:
             raise UsageError(f"{path} exists already. {_OR_REPLACE}", option="overwrite")
 
     def make(self, staging: Path) -> None:
-        """Make an empty folder to be filled, after what a killed process left of one was removed."""
+        """Make an empty folder to be filled, in place of one that a killed process left."""
         remove_unfinished(staging)
         make_folder(staging, mode=common_mode(self.reads))
         mark(staging)
@@ -78,7 +78,7 @@ class Destination:
 
     @contextlib.contextmanager
     def published(self) -> Iterator[Path]:
-        """An empty folder for a `with` that takes its place when that ends well, and goes when it does not.
+        """Context manager: an empty folder, which takes its place when the block ends well, else is removed.
 
         Raises UsageError if what stands there may not be replaced, or another process is filling it.
         """
@@ -95,7 +95,7 @@ class Destination:
 
 
 def staging_of(destination: Path) -> Path:
-    """The folder beside `destination` that a command fills before it is published there."""
+    """Return the folder next to `destination` that a command fills before it is published there."""
     return hidden_sibling(destination, "unfinished")
 
 
@@ -118,7 +118,7 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove the same if it can be removed; for when something has already gone wrong."""
+    """Remove the same if possible, and raise nothing: for when something has already gone wrong."""
     with contextlib.suppress(OSError, UsageError):
         remove_unfinished(folder)
 

@@ -120,9 +120,14 @@ def check(model: MLP, data: DataSummary, *, where: str) -> list[str]:
     where: names the data in messages
     Raises DataError if all answers would be wrong.
     """
-    if not (isinstance(model.schema, Schema) and isinstance(model.trained_on, DataSummary)):
-        return []
-    findings = list(compare(model.trained_on, data, model.schema))
+    if isinstance(model.schema, Schema) and isinstance(model.trained_on, DataSummary):
+        return check_against(model.trained_on, model.schema, data, where=where)
+    return []
+
+
+def check_against(learned: DataSummary, schema: Schema, data: DataSummary, *, where: str) -> list[str]:
+    """Return warnings and raise errors as `check` does, of a model that learned `schema` from `learned`."""
+    findings = list(compare(learned, data, schema))
     for finding in findings:
         if finding.fatal:
             raise DataError(f"{where}: {finding.text}", path=where)

@@ -12,7 +12,7 @@ from streamtrain.errors import UsageError
 from streamtrain.settings import Integer, Number, OneOf, boolean, check_settings, integers, setting, settings
 
 if TYPE_CHECKING:
-    from streamtrain.stream.dataset import Shards
+    from streamtrain.train.inputs import Data
 
 _FLOAT32_MAX = 3.4028234663852886e38
 ACTIVATION_NAMES = ("sigmoid", "tanh", "relu")  # the keys of nn.mlp.ACTIVATIONS, which would import torch
@@ -55,8 +55,8 @@ class FitConfig:
 class FitOptions(FitConfig):
     """What `fit` takes: the settings, and the data to evaluate after each epoch."""
 
-    test: Shards | None = None
-    val: Shards | None = None
+    test: Data | None = None
+    val: Data | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,9 @@ class TrainConfig(FitConfig):
     device: str = setting(
         "auto", help="Where to compute; auto is a GPU if there is one.", check=OneOf(DEVICES), recorded=False
     )
-    workers: int = setting(os.cpu_count() or 1, help="Threads that decode.", check=Integer(1), recorded=False)
+    workers: int = setting(
+        os.cpu_count() or 1, help="Threads that read the data.", check=Integer(1), recorded=False
+    )
 
     def to_recipe(self) -> dict[str, Any]:
         """Return the recorded settings as JSON values under their keys."""

@@ -27,36 +27,37 @@ from streamtrain.stream.batches import Batch, pixel_epochs
 from streamtrain.stream.dataset import Shards
 from streamtrain.stream.order import Cursor, Order
 from streamtrain.stream.windows import labels_in_order
-from streamtrain.train.compatibility import DataSummary, check_held_out, compare, read_as_learned
+from streamtrain.train.compatibility import DataSummary, check_against, check_held_out, read_as_learned
 from streamtrain.train.config import FitConfig, FitOptions, lr_at
 from streamtrain.train.evaluate import iter_evaluate
+from streamtrain.train.inputs import Data, open_data
 from streamtrain.train.progress import EpochReport, Evaluating, Progress
 
 Event = Progress | Evaluating | EpochReport
 
 
 @spelled_out(FitOptions)
-def fit(model: MLP, train: Shards, options: FitOptions) -> list[EpochReport]:
+def fit(model: MLP, train: Data, options: FitOptions) -> list[EpochReport]:
     """Train `model` in place by SGD and return a report of each epoch.
 
     model: its tensors stay the same objects and hold the trained values afterwards; it gets the schema of `train`
-    train: shards with as many pixels and classes as the model
-    test, val: shards to evaluate after each epoch, read with the classes and range of the training data
+    train: shards, their path, or that of a CSV, with as many pixels and classes as the model
+    test, val: such data to evaluate after each epoch, read with the classes and range of the training data
     Raises UsageError or DataError for settings out of range and sets that do not fit; RunError before a loss that
     is not finite reaches the weights. Torch's threads share the products; their number changes nothing but time.
     """
-    training = _with_warnings(Training(model, train, options))
+    training = _with_warnings(Training(model, open_data(train), options))
     return [event for event in training if isinstance(event, EpochReport)]
 
 
 @spelled_out(FitOptions)
-def iter_fit(model: MLP, train: Shards, options: FitOptions) -> Iterator[Event]:
+def iter_fit(model: MLP, train: Data, options: FitOptions) -> Iterator[Event]:
     """Train as `fit` does, and yield what happens: Progress, Evaluating or EpochReport.
 
     Progress comes after each step, Evaluating several times during an evaluation, EpochReport after each epoch.
     The tensors of the model are up to date at each of them.
     """
-    return _written_back(_with_warnings(Training(model, train, options)))
+    return _written_back(_with_warnings(Training(model, open_data(train), options)))
 
 
 def _with_warnings(training: Training) -> Training:
@@ -114,13 +115,17 @@ class Training:
         plan: Plan | None = None,
     ) -> None:
         if isinstance(config, FitOptions):
-            test, val = config.test, config.val
+            test, val = (None if data is None else open_data(data) for data in (config.test, config.val))
         self.warnings: list[str] = []
         if model.schema:
             train, self.warnings = read_as_learned(model, train)
         _check_fit(model, train)
         self.model, self.train, self.config = model, train, config
         self.summary = DataSummary.of(train)
+        if len(self.summary.present) == 1:
+            self.warnings.append(
+                f"{train.folder} has rows of class {self.summary.present[0]!r} alone: nothing to learn"
+            )
         self.evaluated: Mapping[str, Shards | None] = {
             "train": train if config.eval_train else None,
             "test": test and self._read(test),
@@ -135,10 +140,7 @@ class Training:
     def _read(self, data: Shards) -> Shards:
         """Return a set to evaluate, read as the training data, and note what is unlike it."""
         shards, summary, where = data.with_schema(self.train.schema), DataSummary.of(data), str(data.folder)
-        for finding in compare(self.summary, summary, self.train.schema):
-            if finding.fatal:
-                raise DataError(f"{where}: {finding.text}", path=data.folder)
-            self.warnings.append(f"{where}: {finding.text}")
+        self.warnings += check_against(self.summary, self.train.schema, summary, where=where)
         self.warnings += check_held_out(self.summary, summary, where=where)
         return shards
 

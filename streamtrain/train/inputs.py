@@ -6,7 +6,7 @@ import os
 import warnings
 from pathlib import Path
 
-from streamtrain.errors import DataError, argument
+from streamtrain.errors import DataError, UsageError, argument
 from streamtrain.nn.mlp import MLP
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Manifest, Source, digest_of_file
@@ -24,6 +24,8 @@ def open_model(model: Model) -> MLP:
     """
     if isinstance(model, MLP):
         return model
+    if not isinstance(model, Checkpoint | str | os.PathLike):
+        raise UsageError(f"`model` is a {type(model).__name__}. Pass a model, a checkpoint, or the path of a run")
     checkpoint = model if isinstance(model, Checkpoint) else load(model)
     if not checkpoint.is_trained:
         warnings.warn("the run has not taken a step yet: its weights are random", stacklevel=3)
@@ -33,10 +35,12 @@ def open_model(model: Model) -> MLP:
 def open_data(data: Data) -> Shards:
     """Return shards themselves, or open a folder of them; a CSV is converted to CSV.shards next to it first.
 
-    Raises DataError if the CSV changed since CSV.shards was made.
+    Raises DataError if the CSV changed since CSV.shards was made, UsageError if it is none of these.
     """
     if isinstance(data, Shards):
         return data
+    if not isinstance(data, str | os.PathLike):
+        raise UsageError(f"data is a {type(data).__name__}. Pass shards, or the path of shards or of a CSV")
     path = Path(data)
     if not path.is_file():
         return open_shards(path)

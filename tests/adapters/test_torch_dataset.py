@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 import streamtrain as st
 from streamtrain.adapters.torch_dataset import ShardDataset
 from streamtrain.engine.dense import one_thread
-from streamtrain.errors import DataError, UsageError
+from streamtrain.errors import CorruptShardError, DataError, UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
 
@@ -377,7 +377,7 @@ def test_a_relative_path_stays_what_it_was_when_the_folder_changes(
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_what_cannot_be_loaded_is_refused_by_name(numbered: Path, tmp_path: Path, workers: int) -> None:
-    with pytest.raises(UsageError, match="`batch_size` must be at least 1, not 0"):
+    with pytest.raises(UsageError, match="`batch_size` is 0"):
         ShardDataset(numbered, batch_size=0)
     folder = shutil.copytree(numbered, tmp_path / "copy")
     data = ShardDataset(folder, batch_size=50)
@@ -385,6 +385,20 @@ def test_what_cannot_be_loaded_is_refused_by_name(numbered: Path, tmp_path: Path
     st.convert(numbered.parent / "rows.csv", folder, label="first", pixel_range=(0, 255), shape=(2, 4))
     with pytest.raises(UsageError, match="changed since this dataset was opened"):
         next(iter(loader(data, workers)))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_shard_is_the_same_error_from_any_number_of_workers(
+    numbered: Path, tmp_path: Path, workers: int
+) -> None:
+    folder = shutil.copytree(numbered, tmp_path / "copy")
+    data = opened(folder)
+    shard = folder / "shard-00000.parquet"
+    damaged = bytearray(shard.read_bytes())
+    damaged[500] ^= 1
+    shard.write_bytes(damaged)
+    with pytest.raises(CorruptShardError, match="is damaged"):
+        list(loader(data, workers))
 
 
 def test_workers_forked_from_a_process_that_has_trained_do_not_hang(numbered: Path) -> None:

@@ -45,12 +45,12 @@ def test_the_json_result_has_the_keys_that_tools_rely_on(
 
 
 def test_rows_rejected_are_kept_in_a_file_and_the_exit_code_says_so(
-    run_cli: RunCli, digits_csv: Path, tmp_path: Path
+    call_cli: RunCli, digits_csv: Path, tmp_path: Path
 ) -> None:
     lines = digits_csv.read_text().splitlines()
     lines[300] = lines[300].replace(",", ",x", 1)
     (tmp_path / "bad.csv").write_text("\n".join(lines) + "\n")
-    done = run_cli("convert", "bad.csv", "out", "--on-bad-row", "reject", "--json")
+    done = call_cli("convert", "bad.csv", "out", "--on-bad-row", "reject", "--json")
     assert done.returncode == 3
     result = json.loads(done.stdout)
     assert (result["rows_read"], result["rows_kept"], result["rows_rejected"]) == (600, 599, 1)
@@ -59,21 +59,23 @@ def test_rows_rejected_are_kept_in_a_file_and_the_exit_code_says_so(
     assert st.open_shards(tmp_path / "out").rows == 599
 
 
-def test_each_part_of_a_split_has_a_manifest_of_its_own(run_cli: RunCli, digits_csv: Path, tmp_path: Path) -> None:
-    done = run_cli("convert", digits_csv, "out", "--split", "train=0.9,val=0.1", "--json")
+def test_each_part_of_a_split_has_a_manifest_of_its_own(
+    call_cli: RunCli, digits_csv: Path, tmp_path: Path
+) -> None:
+    done = call_cli("convert", digits_csv, "out", "--split", "train=0.9,val=0.1", "--json")
     result = json.loads(done.stdout)
     assert result["manifest"] == {"train": "out/train/manifest.json", "val": "out/val/manifest.json"}
     parts = [st.open_shards(tmp_path / path).rows for path in ("out/train", "out/val")]
     assert sum(parts) == result["rows_kept"] == 600
     assert 500 < parts[0] < 580
-    mixed = run_cli("convert", digits_csv, "mixed", "--split", "train=0.9,held=0.1", "--shuffle", "-q")
+    mixed = call_cli("convert", digits_csv, "mixed", "--split", "train=0.9,held=0.1", "--shuffle", "-q")
     assert [line.split(":")[0] for line in mixed.stdout.splitlines()] == ["mixed/train", "mixed/held"]
 
 
 def test_quiet_leaves_only_the_result_and_loud_says_the_range_that_was_found(
-    run_cli: RunCli, digits_csv: Path
+    call_cli: RunCli, digits_csv: Path
 ) -> None:
-    quiet, loud = run_cli("convert", digits_csv, "one", "-q"), run_cli("convert", digits_csv, "two")
+    quiet, loud = call_cli("convert", digits_csv, "one", "-q"), call_cli("convert", digits_csv, "two")
     assert quiet.stderr == ""
     assert quiet.stdout.startswith("one: 600 rows")
     assert "pixels are 0..239, found by the full pass" in loud.stderr

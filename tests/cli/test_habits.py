@@ -50,22 +50,57 @@ def test_hints_name_commands_and_options_that_exist() -> None:
                 assert words <= options_of(command_named(command)), f"{path.name}: streamtrain {command} {rest}"
 
 
-@pytest.mark.parametrize(("typed", "meant"), [("trian", "train"), ("expotr", "export"), ("inspct", "inspect")])
+@pytest.mark.parametrize(("typed", "meant"), [("trian", "train"), ("inspct", "inspect"), ("valuate", "evaluate")])
 def test_a_mistyped_command_is_answered_with_the_one_that_was_meant(
     call_cli: RunCli, typed: str, meant: str
 ) -> None:
     done = call_cli(typed)
     assert done.returncode == 2
-    assert f"Did you mean '{meant}'?" in done.stderr
+    assert done.stderr == f"error: No such command '{typed}'. Did you mean '{meant}'?\n"
 
 
 def test_a_word_that_is_near_no_command_is_just_refused(call_cli: RunCli) -> None:
     done = call_cli("xyzzy")
+    assert (done.returncode, done.stderr) == (2, "error: No such command 'xyzzy'. See streamtrain --help\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train x --batchsize 3", "No such option '--batchsize'. Did you mean '--batch-size'?"),
+        (
+            "train x --lr -1",
+            "Invalid value for '--lr': -1.0 is not in the range x>0. See streamtrain train --help",
+        ),
+        ("shuffle x", "Missing argument 'DEST'. See streamtrain shuffle --help"),
+        ("export x", "Missing option '--to'. Choose from: torch, onnx. See streamtrain export --help"),
+    ],
+)
+def test_wrong_arguments_are_explained_in_one_line_like_all_errors(
+    call_cli: RunCli, words: str, message: str
+) -> None:
+    done = call_cli(*words.split())
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {message}\n")
+
+
+def test_without_arguments_the_commands_are_listed(call_cli: RunCli) -> None:
+    done = call_cli()
     assert done.returncode == 2
-    assert "Did you mean" not in done.stderr
+    assert all(f"  {name} " in done.stderr for name in COMMANDS)
 
 
-def test_the_version_is_told(call_cli: RunCli) -> None:
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_has_a_help_text_and_shows_its_default(name: str) -> None:
+    command = command_named(name)
+    ctx = click.Context(command, **command.context_settings)
+    for option in (param for param in command.params if isinstance(param, click.Option)):
+        _, text = option.get_help_record(ctx) or ("", "")
+        assert option.help, option.name
+        default = option.to_info_dict()["default"]
+        assert "[default: " in text or default is None or default is False, option.name
+
+
+def test_the_version_is_printed(call_cli: RunCli) -> None:
     assert streamtrain.__version__ in call_cli("--version").stdout
 
 
@@ -104,18 +139,18 @@ def test_a_preset_is_predicted_as_it_was_converted(
     assert "a header, as the preset says" in reasons
     assert "the label is the first column, as the preset says" in reasons
     assert "images 8x8, as the preset says, set upright" in reasons
-    assert "pixels 0..300, as --range says" in reasons
+    assert "pixels 0..300, as declared" in reasons
     assert converted.stdout == "stood-up: 600 rows, 10 classes, 1 shard\n"
     upright = call_cli("predict", "run", digits_csv)
     assert upright.stdout == call_cli("predict", "run", "aside.csv", "--preset", "aside.toml").stdout
     assert upright.stdout != call_cli("predict", "run", "aside.csv").stdout
-    assert "column by column" not in upright.stderr
-    mind = "warning: the rows that were learned had their images column by column, "
-    begun = call_cli("train", "stood-up", "--test", shards, "--out", "turned", "--epochs", "1")
-    assert f"{mind}{shards} is read row by row" in begun.stderr
-    assert call_cli("predict", "turned", "aside.csv").stderr.startswith(f"{mind}aside.csv is read row by row")
+    assert "transposed" not in upright.stderr
+    warning = "warning: the model was trained on transposed images, but "
+    trained = call_cli("train", "stood-up", "--test", shards, "--out", "turned", "--epochs", "1")
+    assert f"{warning}{shards} is read as is" in trained.stderr
+    assert call_cli("predict", "turned", "aside.csv").stderr.startswith(f"{warning}aside.csv is read as is")
     assert call_cli("predict", "turned", "aside.csv", "--preset", "aside.toml").stderr == ""
-    assert mind in call_cli("evaluate", "turned", shards).stderr
-    assert mind not in call_cli("evaluate", "turned", "stood-up").stderr
+    assert warning in call_cli("evaluate", "turned", shards).stderr
+    assert warning not in call_cli("evaluate", "turned", "stood-up").stderr
     told = call_cli("inspect", "aside.csv", "--preset", "aside.toml", "--line", "9", "--json").stdout
     assert str([int(value) for value in rows[7][1:]]) in told

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pytest
 
 if TYPE_CHECKING:
     from conftest import RunCli
@@ -78,27 +73,7 @@ def test_a_run_shows_its_recipe_and_curve(call_cli: RunCli, shards: Path) -> Non
     assert call_cli("inspect", "run", "--line", "3").returncode == 2
 
 
-@pytest.mark.parametrize("no_color", ["", "1"])
-def test_a_terminal_gets_half_blocks_unless_no_color_is_set(shards: Path, no_color: str) -> None:
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "streamtrain", "inspect", str(shards), "--line", "2"]
-    subprocess.run(command, stdout=theirs, env=os.environ | {"NO_COLOR": no_color}, check=True)
-    os.close(theirs)
-    told = b""
-    while chunk := _read(ours):
-        told += chunk
-    os.close(ours)
-    assert (b"\x1b[38;5;" in told, "▀".encode() in told) == (not no_color, not no_color)
-
-
-def _read(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, 65536)
-    except OSError:  # the other end is closed
-        return b""
-
-
-def test_what_is_no_data_is_said_to_be_none(call_cli: RunCli, tmp_path: Path) -> None:
+def test_what_is_neither_data_nor_a_run_is_refused_by_name(call_cli: RunCli, tmp_path: Path) -> None:
     for path in (tmp_path, "missing"):
         done = call_cli("inspect", path)
         assert done.returncode == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import shutil
@@ -15,23 +14,26 @@ import streamtrain as st
 from streamtrain.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
-    from conftest import RunCli
+    from conftest import JsonLines, RunCli
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--shape", "8by8"), "--shape '8by8' is not of the form 28x28. Write it so: --shape 28x28"),
+        (
+            ("--shape", "8by8"),
+            "'--shape': '8by8' is not of the form 28x28. See streamtrain convert --help",
+        ),
         (("--shape", ""), "is not of the form 28x28"),
-        (("--range", "0..1..2"), "--range '0..1..2' is not of the form 0..255"),
-        (("--split", "train"), "--split 'train' is not of the form train=0.9,val=0.1"),
+        (("--range", "0..1..2"), "Invalid value for '--range': '0..1..2' is not of the form 0..255"),
+        (("--split", "train"), "Invalid value for '--split': 'train' is not of the form train=0.9,val=0.1"),
         (("--split", "train=0.9,val=0.2"), "sum to 1"),
         (("--split", "../train=1"), "are names of folders"),
-        (("--delimiter", "pipe"), "--delimiter is comma, semicolon, tab, space, not 'pipe'"),
+        (("--delimiter", "colon"), "comma, semicolon, tab, space, pipe, ctrl-a, not 'colon'"),
         (("--max-rejected", "3"), "Pass --on-bad-row reject too"),
         (("--memory", "much"), "is not a size such as 256MB"),
         (("--label", "kind"), "has no column 'kind'"),
-        (("--label", "5-5"), "--label 5-5 is no range of columns"),
+        (("--label", "5-99"), "--label 5-99 is not a range of columns"),
         (("--shape", "4x8"), "--shape 4x8 is 32 pixels, a row has 64"),
         (("--labels", "labels-*.csv"), "no file"),
     ],
@@ -53,8 +55,8 @@ def test_classes_are_a_number_or_names(call_cli: RunCli, digits_csv: Path, tmp_p
     ("text", "said"),
     [
         (None, "cannot be read: No such file"),
-        ("epochs 5", "is no TOML"),
-        ("[trian]\nepochs = 5", "'trian' is no option"),
+        ("epochs 5", "is not valid TOML"),
+        ("[trian]\nepochs = 5", "'trian' is not an option"),
     ],
 )
 def test_a_configuration_that_cannot_be_used_is_named(
@@ -70,8 +72,8 @@ def test_a_configuration_that_cannot_be_used_is_named(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--hidden", "10,,5"), "is not units a layer"),
-        (("--hidden", "0"), "is not units a layer"),
+        (("--hidden", "10,,5"), "is not a list of layer sizes"),
+        (("--hidden", "0"), "is not a list of layer sizes"),
         (("--checkpoint-every", "1h"), "neither seconds such as 60s nor steps"),
         (("--checkpoint-every", "0s"), "neither seconds such as 60s nor steps"),
         ((), "train needs DATA and --out RUN"),
@@ -94,7 +96,7 @@ def test_a_fault_of_the_system_names_the_path(call_cli: RunCli, digits_csv: Path
 
 
 def test_of_many_bad_rows_the_first_20_are_shown_and_the_rest_counted(
-    call_cli: RunCli, shards: Path, digits_csv: Path, tmp_path: Path
+    call_cli: RunCli, json_lines: JsonLines, shards: Path, digits_csv: Path, tmp_path: Path
 ) -> None:
     call_cli("train", shards, "--out", "run", "--epochs", "1", "-q")
     header, *rows = digits_csv.read_text().splitlines()
@@ -102,7 +104,7 @@ def test_of_many_bad_rows_the_first_20_are_shown_and_the_rest_counted(
     (tmp_path / "bad.csv").write_text("\n".join([header, *rows]))
     done = call_cli("predict", "run", "bad.csv", "--proba", "--json")
     assert done.returncode == 3
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    lines = json_lines(done.stdout)
     assert [line["row"] for line in lines if line["label"] is None] == list(range(0, 600, 20))
     assert lines[0]["p_3"] is None
     warnings = done.stderr.splitlines()
@@ -138,12 +140,12 @@ def test_a_run_before_its_first_epoch_is_inspected_and_has_no_line(call_cli: Run
     [
         (("convert", "{csv}", "out", "--shuffle"), "shuffling  "),
         (("shuffle", "{shards}", "out"), "shuffling  "),
-        (("verify", "{shards}"), "verifying  1 of 1 shards"),
+        (("verify", "{shards}"), "verifying  100%  0:00 left  1 shard"),
         (("inspect", "{csv}"), "reading  "),
-        (("report", "run"), "judging  100%  0:00 left  run"),
+        (("report", "run"), "evaluating  100%  0:00 left  run"),
     ],
 )
-def test_all_long_work_shows_where_it_stands(
+def test_all_long_work_shows_how_far_it_is(
     call_cli: RunCli,
     digits_csv: Path,
     shards: Path,
@@ -158,15 +160,17 @@ def test_all_long_work_shows_where_it_stands(
     monkeypatch.setattr(ProgressLine, "due", lambda self: not self._quiet)
     assert said in call_cli(*words).stderr
     again = ("--overwrite",) if "out" in words else ()
-    hushed = call_cli(*words, *again, "-q")
-    assert (hushed.returncode, said in hushed.stderr) == (0, False)
+    quiet = call_cli(*words, *again, "-q")
+    assert (quiet.returncode, said in quiet.stderr) == (0, False)
 
 
-def test_shuffle_and_verify_tell_their_result_as_json(call_cli: RunCli, shards: Path, tmp_path: Path) -> None:
-    (told,) = map(json.loads, call_cli("shuffle", shards, "mixed", "--seed", "3", "--json").stdout.splitlines())
+def test_shuffle_and_verify_print_their_result_as_json(
+    call_cli: RunCli, json_lines: JsonLines, shards: Path, tmp_path: Path
+) -> None:
+    (told,) = json_lines(call_cli("shuffle", shards, "mixed", "--seed", "3", "--json").stdout)
     assert (told["rows"], told["shards"], told["seed"]) == (600, 1, 3)
     assert told["manifest"] == "mixed/manifest.json"
-    told = json.loads(call_cli("verify", "mixed", "--json").stdout)
+    (told,) = json_lines(call_cli("verify", "mixed", "--json").stdout)
     assert told == {"ok": True, "shards": 1, "rows": 600, "problems": []}
     (tmp_path / "mixed" / "shard-00000.parquet").unlink()
     done = call_cli("verify", "mixed")
@@ -225,7 +229,7 @@ def test_a_name_that_is_no_text_is_refused_in_a_line(
     done = call_cli("convert", digits_csv, "shards-\udcff")
     assert (done.returncode, done.stderr) == (
         2,
-        "error: 'shards-\\udcff' is no name in UTF-8, which shards and runs need. Choose another\n",
+        "error: 'shards-\\udcff' is not a name in UTF-8, which shards and runs need. Choose another\n",
     )
     shutil.copytree(shards, tmp_path / "moved-\udcff")
     done = call_cli("verify", "moved-\udcff")

@@ -78,7 +78,7 @@ BAD_CELLS = {
     "#REF!": "not_a_number",
 }
 GOOD_CELLS = {"007": 7, "+5": 5, " 7 ": 7, "\t7": 7, '"7"': 7, '" 7 "': 7, "-0": 0, "0" * 30 + "9": 9}
-BAD_LABELS = ("-1", "3.5", "3.0", "cat", "", "70000", "1e0", "٣")
+BAD_LABELS = ("-1", "3.5", "cat", "", "70000", "٣")
 
 ManifestBuilder = Bad | Kept | Counted
 TABLE: dict[str, tuple[Callable[[list[str]], str], ManifestBuilder]] = {
@@ -94,6 +94,8 @@ TABLE: dict[str, tuple[Callable[[list[str]], str], ManifestBuilder]] = {
     },
     **{f"label {text!r}": (cell(0, text), Bad("label", 1, text)) for text in BAD_LABELS},
     "label 007": (cell(0, "007"), Kept(0, 7)),
+    "label 3.0": (cell(0, "3.0"), Kept(0, 3)),
+    "label 1e0": (cell(0, "1e0"), Kept(0, 1)),
     "a cell too few": (lambda cells: ",".join(cells[:-1]), Bad("fields")),
     "a cell too many": (lambda cells: ",".join([*cells, "0"]), Bad("fields")),
     "a separator at the end": (lambda cells: ",".join(cells) + ",", Bad("fields")),

@@ -45,10 +45,10 @@ SAME: dict[str, tuple[dict[str, Any], Any, str]] = {
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """40 rows of a class and 16 pixels, their last a class too; the same with a bad row, a preset, and labels."""
+    """40 rows of a class and 16 pixels, the last with few values; with a bad row, a preset, and labels too."""
     random = np.random.default_rng(0)
     table = random.integers(0, 256, (40, 17))
-    table[:, 0] = table[:, 16] = np.arange(40) % 3
+    table[:, 0], table[:, 16] = np.arange(40) % 3 * 100, np.arange(40) * 7 % 5 * 50
     lines = [",".join(map(str, row)) for row in table.tolist()]
     (tmp_path / "d.csv").write_text("\n".join(lines) + "\n")
     (tmp_path / "bad.csv").write_text("\n".join([*lines, "1,2"]) + "\n")

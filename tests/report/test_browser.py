@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import streamtrain as st
-from streamtrain.report.page import render, view
+from streamtrain.report.page import render
+from streamtrain.report.run_view import view
 from streamtrain.train.config import FitConfig
 from streamtrain.train.fit import Training
 from streamtrain.train.run import Run

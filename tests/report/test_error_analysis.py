@@ -23,17 +23,19 @@ def test_it_agrees_with_predict_and_evaluate(report_run: Path, report_data: tupl
     blocks = list(shards.blocks())
     labels, lines = (np.concatenate([getattr(block, name) for block in blocks]) for name in ("labels", "lines"))
     predictions = list(st.predict(checkpoint, blocks))
-    said = np.concatenate([p.labels for p in predictions])
+    predicted = np.concatenate([p.labels for p in predictions])
     sure = np.concatenate([p.confidence for p in predictions])
-    wrong = np.flatnonzero(said != labels)
+    wrong = np.flatnonzero(predicted != labels)
     assert len(wrong) > 10
     order = wrong[np.argsort(-sure[wrong], kind="stable")]
     assert [m.line for m in found.worst] == lines[order[:5]].tolist()
-    assert [(m.true, m.said) for m in found.worst] == list(zip(labels[order[:5]], said[order[:5]], strict=True))
+    assert [(m.true, m.predicted) for m in found.worst] == list(
+        zip(labels[order[:5]], predicted[order[:5]], strict=True)
+    )
     pixels = np.concatenate([block.pixels for block in blocks])
     assert found.worst[0].pixels == pixels[order[0]].tobytes()
     for (true, other), mistakes in found.cells.items():
-        those = [i for i in order if (labels[i], said[i]) == (true, other)]
+        those = [i for i in order if (labels[i], predicted[i]) == (true, other)]
         assert [m.line for m in mistakes] == lines[those[:2]].tolist()
     off_diagonal = evaluation.confusion - np.diag(np.diag(evaluation.confusion))
     assert sum(map(len, found.cells.values())) == np.minimum(off_diagonal, 2).sum()

@@ -41,7 +41,7 @@ def test_any_line_gives_its_row_and_its_origin(digits_csv: Path, tmp_path: Path)
         assert row.pixels.tolist() == wanted[1:].tolist()
         assert row.label == str(int(wanted[0]))
     for line in (1, 602, 603):  # headers and a blank
-        with pytest.raises(UsageError, match="gave no row"):
+        with pytest.raises(UsageError, match="has no row"):
             row_at(shards, line)
     with pytest.raises(UsageError, match=r"1\.\.1203"):
         row_at(shards, 1204)

@@ -5,20 +5,43 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from streamtrain.block import Array
 from streamtrain.convert.dialect.options import ReadOptions
-from streamtrain.convert.text.cells import DECIMAL
-from streamtrain.errors import DataError, UsageError
+from streamtrain.convert.dialect.sample import RESERVED, Sample, median
+from streamtrain.errors import UsageError, argument
 
-_LABEL_NAMES = ("label", "labels", "class", "target", "y", "digit", "character", "letter", "species")
-_ID_NAMES = ("", "id", "index", "imageid", "image_id", "unnamed: 0", "row", "rowid")
-_ONEHOT = range(3, 101)  # classes that a one-hot label may have
-_MOST = 0.8  # of the rows: what each of them should show, odd ones aside
+_INDEX_NAMES = frozenset(  # without digits, blanks and the like: "Unnamed: 0" is unnamed
+    (
+        *(
+            "",
+            "id",
+            "ids",
+            "index",
+            "idx",
+            "ix",
+            "rn",
+            "x",
+            "n",
+            "no",
+            "nr",
+            "num",
+            "number",
+            "row",
+            "rows",
+            "key",
+        ),
+        *("imageid", "rowid", "rowname", "rownames", "rownum", "rownumber", "sampleid", "instanceid", "serial"),
+        *("obs", "observation", "sno", "unnamed", "level", "guid", "uid", "uuid", "pk", "record", "seq", "line"),
+    )
+)
+_MOST = 0.9  # of the rows: what each of them should show, odd ones aside
+_FEWEST_ROWS = 8  # that show that a column counts
+_SURE_ROWS = 20  # from which on a column without a repeated value is not a label
+_AT_THE_END = 4  # columns from either end among which an index without a name is looked for
 
 
 @dataclass(frozen=True)
@@ -30,212 +53,181 @@ class Columns:
     reasons: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Rows of equal width: their text, their numbers (NaN for none), and the columns' names or nothing."""
-
-    path: str
-    rows: Sequence[Sequence[str]]
-    table: Array  # (rows, fields) float64
-    names: tuple[str, ...]
-
-    @property
-    def fields(self) -> int:
-        return len(self.rows[0])
-
-
-def find_columns(sample: Sample, wanted: ReadOptions) -> Columns:
-    """Tell the columns apart. Raises DataError where two readings are possible, naming the option that decides."""
-    dropped, said = _dropped(sample, wanted)
-    left = [c for c in range(sample.fields) if c not in dropped]
-    if wanted.pixels == len(left) and (wanted.label in (None, "none") or wanted.preset):
-        # A preset's label is where there is one: the same set's test file may come without.
-        label, why = range(0), f"no label: a row is as wide as the {len(left)} pixels that are wanted"
-    elif wanted.label is not None:
-        label, why = _declared(sample, left, wanted.label, wanted.who("label", f"--label {wanted.label}"))
-    else:
-        label, why = _found(sample, left, wanted.pixels)
-    return Columns(label, dropped, (*said, why))
-
-
-def _dropped(sample: Sample, wanted: ReadOptions) -> tuple[tuple[int, ...], list[str]]:
-    if wanted.drop is not None:
-        present = [name for name in wanted.drop if not wanted.preset or name in sample.names or name.isdecimal()]
-        columns = tuple(_column(sample, name, "--drop") for name in present if name != "none")
-        return columns, [f"column {c + 1} is left out, as {wanted.who('drop', '--drop')} says" for c in columns]
-    columns = tuple(c for c in (0, sample.fields - 1) if sample.names and sample.names[c].lower() in _ID_NAMES)
-    if not columns and not sample.names and wanted.label is None:
-        _refuse_numbered_rows(sample)
-    return columns, [f"column {c + 1} is left out: the header calls it {sample.names[c]!r}" for c in columns]
-
-
-def _refuse_numbered_rows(sample: Sample) -> None:
-    first = sample.table[:, 0]
-    differ = len(set(first.tolist())) == len(first)
-    if len(first) >= 20 and differ and (first % 1 == 0).all() and first.max() > 255:
-        raise DataError(
-            f"{sample.path}: column 1 is another integer in each row, so it may number the rows. "
-            "Leave it out with --drop 1, or say where the label is: --label"
-        )
-
-
-def _column(sample: Sample, text: str, option: str) -> int:
+def declared_column(sample: Sample, text: str, option: str) -> int:
+    """Return the column that an option names. Raises UsageError if there is none or if it may be two."""
     if text in ("first", "last"):
         return 0 if text == "first" else sample.fields - 1
-    if text in sample.names:
-        return sample.names.index(text)
-    if text.isdecimal() and 1 <= int(text) <= sample.fields:
-        return int(text) - 1
-    raise UsageError(
-        f"{sample.path} has no column {text!r}: {option} takes first, last, none, a name of its header, or a "
-        f"number from 1 to {sample.fields}"
-    )
-
-
-def _declared(sample: Sample, left: list[int], text: str, who: str) -> tuple[range, str]:
-    said = f"as {who} says"
-    if text == "none":
-        return range(0), f"no label, {said}"
-    between = re.fullmatch(r"(\d+)-(\d+)", text)
-    if between and text not in sample.names:
-        start, stop = _column(sample, between[1], "--label"), _column(sample, between[2], "--label") + 1
-        if stop - start < 2:
-            raise UsageError(f"--label {text} is no range of columns. Write it as 257-266")
-        return range(start, stop), f"the label is columns {start + 1} to {stop}, {said}"
-    column = _column(sample, text, "--label")
-    if text in ("first", "last"):
-        column = left[0 if text == "first" else -1]
-        return range(column, column + 1), f"the label is the {text} column, {said}"
-    return range(column, column + 1), f"the label is column {column + 1}, {said}"
-
-
-def _found(sample: Sample, left: list[int], pixels: int | None) -> tuple[range, str]:
-    """The label by the header's names, else by the values."""
-    names = sample.names
-    named = [c for c in left if names and names[c].lower() in _LABEL_NAMES]
+    named = [c for c, name in enumerate(sample.names) if name == text]
+    if text.isdecimal():
+        return _numbered_column(sample, int(text), named, option)
     if len(named) == 1:
-        return _one(named[0]), f"the label is column {named[0] + 1}: the header calls it {names[named[0]]}"
-    ends = {"first": left[0], "last": left[-1]}
-    if names:
-        stems = [re.sub(r"[0-9]+", "#", names[c]) for c in left]
-        (usual, _), *_ = Counter(stems).most_common()
-        odd = [c for c, stem in zip(left, stems, strict=True) if stem != usual]
-        if "#" in usual and len(left) > 2 and not odd:
-            return range(0), f"no label: all columns are named alike, {names[left[0]]} to {names[left[-1]]}"
-        if "#" in usual and len(left) > 2 and len(odd) == 1 and odd[0] in ends.values():
-            return _one(odd[0]), f"the label is column {odd[0] + 1}: {names[odd[0]][:20]} is named unlike a pixel"
-    return _by_values(sample, left, ends, pixels)
-
-
-def _by_values(sample: Sample, left: list[int], ends: dict[str, int], pixels: int | None) -> tuple[range, str]:
-    table = sample.table
-    words = [end for end, c in ends.items() if np.isnan(table[:, c]).mean() > 0.5]
-    digits = [end for end, c in ends.items() if is_digits([row[c] for row in sample.rows])]
-    single = words or digits or [end for end, c in ends.items() if _label_like(table, c, left)]
-    wide = {
-        f"{end} {len(columns)}": columns
-        for end, columns in _onehot(table, left, pixels).items()
-        if not (words or digits)
-    }
-    if wide and pixels is not None and len(left) - 1 != pixels:
-        single = []
-    if len(single) == 1 and not wide:
-        (end,) = single
-        classes = len({row[ends[end]] for row in sample.rows})
-        return _one(ends[end]), f"the label is the {end} column: {classes} classes, unlike a pixel"
-    if len(wide) == 1 and not single:
-        ((end, columns),) = wide.items()
-        return columns, f"the label is the {end} columns: one 1 among zeros in each row"
-    square, square_less = is_square(len(left)), is_square(len(left) - 1)
-    if not single and not wide and square and not square_less:
-        side = math.isqrt(len(left))
-        return range(0), f"no label: {len(left)} columns are {side} x {side} pixels"
-    readings = [f"the {end} column" for end in single] + [f"the {end} columns" for end in wide]
-    options = [*single, *(f"{c.start + 1}-{c.stop}" for c in wide.values())]
-    said = (
-        f"it may be {' or '.join(readings)}"
-        if readings
-        else "neither the first column nor the last looks like one"
-    )
-    raise DataError(
-        f"{sample.path}: which column is the label? By its values, {said}. "
-        f"Say --label {', '.join(options or ['first', 'last'])} or none"
+        return named[0]
+    if named:
+        numbers = " or ".join(argument(option, f"{c + 1}") for c in named[:3])
+        raise UsageError(f"{sample.path}: {len(named)} columns are called {text!r}. Pass {numbers}", option=option)
+    raise UsageError(
+        f"{sample.path} has no column {text!r}: `{option}` takes first, last, none, a name of its header, or a "
+        f"number from 1 to {sample.fields}",
+        option=option,
     )
 
 
-def _one(column: int) -> range:
-    return range(column, column + 1)
+def _numbered_column(sample: Sample, number: int, named: Sequence[int], option: str) -> int:
+    """A number is a position, unless another column has that number for its name."""
+    here = number - 1 if 1 <= number <= sample.fields else None
+    other = next((c for c in named if c != here), None)
+    if here is not None and other is None:
+        return here
+    if other is None:
+        raise UsageError(
+            f"{sample.path} has no column {str(number)!r}: `{option}` takes a number from 1 to {sample.fields}",
+            option=option,
+        )
+    both = [c for c in (here, other) if c is not None]
+    ways = " or ".join(argument(option, f"{c + 1}-{c + 1}") for c in both)
+    raise UsageError(
+        f"{sample.path}: {number} is the name of column {other + 1}, while a number counts columns. Pass {ways}",
+        option=option,
+    )
 
 
-def is_digits(values: Sequence[str]) -> bool:
-    """Whether most values are one 1 among zeros, all of one length: 0000100000."""
-    ((length, _),) = Counter(map(len, values)).most_common(1) or [(0, 0)]
-    one = sum(len(v) == length and v.count("1") == 1 and v.count("0") == length - 1 for v in values)
-    return length in _ONEHOT and one > len(values) / 2
+def declared_range(sample: Sample, text: str, option: str) -> range | None:
+    """Return the columns of a range such as 257-266, or None if the text is not one."""
+    between = re.fullmatch(r"(\d+)-(\d+)", text)
+    if not between or text in sample.names:
+        return None
+    start, stop = int(between[1]), int(between[2])
+    if not 1 <= start <= stop <= sample.fields:
+        raise UsageError(
+            f"{argument(option, text)} is not a range of columns from 1 to {sample.fields}. Write it as 2-11",
+            option=option,
+        )
+    return range(start - 1, stop)
 
 
-def _onehot(table: Array, left: list[int], pixels: int | None) -> dict[str, range]:
-    """Columns at either end that hold one 1 among zeros, where the rest is a square or as many as wanted."""
-    found = {}
-    for end in ("first", "last"):
-        for width in _ONEHOT:
-            rest = len(left) - width
-            if rest < 1 or not (rest == pixels if pixels else is_square(rest)):
+def declared_drops(sample: Sample, options: ReadOptions) -> tuple[int, ...]:
+    """Return the columns that `drop` names; of a preset's, those that this file has."""
+    found: list[int] = []
+    for text in options.drop or ():
+        optional = "drop" in options.preset_fields and not text.isdecimal()
+        if text != "none" and not (optional and text not in sample.names):
+            found += declared_range(sample, text, "drop") or [declared_column(sample, text, "drop")]
+    return tuple(sorted({*found}))
+
+
+def drop_advice(sample: Sample, options: ReadOptions, columns: Sequence[int]) -> str:
+    """Return the argument that leaves columns out, next to those that are declared already."""
+    before = tuple(text for text in options.drop or () if text not in RESERVED)
+    first, last = columns[0], columns[-1]
+    if len(columns) > 2 and list(columns) == [*range(first, last + 1)]:
+        more: tuple[str, ...] = (f"{first + 1}-{last + 1}",)
+    else:
+        more = tuple(sample.option_value(c) for c in columns)
+    both = (*before, *more)
+    return argument("drop", both[0] if len(both) == 1 else both)
+
+
+def empty_columns(sample: Sample, left: Sequence[int]) -> list[int]:
+    """Return the columns at either end that are empty."""
+    empty = sample.facts.empty > _MOST
+    found: list[int] = []
+    for ordered in (left, left[::-1]):
+        for column in ordered:
+            if not empty[column]:
+                break
+            found.append(column)
+    return sorted({*found})
+
+
+def index_columns(sample: Sample, left: Sequence[int], options: ReadOptions, label: int | None) -> dict[int, str]:
+    """Return the columns that number or name the rows, each with the reason.
+
+    label: the column that is declared or named as the label
+    """
+    named = {c: why for c in left if c != label and (why := _index_by_name(sample, c))}
+    found = dict(named)
+    for ordered in (left, left[::-1]):
+        for column in ordered[:_AT_THE_END]:
+            if column in found or column == label:
                 continue
-            columns = left[:width] if end == "first" else left[-width:]
-            values = table[:, columns]
-            binary = ((values == 0) | (values == 1)).all(axis=1) & (values.sum(axis=1) == 1)
-            hit = (values[binary] == 1).any(axis=0).sum()
-            if binary.mean() > _MOST and hit > width / 2:
-                found[end] = range(columns[0], columns[-1] + 1)
-    return found
+            if counts_rows(sample, column, left):
+                found[column] = "it holds another whole number in each row"
+            elif sample.facts.numeric[column] > 0.5 and not is_label_like(sample, column, left):
+                break
+    only = next(iter(found)) if len(found) == 1 else None
+    if 2 * len(found) > len(left) or (only is not None and _may_be_label(only, sample, left, label)):
+        return {}
+    return named if _only_fits_with(found, left, options) else found
 
 
-def _label_like(table: Array, column: int, left: list[int]) -> bool:
+def _index_by_name(sample: Sample, column: int) -> str:
+    if not sample.names or sample.facts.distinct[column] < _MOST:
+        return ""
+    name = re.sub(r"[\W_0-9]+", "", sample.names[column].lower())
+    unlike = column in odd_names(sample) if name else not sample.names[column]
+    if name in _INDEX_NAMES and unlike and sample.facts.empty[column] < 1 - _MOST:
+        return f"the header calls it {sample.names[column]!r}"
+    return ""
+
+
+def _may_be_label(column: int, sample: Sample, left: Sequence[int], label: int | None) -> bool:
+    """Whether the only column that counts may be a label instead: of a few rows, each of its own class."""
+    few = len(sample.rows) < _SURE_ROWS and not sample.names and label is None
+    return few and is_square(len(left) - 1) and column in (left[0], left[-1])
+
+
+def _only_fits_with(found: dict[int, str], left: Sequence[int], options: ReadOptions) -> bool:
+    """Whether the pixels are as many as declared, else a square, only if the columns found are pixels too."""
+    if options.label is None or options.preset:
+        widths: tuple[int, ...] = (0, 1)
+    else:
+        widths = (0,) if options.label == "none" else (1,)
+
+    def fit(count: int) -> bool:
+        counts = [count - width for width in widths]
+        return options.pixels in counts if options.pixels else any(map(is_square, counts))
+
+    return fit(len(left)) and not fit(len(left) - len(found))
+
+
+def counts_rows(sample: Sample, column: int, left: Sequence[int]) -> bool:
+    """Whether a column holds another whole number in each row, which pixels do not."""
+    facts, rows = sample.facts, len(sample.rows)
+    if rows < _FEWEST_ROWS or facts.whole[column] < _MOST or facts.distinct[column] < _MOST:
+        return False
+    values = np.sort(sample.table[:, column][~np.isnan(sample.table[:, column])])
+    span = values[int(0.95 * (len(values) - 1))] - values[int(0.05 * (len(values) - 1))] + 1
+    if 0.9 * facts.distinct[column] * rows >= 0.8 * span:
+        return True  # 100, 101, 102, … in any order
+    return rows >= _SURE_ROWS and median(facts.distinct[list(left)]) <= 0.8
+
+
+def is_label_like(sample: Sample, column: int, left: Sequence[int]) -> bool:
     """Whether a column holds a few integer classes, unlike the pixels: no other maximum, not mostly one value."""
-    values = table[:, column]
+    values = sample.table[:, column]
     values = values[(values >= 0) & (values % 1 == 0)]
-    if len(values) < _MOST * len(table):
+    if len(values) < 0.8 * len(sample.rows):
         return False
     common = sorted(Counter(values.tolist()).items(), key=lambda item: (-item[1], item[0]))
     distinct, counts = np.array(common).T
-    classes = distinct[: np.searchsorted(np.cumsum(counts), _MOST * len(values)) + 1]
-    brightest = median(np.nanmax(table[:, left[1:-1]], axis=1, initial=-np.inf)) if len(left) > 2 else -1
+    classes = distinct[: np.searchsorted(np.cumsum(counts), 0.8 * len(values)) + 1]
+    inner = sample.table[:, list(left)[1:-1]]
+    brightest = median(np.nanmax(inner, axis=1, initial=-np.inf)) if inner.shape[1] else -1
     dense = len(classes) * 2 >= classes.max() - classes.min() + 1
     return bool(len(classes) > 1 and dense and classes.max() != brightest)
 
 
-def numbers(rows: Sequence[Sequence[str]]) -> Array:
-    """(rows, fields) float64, NaN for what is no number."""
-    distinct = set().union(*rows)
-    try:
-        value = {cell: float(cell) for cell in distinct}
-    except ValueError:
-        value = {cell: float(cell) if DECIMAL.fullmatch(cell) else np.nan for cell in distinct}
-    table = np.array([[value[cell] for cell in row] for row in rows])
-    return np.where(np.isfinite(table), table, np.nan)
+def odd_names(sample: Sample) -> frozenset[int]:
+    """Return the columns that are named unlike most, whose names differ in a number alone."""
+    return frozenset(_odd_names(sample.names))
 
 
-def median(values: Array) -> float:
-    """The median of at least one number. NumPy's own, as its `unique`, imports numpy.ma, which takes 15 ms."""
-    ordered = np.sort(values)
-    return float(ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) / 2
-
-
-def label_kind(sample: Sample, label: range, labels: Sequence[str]) -> str:
-    """How the label is written, one of dialect.LABEL_KINDS; `labels` are those declared."""
-    if len(label) > 1:
-        return "onehot"
-    if not label:
-        return "number"
-    values = [row[label.start] for row in sample.rows]
-    if labels and not all(name.isdecimal() for name in labels):
-        return "word"
-    if is_digits(values) and not labels:
-        return "digits"
-    if not labels and sum(not DECIMAL.fullmatch(v) for v in values) > len(values) / 2:
-        return "word"
-    return "decimal" if sum("." in v for v in values) > len(values) / 2 else "number"
+def _odd_names(names: Sequence[str]) -> Iterator[int]:
+    stems = [re.sub(r"[0-9]+", "#", name) for name in names]
+    times = Counter(stems)
+    numbered = sum(count for stem, count in times.items() if "#" in stem and count > 1)
+    if numbered >= 0.8 * len(names) or (numbered >= 4 and numbered >= len(names) - 4):
+        yield from (c for c, stem in enumerate(stems) if times[stem] == 1 or "#" not in stem)
 
 
 def is_square(number: int) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from streamtrain.block import Array
 
 INTEGER_LIMIT = {"uint8": 255, "uint16": 65535}
-LABEL_KINDS = ("number", "decimal", "word", "onehot", "digits")
+LABEL_KINDS = ("number", "decimal", "word", "text", "onehot", "digits")
 
 
 @dataclass(frozen=True)
@@ -22,23 +22,26 @@ class Dialect:
     header:      whether the first row of each file names the columns
     names:       the column names of that header, else empty
     fields:      values in a row
-    label:       the label's first column counted from 0, or None where there is none
-    label_kind:  number (a non-negative integer), decimal (one written as 6.0000), word, onehot (a column a class),
-                 or digits (one value of a digit a class, as 0000100000)
-    label_width: columns that the label takes: more than one where it is onehot
+    label:       the label's first column counted from 0, or None if there is none
+    label_kind:  number (a non-negative integer), decimal (one written as 6.0000), word, text (words and
+                 whole numbers of any size), onehot (a column a class), or digits (one value of a digit a class, as
+                 0000100000)
+    label_width: columns that the label takes: more than one if it is onehot
     decimal:     whether a pixel may be written with a fraction or exponent
     dtype:       how a pixel is stored: uint8, uint16 or float32
     low, high:   what a pixel may be; the declared range, else that of the dtype
     declared_range: whether the range was given, not found
-    classes:     class names in index order where they are declared, else empty: found by the full pass
-    written:     how the source writes each of those classes
+    classes:     class names in index order if they are declared, else empty: found by the full pass
+    source_labels: how the source writes each of those classes
     image_shape: rows × columns of the image as it stands upright, or (features,)
     transposed:  whether the source has its images column by column
     dropped:     columns that are neither label nor pixel, counted from 0
-    trailing:    whether a delimiter follows the last value
-    class_line:  the first line of each file where it lists the classes, else empty
-    labels_file: the file of the labels, one a data row, where they are in none of the columns; else empty
-    labels_header: whether the first line of that file is no label
+    trailing_delimiter: whether a delimiter follows the last value
+    class_header: the first line of each file if it lists the classes, else empty
+    skipped:     the values of each line before the rows that is neither: a title, Excel's sep=
+    pixel_order: the columns of the pixels in the order of the image, if that is not the order of the columns
+    labels_file: the file of the labels, one a data row, if the columns do not have them; else empty
+    labels_header: whether the first line of that file is a header
     """
 
     delimiter: str
@@ -55,11 +58,13 @@ class Dialect:
     classes: tuple[str, ...]
     image_shape: tuple[int, ...]
     label_width: int = 1
-    written: tuple[str, ...] = ()
+    source_labels: tuple[str, ...] = ()
     transposed: bool = False
     dropped: tuple[int, ...] = ()
-    trailing: bool = False
-    class_line: tuple[str, ...] = ()
+    trailing_delimiter: bool = False
+    class_header: tuple[str, ...] = ()
+    skipped: tuple[tuple[str, ...], ...] = ()
+    pixel_order: tuple[int, ...] = ()
     labels_file: str = ""
     labels_header: bool = False
 
@@ -75,21 +80,25 @@ class Dialect:
 
     @functools.cached_property
     def pixel_columns(self) -> Array:
-        """(features,) the columns that hold pixels, counted from 0."""
+        """(features,) the columns that hold pixels, counted from 0, in the order of the image."""
+        if self.pixel_order:
+            return np.array(self.pixel_order)
         other = {*self.label_columns, *self.dropped}
         return np.array([c for c in range(self.fields) if c not in other])
 
     @property
     def text_labels(self) -> bool:
-        """Whether labels are words, which become indices in the order that they are met."""
-        return self.label_kind == "word"
+        """Whether labels may be words, which become indices in the order in which they are met."""
+        return self.label_kind in ("word", "text")
 
     @property
     def fits_kernel(self) -> bool:
         """Whether the byte kernel may keep rows: single delimiters, pixels of one byte from 0, integer labels."""
         number = self.label is None or self.label_kind == "number"
-        columns = number and not self.dropped and not self.trailing
-        return self.dtype == "uint8" and self.low == 0 and self.delimiter != " " and columns
+        columns = number and not (self.dropped or self.trailing_delimiter or self.pixel_order)
+        # A header that could be a row, as 1, 2, 3, …, is told from one by the careful path.
+        header = bool(self.names) and all(name.isdecimal() and int(name) < 256 for name in self.names)
+        return self.dtype == "uint8" and self.low == 0 and self.delimiter != " " and columns and not header
 
     @property
     def number(self) -> str:
@@ -98,10 +107,10 @@ class Dialect:
         return kind if self.high > 1e38 else f"{kind} in {self.low:g}..{self.high:g}"
 
     def column(self, index: int) -> str:
-        """A column for people: its number from 1 and its name where it has one."""
+        """Return a column for people: its number from 1, and its name if it has one."""
         name = self.names[index][:20] if self.names else ""
         return f'column {index + 1} ("{name}")' if name else f"column {index + 1}"
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values for the manifest."""
+        """Return JSON values for the manifest."""
         return asdict(self)

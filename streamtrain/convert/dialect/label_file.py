@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from streamtrain.convert.dialect.columns import Sample, numbers
-from streamtrain.convert.dialect.detect import Detection, read_labels, refuse_foreign
+from streamtrain.convert.dialect.detect import Detection
+from streamtrain.convert.dialect.formats import refuse_foreign
+from streamtrain.convert.dialect.labels import read_labels
 from streamtrain.convert.dialect.options import ReadOptions
+from streamtrain.convert.dialect.sample import Sample
 from streamtrain.convert.text.cells import DECIMAL, split_label_line
 from streamtrain.convert.text.text_file import TextFile
 from streamtrain.errors import DataError
@@ -15,42 +18,48 @@ from streamtrain.errors import DataError
 _SAMPLE_BYTES = 128 << 10
 
 
-def detect_labels(path: Path, verdict: Detection, wanted: ReadOptions) -> Detection:
-    """The verdict on data without labels, with that on the file of its labels.
+def detect_labels(path: Path, detection: Detection, options: ReadOptions) -> Detection:
+    """Return what was found of data without labels, with what is found of the file of its labels.
 
-    Raises DataError where the file does not hold one label a line.
+    Raises DataError if the file does not hold one label a line.
     """
     with TextFile(path) as file:
         sample = file.read(_SAMPLE_BYTES)
         lines = sample.split(b"\n") if len(sample) < _SAMPLE_BYTES else sample.split(b"\n")[:-1]
     refuse_foreign(sample, path=str(path))
-    rows = [split_label_line(line) for line in lines if line.strip()]
-    if 2 * sum(len(row) == 1 for row in rows) <= len(rows):
+    numbered = [(n, split_label_line(line)) for n, line in enumerate(lines, 1) if line.strip()]
+    several = [n for n, row in numbered if len(row) != 1]
+    if 2 * len(several) >= len(numbered):
         raise DataError(
-            f"{path}: most lines do not hold one label alone. Cut the column of labels out: cut -d, -f1"
+            f"{path}:{several[0]}: most lines do not hold one label alone. Write the labels into a file of their "
+            "own, one in each line",
+            option="labels",
+            path=path,
+            line=several[0],
         )
-    values = [" ".join(row) for row in rows]
+    values = [" ".join(row) for _, row in numbered]
     empty = not lines[0].strip()  # which is a label at fault, for a header is line 1 or none
-    header = not empty and _is_header(values, verdict.dialect.header, wanted)
+    header = not empty and _is_header(values, detection.dialect.header, options)
     cells = [[value] for value in values[header:]]
-    labelling = read_labels(Sample(str(path), cells, numbers(cells), ()), range(1), (), wanted)
+    found = Sample(str(path), cells, [n for n, _ in numbered[header:]])
+    labels = read_labels(found, range(1), (), options)
     dialect = replace(
-        verdict.dialect,
-        label_kind=labelling.kind,
-        classes=labelling.classes,
-        written=labelling.written,
+        detection.dialect,
+        label_kind=labels.kind,
+        classes=labels.classes,
+        source_labels=labels.source_labels,
         labels_file=str(path),
         labels_header=header,
     )
     said = f"the labels are those of {path}" + (f", whose line 1 is a header: {values[0][:20]}" if header else "")
-    reasons = [reason for reason in verdict.reasons if not reason.startswith("no label")]
-    return Detection(dialect, (*reasons, said, *labelling.reasons))
+    reasons = [reason for reason in detection.reasons if not reason.startswith("no label")]
+    return Detection(dialect, (*reasons, said, *labels.reasons))
 
 
-def _is_header(values: list[str], data_has_one: bool, wanted: ReadOptions) -> bool:
-    """Whether the first value is no label: a word before numbers, or a word of its own that can be none."""
+def _is_header(values: Sequence[str], data_has_one: bool, options: ReadOptions) -> bool:
+    """Whether the first value is not a label: a word before numbers, or a word that occurs nowhere else."""
     first, *rest = values
     if 2 * sum(DECIMAL.fullmatch(value) is not None for value in rest) > len(rest):
-        return not DECIMAL.fullmatch(first)
-    declared = wanted.labels or wanted.classes or ()
+        return not DECIMAL.fullmatch(first) and first not in rest
+    declared = options.labels or options.classes or ()
     return bool(rest) and first not in rest and (first not in declared if declared else data_has_one)

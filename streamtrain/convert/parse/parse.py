@@ -73,10 +73,10 @@ def parse_chunk(chunk: Chunk, dialect: Dialect, buffer: ChunkBuffer) -> Parsed:
 @functools.lru_cache(maxsize=16)
 def _class_of_label(dialect: Dialect) -> Array:
     """Return (kernel.LABELS,) int32: the stored label for each label as written, −1 for one that is refused."""
-    if not dialect.written or not dialect.fits_kernel:
+    if not dialect.source_labels or not dialect.fits_kernel:
         return np.arange(kernel.LABELS, dtype=np.int32)
     table = np.full(kernel.LABELS, -1, dtype=np.int32)
-    for index, name in enumerate(dialect.written):
+    for index, name in enumerate(dialect.source_labels):
         if int(name) < kernel.LABELS:
             table[int(name)] = index
     return table

@@ -11,14 +11,15 @@ import numpy as np
 
 from streamtrain.block import Array, Block
 from streamtrain.convert.dialect.dialect import Dialect
+from streamtrain.convert.dialect.label_column import TRUTH
+from streamtrain.convert.dialect.labels import LARGEST_LABEL, canonical, is_class_name
+from streamtrain.convert.dialect.sample import quoted
 from streamtrain.convert.text.cells import BLANKS, DECIMAL, INTEGER, RowError, line_text, split_row
 from streamtrain.convert.text.chunks import Chunk
 from streamtrain.errors import argument
 
 _NO_INTEGER = re.compile(r"[^0-9+-]", re.ASCII)
 _NO_DECIMAL = re.compile(r"[^0-9+.eE-]", re.ASCII)
-
-LARGEST_LABEL = 65_535
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,10 @@ class RowParser:
 
     def __init__(self, chunk: Chunk, dialect: Dialect) -> None:
         self.chunk, self.dialect = chunk, dialect
-        self.header = self.blank = self.comments = self.repeated_headers = 0
+        self.header = self.blank = self.comments = self.repeated_headers = self._skipped = 0
         self.bad: list[BadRow] = []
         self.words: dict[str, int] = {}
-        self._classes = {name: index for index, name in enumerate(dialect.written)}
+        self._classes = {name: index for index, name in enumerate(dialect.source_labels)}
         self._word_columns = dialect.label is not None and dialect.text_labels
         self._columns = dialect.pixel_columns.tolist()
         self._rows: list[Array] = []
@@ -80,15 +81,16 @@ class RowParser:
 
     def _take_row(self, index: int, cells: list[str], first: bool) -> None:
         dialect = self.dialect
-        if dialect.trailing and len(cells) > dialect.fields and not cells[-1]:
+        if dialect.trailing_delimiter and len(cells) > dialect.fields and not cells[-1]:
             cells.pop()
         if dialect.names and tuple(cells) == dialect.names:
-            if self.chunk.offset or self.header or self._lines or self.bad:
+            if self.chunk.offset or self.header > self._skipped or self._lines or self.bad:
                 self.repeated_headers += 1
             else:
                 self.header += 1
-        elif first and dialect.class_line and tuple(cells) == dialect.class_line:
+        elif tuple(cells) in dialect.skipped or (first and tuple(cells) == dialect.class_header != ()):
             self.header += 1
+            self._skipped += 1
         elif len(cells) != dialect.fields:
             if cells[0].startswith("#"):
                 self.blank += 1
@@ -126,7 +128,7 @@ class RowParser:
         value = float(text) if (DECIMAL if dialect.decimal else INTEGER).fullmatch(text) else math.nan
         if dialect.low <= value <= dialect.high and (dialect.dtype == "float32" or value.is_integer()):
             return value
-        said = f"is {_shown(text)}"
+        said = f"is {quoted(text)}"
         if not text:
             reason, said = "empty", "is empty"
         elif not DECIMAL.fullmatch(text):
@@ -158,30 +160,34 @@ class RowParser:
         dialect, text = self.dialect, " ".join(parts)
         if dialect.label_kind in ("onehot", "digits"):
             parts = list(text) if dialect.label_kind == "digits" else parts
-            ones = [i for i, part in enumerate(parts) if _number(part) == 1]
-            zeros = sum(_number(part) == 0 for part in parts)
+            values = [TRUTH.get(part.lower(), _number(part)) for part in parts]
+            ones, zeros = [i for i, value in enumerate(values) if value == 1], values.count(0)
             if len(ones) == 1 and zeros == len(parts) - 1 == len(dialect.classes) - 1:
                 return ones[0]
         elif dialect.text_labels:
-            if text in self._classes:
-                return self._classes[text]
-            if text and not self._classes and text.isprintable() and not DECIMAL.fullmatch(text):
-                return self.words.setdefault(text, len(self.words))
-        elif (DECIMAL if dialect.label_kind == "decimal" else INTEGER).fullmatch(text):
+            name = canonical(text)
+            if name in self._classes:
+                return self._classes[name]
+            number = DECIMAL.fullmatch(name) and (dialect.label_kind == "word" or not INTEGER.fullmatch(name))
+            if not self._classes and not number and is_class_name(name):
+                return self.words.setdefault(name, len(self.words))
+        elif DECIMAL.fullmatch(text):
             value = float(text)
             if value.is_integer() and 0 <= value <= LARGEST_LABEL:
                 if not self._classes:
                     return int(value)
                 if str(int(value)) in self._classes:
                     return self._classes[str(int(value))]
-        raise ValueError(f"is {_shown(text)}, not {self._wanted_label()}")
+        raise ValueError(f"is {quoted(text)}, not {self._wanted_label()}")
 
     def _wanted_label(self) -> str:
         if self.dialect.label_kind in ("onehot", "digits"):
             return f"one 1 among {len(self.dialect.classes)} digits"
         if self._classes:
-            return f"one of the {len(self._classes)} classes {_few(self.dialect.written)}"
-        return "a word" if self.dialect.text_labels else "a class number (0, 1, 2, …)"
+            return f"one of the {len(self._classes)} classes {_few(self.dialect.source_labels)}"
+        if self.dialect.text_labels:
+            return "a word" if self.dialect.label_kind == "word" else "a word or a whole number"
+        return f"a class number (0, 1, 2, … {LARGEST_LABEL:,})"
 
     def merge(self, clean: Block) -> Block:
         """Return the kernel's rows and those parsed here, in the order of their lines, with images upright."""
@@ -218,12 +224,6 @@ def bad_row(chunk: Chunk, index: int, start: int, text: str, fault: RowError) ->
 
 def _number(text: str) -> float:
     return float(text) if DECIMAL.fullmatch(text) else math.nan
-
-
-def _shown(text: str) -> str:
-    """Return a value as errors show it: quoted, control characters escaped, cut after 20 characters."""
-    shown = text if len(text) <= 20 else f"{text[:20]}…"
-    return f'"{shown}"' if shown.isprintable() else ascii(shown)
 
 
 def _few(names: Sequence[str]) -> str:

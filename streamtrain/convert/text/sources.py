@@ -11,7 +11,11 @@ from pathlib import Path
 from streamtrain.convert.text.text_file import STDIN, physical_path
 from streamtrain.errors import DataError, UsageError
 
-_CSV_NAME = re.compile(r"^[^.].*\.(csv|tsv|txt|data|dat|tra|tes)(\.(gz|bz2|xz|zst|zip))?$", re.IGNORECASE)
+_CSV_NAME = re.compile(
+    r"(part-[\w-]+|[^.].*\.(csv|tsv|txt|data|dat|tra|tes))(\.(gz|bz2|xz|zst|zip))?",  # part-00000 is Spark's
+    re.IGNORECASE,
+)
+_WEB = re.compile(r"(https?|ftp)://", re.IGNORECASE)
 
 
 def find_sources(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
@@ -22,6 +26,8 @@ def find_sources(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """
     found: list[Path] = []
     for source in (os.fspath(source) for source in sources):
+        if _WEB.match(source):
+            raise DataError(f"{source} is a web address. Download the file first, and name that: curl -LO")
         paths = [Path(source)]
         if source != "-" and not paths[0].exists() and glob.has_magic(source):
             paths = [Path(match) for match in sorted(glob.glob(source))]
@@ -55,7 +61,7 @@ def find_labels_file(labels: str | os.PathLike[str], label: str | int | None, so
 
 
 def _files_of(folder: Path) -> list[Path]:
-    files = sorted(f for f in folder.iterdir() if f.is_file() and _CSV_NAME.search(f.name))
+    files = sorted(f for f in folder.iterdir() if f.is_file() and _CSV_NAME.fullmatch(f.name))
     if not files:
         raise DataError(f"{folder} is a folder without CSV files (.csv, .tsv, .txt, .data, …). Name its files")
     return files

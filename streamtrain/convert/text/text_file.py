@@ -137,6 +137,7 @@ class TextFile:
         try:
             archive = zipfile.ZipFile(cast(io.FileIO, self._raw))
             names = [m.filename for m in archive.infolist() if not m.is_dir() and _is_data(m.filename)]
+            self._refuse_other_zips(names)
             chosen = str(self.path)[len(f"{self._file}:") :]
             if chosen and chosen not in names:
                 raise DataError(f"{self._file} has no member {chosen!r}. It has {_few(names)}")
@@ -148,6 +149,17 @@ class TextFile:
             raise self._damaged(error) from error
         except (NotImplementedError, RuntimeError) as error:  # an unknown compression, a password
             raise DataError(f"{self.path} cannot be unpacked here: {error}. Unpack it first: unzip") from error
+
+    def _refuse_other_zips(self, names: list[str]) -> None:
+        """Raise DataError for the formats of others that are zip archives too."""
+        if any(name.startswith(("xl/", "[Content_Types]")) for name in names):
+            raise DataError(f"{self._file} is an Excel workbook. Save its sheet as CSV", path=self._file)
+        if names and all(name.endswith(".npy") for name in names):
+            raise DataError(
+                f"{self._file} holds NumPy arrays (.npz). Write them as CSV, the label and the pixels in a row: "
+                "numpy.savetxt with fmt='%d' and delimiter=','",
+                path=self._file,
+            )
 
     def facts(self) -> FileFacts:
         """Return what was read; call it at the end. Raises DataError if the file changed in the meantime."""
@@ -171,7 +183,7 @@ def _open(file: Path | None) -> io.RawIOBase:
     if file is None:
         return _standard_input(cast(io.BufferedReader, sys.stdin.buffer)).rewound()
     try:
-        raw = file.open("rb", buffering=0)
+        raw = open(file, "rb", buffering=0, opener=_opener)  # noqa: SIM115 - its owner closes it
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}. Check its permissions") from error
     if not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
@@ -180,6 +192,10 @@ def _open(file: Path | None) -> io.RawIOBase:
             f"{file} is not an ordinary file. Send a stream to standard input: convert - DEST < STREAM"
         )
     return raw
+
+
+def _opener(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # or a pipe without a writer would be waited for
 
 
 def _newlines(data: bytes, following: bytes) -> bytes:

@@ -83,6 +83,15 @@ WAYS: dict[str, tuple[bytes, str]] = {
         joined(lambda r: [r, *plain(r)], header=",".join(["", "label", *NAMES])),
         "column 1 is left out: the header calls it ''",
     ),
+    "a row number": (
+        joined(lambda r: [1000 + r, *plain(r)]),
+        "column 1 is left out: it holds another whole number",
+    ),
+    "numbers for a header": (
+        joined(plain, header=",".join(map(str, range(17)))),
+        "line 1 is a header, its numbers",
+    ),
+    "pipes": (joined(plain, "|"), "separated by pipes"),
     "an id": (
         joined(lambda r: [r, *PIXELS[r], LABELS[r]], header=",".join(["id", *NAMES, "label"])),
         "column 1 is left out: the header calls it 'id'",
@@ -138,28 +147,18 @@ def test_the_range_is_the_exact_one_of_the_full_pass(
 UNDECIDED: dict[str, tuple[bytes, str, dict[str, Any]]] = {
     "a label at either end": (
         joined(lambda r: [LABELS[r], *PIXELS[r], (LABELS[r] + 3) % 10]),
-        "it may be the first column or the last column. Say --label first, last or none",
-        {"label": "first", "shape": (17,)},
+        "it may be the first column or the last column. Pass `label='first'`, `label='last'` or `label='none'`",
+        {"label": "first", "drop": ("last",)},
     ),
     "no label at all": (
         joined(lambda r: list(PIXELS[r][:15])),
         "neither the first column nor the last looks like one",
         {"label": "none"},
     ),
-    "a row number": (
-        joined(lambda r: [1000 + r, *plain(r)]),
-        "it may number the rows. Leave it out with --drop 1",
-        {"drop": ("1",), "label": "2"},
-    ),
-    "numbers for a header": (
-        ",".join(map(str, range(17))).encode() + b"\n" + joined(plain),
-        "Say which: --header or --no-header",
-        {"header": True, "label": "first"},
-    ),
     "one-hot at one end, a label at the other": (
         joined(lambda r: [*onehot(r), *PIXELS[r][:15], (LABELS[r] + 1) % 10]),
-        "it may be the last column or the first 10 columns. Say --label last, 1-10 or none",
-        {"label": "1-10"},
+        "it may be the last column or the first 10 columns. Pass `label='last'`, `label='1-10'` or",
+        {"label": "1-10", "drop": ("last",)},
     ),
     "named classes counted from 0 or 1": (
         joined(lambda r: [1 + LABELS[r] % 8, *PIXELS[r]]),
@@ -197,10 +196,10 @@ def test_named_classes_say_where_the_count_begins(tmp_path: Path) -> None:
         ({"label": "18"}, "has no column '18'"),
         ({"label": "0"}, "has no column '0'"),
         ({"label": "label"}, "has no column 'label'"),
-        ({"label": "9-3"}, "is no range of columns"),
+        ({"label": "9-3"}, "is not a range of columns"),
         ({"drop": ("nope",)}, "has no column 'nope'"),
-        ({"delimiter": "pipe"}, "--delimiter is comma, semicolon, tab, space, not 'pipe'"),
-        ({"shape": (5, 5)}, "--shape 5x5 is 25 pixels, a row has 16"),
+        ({"delimiter": "colon"}, "comma, semicolon, tab, space, pipe, ctrl-a, not 'colon'"),
+        ({"shape": (5, 5)}, "`shape` 5x5 is 25 pixels, a row has 16"),
         ({"max_rejected": 5}, "Pass `on_bad_row="),
     ],
 )
@@ -215,7 +214,7 @@ def test_an_option_that_cannot_be_is_refused(tmp_path: Path, options: dict[str, 
 def verdict(data: bytes) -> str:
     """The dialect that is found, or what the refusal says."""
     try:
-        return repr(detect(data, path="d.csv", whole=True, wanted=ReadOptions()).dialect)
+        return repr(detect(data, path="d.csv", whole=True, options=ReadOptions()).dialect)
     except DataError as error:
         return str(error)
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamtrain.convert import convert
-from streamtrain.convert.dialect.options import preset_names
+from streamtrain.convert.dialect.presets import preset_names
 from streamtrain.errors import DataError, UsageError
 from streamtrain.shards.manifest import Manifest
 
@@ -150,20 +150,20 @@ def test_an_unknown_preset_is_refused_with_those_like_it(tmp_path: Path) -> None
     (tmp_path / "a.csv").write_text("1,2,3,4,5\n")
     with pytest.raises(UsageError, match="emnist-letters"):
         convert(tmp_path / "a.csv", tmp_path / "out", preset="emnist-leters")
-    with pytest.raises(UsageError, match=r"--preset nope: .* Near it: \w+"):
+    with pytest.raises(UsageError, match=r"`preset='nope'`: .* Similar: \w+"):
         convert(tmp_path / "a.csv", tmp_path / "out", preset="nope")
 
 
 @pytest.mark.parametrize(
     ("toml", "said"),
     [
-        ("labels = [1]\ncolour = 3", "'colour' is no key of a preset. The keys are description, label, header"),
+        ("labels = [1]\ncolour = 3", "'colour' is not a key of a preset. The keys are description, label, header"),
         ("shape = 28", "should be a list of positive integers"),
         ("range = [255, 0]", "should be two numbers"),
         ("header = 'yes'", "should be true or false"),
-        ("delimiter = 'pipe'", "comma, semicolon, tab, space, not 'pipe'"),
+        ("delimiter = 'colon'", "tab, space, pipe, ctrl-a, not 'colon'"),
         ("labels = [1, 2]\nclasses = 3", "2 labels for 3 classes"),
-        ("shape = [", "is no TOML"),
+        ("shape = [", "is not valid TOML"),
     ],
 )
 def test_a_preset_file_says_what_is_wrong_with_it(tmp_path: Path, toml: str, said: str) -> None:

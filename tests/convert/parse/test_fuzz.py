@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 import pytest
@@ -38,10 +39,10 @@ DIGITS = tuple(map(str, range(10)))
 DIALECTS = {
     "label first": PLAIN,
     "label last, classes declared, 0..16": replace(
-        PLAIN, header=False, names=(), label=9, classes=DIGITS, written=DIGITS, high=16, declared_range=True
+        PLAIN, header=False, names=(), label=9, classes=DIGITS, source_labels=DIGITS, high=16, declared_range=True
     ),
     "label in the middle, semicolons, an offset": replace(
-        PLAIN, delimiter=";", label=4, classes=tuple("abcdefghi"), written=DIGITS[1:], header=False, names=()
+        PLAIN, delimiter=";", label=4, classes=tuple("abcdefghi"), source_labels=DIGITS[1:], header=False, names=()
     ),
     "no label, tabs": replace(PLAIN, delimiter="\t", label=None, fields=9, header=False, names=()),
     "words, an id to drop": replace(PLAIN, label=9, label_kind="word", dropped=(0,), image_shape=(8,)),
@@ -59,10 +60,10 @@ DIALECTS = {
         high=1,
         image_shape=(6,),
         classes=DIGITS[:4],
-        written=DIGITS[:4],
+        source_labels=DIGITS[:4],
     ),
     "runs of spaces": replace(PLAIN, delimiter=" ", header=False, names=()),
-    "a separator after the last": replace(PLAIN, trailing=True, header=False, names=()),
+    "a separator after the last": replace(PLAIN, trailing_delimiter=True, header=False, names=()),
 }
 
 INTEGER = re.compile("[+-]?[0-9]+")
@@ -98,7 +99,7 @@ class Reference:
         except (csv.Error, ValueError):
             return ("bad", None, "quote")
         cells = [cell.strip(" \t") for cell in cells]
-        if d.trailing and len(cells) == d.fields + 1 and cells[-1] == "":
+        if d.trailing_delimiter and len(cells) == d.fields + 1 and cells[-1] == "":
             cells = cells[:-1]
         if d.names and tuple(cells) == d.names:
             first, self.seen_header = not self.seen_header and number == 1, True
@@ -142,14 +143,15 @@ class Reference:
             values = [float(cells[c]) if DECIMAL.fullmatch(cells[c]) else 2 for c in d.label_columns]
             return values.index(1) if sorted(values) == [0, 0, 0, 1] else None
         if d.label_kind == "word":
-            return cell if cell and cell.isprintable() and not DECIMAL.fullmatch(cell) else None
-        if not (DECIMAL if d.label_kind == "decimal" else INTEGER).fullmatch(cell):
+            shown = all(c.isprintable() or c in "\u200c\u200d" or category(c) == "Zs" for c in cell)
+            return cell if cell.strip() == cell != "" and shown and not DECIMAL.fullmatch(cell) else None
+        if not DECIMAL.fullmatch(cell):
             return None
         value = float(cell)
         if not 0 <= value <= 65_535 or value != int(value):
             return None
         if d.classes:
-            return d.written.index(str(int(value))) if str(int(value)) in d.written else None
+            return d.source_labels.index(str(int(value))) if str(int(value)) in d.source_labels else None
         return int(value)
 
 
@@ -272,7 +274,7 @@ def made(dialect: Dialect, rows: int, seed: int) -> bytes:
             cells = draw.choice(cell_changes)(cells, draw)
         separator = dialect.delimiter * (draw.randrange(1, 4) if dialect.delimiter == " " else 1)
         line = bytearray(separator.join(cells).encode("utf-8", "surrogateescape"))
-        line += dialect.delimiter.encode() * dialect.trailing
+        line += dialect.delimiter.encode() * dialect.trailing_delimiter
         if 0.35 < kind < 0.55:
             at = draw.randrange(len(line) + 1)
             line[at : at + draw.randrange(2)] = bytes(draw.choices(BYTES, k=draw.randrange(3)))

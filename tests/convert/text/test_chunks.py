@@ -70,7 +70,7 @@ def plain(tmp_path: Path) -> Path:
 
 
 def dialect_of(path: Path) -> Dialect:
-    return detect(path.read_bytes(), path=str(path), whole=True, wanted=ReadOptions(label="first")).dialect
+    return detect(path.read_bytes(), path=str(path), whole=True, options=ReadOptions(label="first")).dialect
 
 
 def test_chunks_of_every_size_from_a_byte_to_two_rows_find_the_same(plain: Path) -> None:

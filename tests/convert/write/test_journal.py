@@ -203,7 +203,7 @@ def test_a_signal_keeps_what_is_finished_and_says_how_to_go_on(
     start(source, tmp_path / "out", 3, overwrite=True)
     done = CliRunner().invoke(group, [*arguments, "--overwrite"], standalone_mode=False)
     assert "an interrupted conversion to" in done.stderr
-    assert "is thrown away" in done.stderr
+    assert "is discarded" in done.stderr
 
 
 def test_a_full_disk_is_told_with_the_way_on(

@@ -1,0 +1,55 @@
+"""How commands talk to people: the result goes to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import IO, Any
+
+import click
+
+from streamtrain.cli.progress import ProgressLine
+
+
+@dataclass
+class Console:
+    """The settings of --json, --quiet and --debug, which every command has, and what follows from them."""
+
+    json: bool = False
+    quiet: bool = False
+    debug: bool = False
+
+    def result(self, values: Mapping[str, Any], text: str) -> None:
+        """Print a result on stdout: `values` as one line of JSON with --json, otherwise `text`."""
+        click.echo(json.dumps(values) if self.json else text)
+        sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """Print on stderr what is good to know, unless --quiet."""
+        if not self.quiet:
+            say(text)
+
+    def progress(self, *, shown: bool = True) -> ProgressLine:
+        """Return a progress line, which shows nothing with --quiet or unless `shown`."""
+        return ProgressLine(quiet=self.quiet or not shown)
+
+
+pass_console = click.make_pass_decorator(Console, ensure=True)
+
+
+def say(text: str) -> None:
+    """Print a line on stderr, with --quiet too."""
+    click.echo(text, err=True)
+
+
+def warn(text: str) -> None:
+    """Print a warning on stderr, with --quiet too."""
+    say(f"warning: {text}")
+
+
+def shows_unicode(stream: IO[str]) -> bool:
+    """Return whether a stream is a terminal that may get colours and block characters."""
+    return stream.isatty() and not os.environ.get("NO_COLOR")

@@ -1,0 +1,112 @@
+"""Every setting reaches the weights, the recipe and the command line, or it is said here why it must not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import streamtrain as st
+from streamtrain.errors import UsageError
+from streamtrain.nn.activations import ACTIVATIONS
+from streamtrain.settings import settings
+from streamtrain.train.checkpoint import load_checkpoint, weights_sha256
+from streamtrain.train.config import ACTIVATION_NAMES, FitConfig, TrainConfig
+from streamtrain.train.fit import Training
+from streamtrain.train.resume import build_model
+
+if TYPE_CHECKING:
+    from conftest import RunCli
+
+# Another value of each setting that decides the weights, on a base in which each of them counts.
+BASE = {"epochs": 2, "batch_size": 50, "hidden": (8,), "memory_bytes": 8_000_000}
+OTHER: dict[str, Any] = {
+    "epochs": 3,
+    "batch_size": 60,
+    "lr": 0.1,
+    "momentum": 0.5,
+    "weight_decay": 0.1,
+    "seed": 1,
+    "hidden": (9,),
+    "activation": "tanh",
+}
+# Why the others must not change a weight.
+SAME: dict[str, tuple[Any, str]] = {
+    "memory_bytes": (16_000_000, "it decides the window, and here either window holds all rows"),
+    "eval_train": (False, "an evaluation only reads the weights"),
+    "device": ("cpu", "this is what auto is without a GPU"),
+    "workers": (1, "threads change nothing but time"),
+}
+
+
+def digest(shards: Path, **changes: Any) -> str:
+    config = TrainConfig(**BASE | changes)
+    data = st.open_shards(shards, workers=config.workers)
+    model = build_model(data, config)
+    list(Training(model, data, config))
+    return weights_sha256(model.state_dict())
+
+
+def test_the_tables_of_this_page_name_every_setting() -> None:
+    assert sorted([*OTHER, *SAME]) == sorted(each.name for each in settings(TrainConfig))
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_a_setting_reaches_the_weights(shards: Path, name: str) -> None:
+    assert digest(shards, **{name: OTHER[name]}) != digest(shards)
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_a_setting_that_must_not_change_the_weights_does_not(shards: Path, name: str) -> None:
+    assert digest(shards, **{name: SAME[name][0]}) == digest(shards)
+
+
+@pytest.mark.parametrize("name", [*OTHER, *SAME])
+def test_an_option_of_the_command_line_reaches_what_the_setting_of_that_name_reaches(
+    call_cli: RunCli, shards: Path, tmp_path: Path, name: str
+) -> None:
+    value = OTHER[name] if name in OTHER else SAME[name][0]
+    chosen = BASE | {name: value}
+    words: list[str] = []
+    for each in settings(TrainConfig):
+        if each.name in chosen and isinstance(chosen[each.name], bool):
+            words.append(each.flag if chosen[each.name] else f"--no-{each.flag[2:]}")
+        elif each.name in chosen:
+            given = chosen[each.name]
+            words += [each.flag, ",".join(map(str, given)) if isinstance(given, tuple) else str(given)]
+    done = call_cli("train", shards, "--out", "run", "--json", *words)
+    assert done.returncode == 0, done.stderr
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert last["weights_sha256"] == digest(shards, **{name: value})
+    recorded = load_checkpoint(tmp_path / "run" / "last.safetensors").recipe
+    for each in settings(TrainConfig):
+        assert (each.key in recorded) == each.recorded
+    if any(each.name == name and each.recorded for each in settings(TrainConfig)):
+        assert getattr(TrainConfig.from_recipe(recorded), name) == value
+
+
+def test_a_recipe_comes_back_and_one_that_lacks_a_setting_is_refused() -> None:
+    config = TrainConfig(**BASE | OTHER, eval_train=False)
+    recipe = json.loads(json.dumps(config.to_recipe()))
+    assert TrainConfig.from_recipe(recipe) == config
+    for key in recipe:
+        with pytest.raises(UsageError, match=f"lacks '{key}'"):
+            TrainConfig.from_recipe({other: value for other, value in recipe.items() if other != key})
+
+
+def test_numpy_numbers_become_those_of_python() -> None:
+    config = FitConfig(epochs=np.int64(3), lr=np.float32(0.5), seed=np.uint8(7), eval_train=np.bool_(False))
+    assert [type(getattr(config, each)) for each in ("epochs", "lr", "seed", "eval_train")] == [
+        int,
+        float,
+        int,
+        bool,
+    ]
+    assert (config.epochs, config.lr, config.seed, config.eval_train) == (3, 0.5, 7, False)
+
+
+def test_the_activations_that_may_be_named_are_those_that_there_are() -> None:
+    assert tuple(ACTIVATIONS) == ACTIVATION_NAMES
