@@ -45,7 +45,7 @@ def numbers(batches: Batches) -> list[list[int]]:
     found = []
     for x, y in batches:
         pixels = np.rint(x.numpy() * 255).astype(int)
-        found.append((pixels[:, 0] * 256 + pixels[:, 1]).tolist())
+        found.append((pixels[:, 1] * 256 + pixels[:, 0]).tolist())
         assert (np.array(found[-1]) % 7 == y.numpy()).all()
     return found
 
