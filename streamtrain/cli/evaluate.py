@@ -23,11 +23,12 @@ def command(console: Console, /, run: str, data: str, workers: int) -> None:
     from streamtrain.cli.progress import Status
     from streamtrain.cli.tables import confusion_table, reliability_table, summary
     from streamtrain.engine.dense import one_thread
-    from streamtrain.train.checkpoint import load
+    from streamtrain.train.checkpoint import checkpoint_file, load
     from streamtrain.train.compatibility import read_as_learned
     from streamtrain.train.evaluate import iter_evaluate
 
-    checkpoint = load(run)
+    file = checkpoint_file(run)
+    checkpoint = load(file)
     names = checkpoint.schema.classes
     shards, warnings = read_as_learned(checkpoint.model, open_data(data, quiet=console.quiet, workers=workers))
     if not checkpoint.is_trained:
@@ -35,6 +36,7 @@ def command(console: Console, /, run: str, data: str, workers: int) -> None:
     for text in warnings:
         warn(text)
     warn_if_orientation_differs(data, is_transposed(shards), bool(checkpoint.recipe.get("turned")))
+    console.note(f"{file}, {checkpoint.position}, on {shards.folder}")
     with console.progress() as line, one_thread() as threads:
         steps = iter_evaluate(checkpoint.model, shards, threads)
         evaluation = line.finish(steps, lambda step: Status("evaluating", step.rows, shards.rows))
@@ -49,6 +51,9 @@ def command(console: Console, /, run: str, data: str, workers: int) -> None:
             "expected_error": evaluation.calibration_error,
             "bins": evaluation.reliability(),
         },
+        "checkpoint": str(file),
+        "position": checkpoint.position,
+        "data": str(shards.folder),
     }
     tables = summary(evaluation), reliability_table(evaluation), confusion_table(evaluation, names)
     console.result(result, "\n\n".join(tables))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +13,12 @@ from streamtrain.cli import Command
 from streamtrain.cli.console import Console, pass_console, warn
 from streamtrain.cli.options import out_file, workers
 from streamtrain.cli.progress import Status
+from streamtrain.errors import RunError
 
 if TYPE_CHECKING:
     from streamtrain.report.error_analysis import ErrorAnalysis
     from streamtrain.report.run_view import RunView
+    from streamtrain.train.checkpoint import Checkpoint
 
 
 @click.command("report", cls=Command)
@@ -47,15 +50,11 @@ def command(
     views: list[RunView] = []
     reads = [Path(run) for run in runs]
     for run in runs:
-        recipe = load(run).recipe
-        tested = test or recipe.get("test") or recipe.get("val")
-        if not tested:
-            warn(
-                f"{run} has no test data, so its figures are of the rows that it was trained on. Name some: --test"
-            )
-        data = str(tested or recipe["data"])
+        data, digest = (test, None) if test else _recorded_data(run, load(run))
         reads += read_for(data)
         shards = open_data(data, quiet=console.quiet, workers=workers)
+        if digest and not shards.manifest.matches(digest):
+            warn(f"{data} changed since {run} was trained")
         with console.progress() as line:
             steps = iter_view(Path(run), shards, tested=data, runs=len(runs))
             view = line.finish(steps, partial(_status, run=run, rows=shards.rows))
@@ -63,11 +62,36 @@ def command(
         views.append(view)
     page = render(views).encode()
     write_file(path, page, mode=common_mode(reads))
-    figures = [{"run": str(v.folder), "accuracy": v.errors.evaluation.accuracy} for v in views]
+    figures = [
+        {
+            "run": str(v.folder),
+            "accuracy": v.errors.evaluation.accuracy,
+            "checkpoint": str(v.file),
+            "data": v.tested,
+        }
+        for v in views
+    ]
     console.result(
         {"file": str(path), "bytes": len(page), "runs": figures},
         f"{path}: {len(page) / 1e6:.1f} MB, opens in any browser",
     )
+
+
+def _recorded_data(run: str, checkpoint: Checkpoint) -> tuple[str, str]:
+    """Return path and digest of the data that a run was evaluated on, or else trained on, with a warning.
+
+    Raises RunError if it is missing.
+    """
+    recipe = checkpoint.recipe
+    name = next((name for name in ("test", "val") if recipe.get(name)), "data")
+    path = recipe.get(name)
+    if not path or not Path(path).exists():
+        where = f"the {name} data of {run} is not at {path}" if path else f"{run} records no data"
+        raise RunError(f"{where}. Name where it is: {shlex.join(['streamtrain', 'report', run, '--test'])} DATA")
+    if name == "data":
+        warn(f"{run} has no test data, so its figures are of the rows that it was trained on. Name some: --test")
+        return path, checkpoint.data_digest
+    return path, recipe[f"{name}_digest"]
 
 
 def _status(step: ErrorAnalysis | RunView, *, run: str, rows: int) -> Status | None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--test", metavar="DATA", help="Evaluate on this data after each epoch.")
 @click.option("--val", metavar="DATA", help="Evaluate on this data too, and choose the best epoch by it.")
 @click.option("--out", metavar="RUN", help="The folder of the run, which is made.")
-@click.option("--resume", metavar="RUN", help="Continue a run; DATA is not needed.")
+@click.option("--resume", metavar="RUN", help="Continue a run. DATA, --test and --val: only if they moved.")
 @options_of(TrainConfig)
 @click.option(
     "--checkpoint-every", type=interval, metavar="60s|500steps", default="60s", help="How often to save the run."

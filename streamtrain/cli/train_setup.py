@@ -53,6 +53,7 @@ def resume_run(
 ) -> tuple[Run, MLP, Training | None]:
     """Return a run as it was saved, its model and its training on the same data; None if it is finished.
 
+    paths: the new places of the sets that moved
     given: the names of the options that were given; these must be as recorded, except for `epochs`
     """
     run, checkpoint, warning = Run.open(folder)
@@ -60,28 +61,27 @@ def resume_run(
         warn(warning)
     recorded = recorded_config(run, checkpoint)
     for name, path in paths.items():
-        if path and run.recipe[name] != str(Path(path).absolute()):
-            option = "DATA" if name == "data" else f"--{name}"
-            _refuse(folder, option, f"{option} {run.recipe[name]}", path)
+        if path and not run.recipe[name]:
+            raise UsageError(
+                f"{folder} was started without --{name}. Leave --{name} out, or start a new run with --out"
+            )
     for each in settings(config):
         if each.recorded and each.name in given - {"epochs"}:
             before, now = getattr(recorded, each.name), getattr(config, each.name)
             if before != now:
-                _refuse(folder, flag(each.name), flag(each.name, before), flag(each.name, now))
+                raise UsageError(
+                    f"{run.folder} was started with {flag(each.name, before)}, not {flag(each.name, now)}. "
+                    f"Leave {flag(each.name)} out, or start a new run with --out"
+                )
     training = resume_training(
         run,
         checkpoint,
         epochs=config.epochs if "epochs" in given else None,
+        moved=paths,
         device=computing,
         open_data=partial(open_data, quiet=console.quiet, workers=config.workers),
     )
     return run, checkpoint.model, training
-
-
-def _refuse(run: Path, option: str, recorded: str, given: str) -> None:
-    raise UsageError(
-        f"{run} was started with {recorded}, not {given}. Leave {option} out, or start a new run with --out"
-    )
 
 
 def open_sets(console: Console, paths: Paths, *, workers: int) -> Sets:

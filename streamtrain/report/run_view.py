@@ -20,7 +20,7 @@ from streamtrain.report.summary import DatasetSummary, Row, origin
 from streamtrain.shards.manifest import Manifest
 from streamtrain.storage.ownership import LAST
 from streamtrain.stream.dataset import Shards
-from streamtrain.train.checkpoint import Checkpoint, load, load_checkpoint, weights_sha256
+from streamtrain.train.checkpoint import Checkpoint, checkpoint_file, load, load_checkpoint, weights_sha256
 from streamtrain.train.run import read_metrics
 
 WORST = 24  # mistakes shown in all
@@ -63,6 +63,11 @@ class RunView:
     def classes(self) -> tuple[str, ...]:
         """Return the names of the classes, in index order."""
         return self.checkpoint.schema.classes
+
+    @property
+    def file(self) -> Path:
+        """Return the checkpoint file that the weights come from."""
+        return checkpoint_file(self.folder)
 
     @property
     def layers(self) -> str:
@@ -169,7 +174,7 @@ class RunView:
                 manifest = Manifest.load(folder)
             except (StreamtrainError, OSError):
                 continue
-            if manifest.digest == self.checkpoint.manifest_digest:
+            if manifest.matches(self.checkpoint.data_digest):
                 return manifest
         return None
 

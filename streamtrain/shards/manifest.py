@@ -118,6 +118,24 @@ class Manifest:
         """The digest at the end of the file, over all its other keys."""
         return str(self.to_json()["digest"])
 
+    @property
+    def content_digest(self) -> str:
+        """The digest of what is streamed: the schema, and the shards' bytes and order.
+
+        Paths and times are left out, so that data which moved, or was converted again from a copy, has the same.
+        """
+        shards = [asdict(shard) for shard in self.shards]
+        return digest_of_json(
+            {"schema": self.schema.to_json(), "rows_per_group": self.rows_per_group, "shards": shards}
+        )
+
+    def matches(self, recorded: object) -> bool:
+        """Return whether a digest that a run recorded is of this data.
+
+        Runs record the content digest; earlier versions recorded the digest of the whole manifest.
+        """
+        return recorded == self.content_digest or recorded == self.digest
+
     def write(self, folder: Path) -> None:
         """Publish `manifest.json`; the last file of a folder to be written."""
         write_file(folder / MANIFEST, _text(self.to_json()))

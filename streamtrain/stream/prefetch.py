@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,10 +27,16 @@ def prefetch(
     left = iter(jobs)
     filling: deque[tuple[Job, Slot, list[Future[object]]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="streamtrain")
+    running, closed = threading.Semaphore(workers), threading.Event()
+
+    def run(task: Task) -> None:
+        with running:
+            if not closed.is_set():
+                task()
 
     def submit(slot: Slot) -> None:
         for job in itertools.islice(left, 1):
-            filling.append((job, slot, [pool.submit(task) for task in tasks(job, slot)]))
+            filling.append((job, slot, [pool.submit(run, task) for task in tasks(job, slot)]))
 
     try:
         for slot in slots:
@@ -41,4 +48,8 @@ def prefetch(
             yield job, slot
             submit(slot)
     finally:
+        closed.set()
         pool.shutdown(cancel_futures=True)
+        for _ in range(workers):  # the pool does not wait for a thread whose start was interrupted
+            running.acquire()
+        running.release(workers)

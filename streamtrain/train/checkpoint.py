@@ -33,6 +33,7 @@ _UNREADABLE = (SafetensorError, ValueError, LookupError, TypeError, AttributeErr
 class Checkpoint:
     """A model with what its pixels and classes mean, how it was trained, and how far.
 
+    data_digest: the content digest of the training data; earlier versions wrote that of its whole manifest
     velocity: (of the weight, of the bias) of each layer, empty without momentum; needed only to train further
     """
 
@@ -40,7 +41,7 @@ class Checkpoint:
     schema: Schema
     recipe: Mapping[str, Any]
     progress: Progress
-    manifest_digest: str
+    data_digest: str
     velocity: Gradients = field(default_factory=list)
 
     def __repr__(self) -> str:
@@ -50,6 +51,16 @@ class Checkpoint:
     def is_trained(self) -> bool:
         """Return whether the model has taken a step; a run has a checkpoint before the first."""
         return self.progress != Progress.at(1) or self.model.trained_on is not None
+
+    @property
+    def position(self) -> str:
+        """Return how far the training of a run was, in words."""
+        epoch, rows = self.progress.cursor
+        if rows:
+            return f"in epoch {epoch}, after {rows:,} rows"
+        if epoch > 1:
+            return f"after epoch {epoch - 1}"
+        return "saved by a program" if self.is_trained else "before the first step"
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Publish it whole at `path`."""
@@ -61,7 +72,7 @@ class Checkpoint:
             "recipe": json.dumps(dict(self.recipe)),
             "schema": json.dumps(self.schema.to_json()),
             "progress": json.dumps(self.progress._asdict()),
-            "manifest_digest": self.manifest_digest,
+            "manifest_digest": self.data_digest,
             "weights_sha256": weights_sha256(state),
             "velocity_sha256": weights_sha256(velocity),
         }
@@ -103,10 +114,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def load(run: str | os.PathLike[str]) -> Checkpoint:
     """Return the checkpoint of a run folder, its best if one was chosen, otherwise its last; or one in a file."""
+    return load_checkpoint(checkpoint_file(run))
+
+
+def checkpoint_file(run: str | os.PathLike[str]) -> Path:
+    """Return the file that `load` reads."""
     path = Path(run)
     if path.is_dir() or not path.exists():
         path = path / (BEST if (path / BEST).exists() else LAST)
-    return load_checkpoint(path)
+    return path
 
 
 def weights_sha256(state: Mapping[str, torch.Tensor]) -> str:
@@ -146,7 +162,7 @@ def _read(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> C
         schema=schema,
         recipe=dict(json.loads(metadata["recipe"])),
         progress=_progress(json.loads(metadata["progress"])),
-        manifest_digest=metadata["manifest_digest"],
+        data_digest=metadata["manifest_digest"],
         velocity=list(zip(moving.weights, moving.biases, strict=True)) if velocity else [],
     )
 

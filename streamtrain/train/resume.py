@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -51,7 +53,7 @@ def recipe(config: TrainConfig, paths: Mapping[str, str | None], sets: Sets, pla
     others = {"test": sets.test, "val": sets.val}
     return {
         **{name: path and str(Path(path).absolute()) for name, path in paths.items()},
-        **{f"{name}_digest": data.manifest.digest for name, data in others.items() if data},
+        **{f"{name}_digest": data.manifest.content_digest for name, data in others.items() if data},
         **config.to_recipe(),
         "window_rows": plan.window_rows,
         **({"turned": True} if sets.data.manifest.parse.get("transposed") else {}),
@@ -83,21 +85,30 @@ def recorded_config(run: Run, checkpoint: Checkpoint) -> TrainConfig:
     return config
 
 
-def open_recorded_sets(run: Run, *, open_data: Callable[[str], Shards] = open_shards) -> Sets:
-    """Open the sets that a run was started with. Raises RunError if one of them changed since."""
-    digests = {name: run.recipe.get(f"{name}_digest") for name in ("test", "val")}
-    digests["data"] = run.manifest_digest
-    found: dict[str, Shards | None] = {}
-    for name in ("data", "test", "val"):
-        path = run.recipe[name]
-        data = found[name] = open_data(path) if path else None
-        if data and data.manifest.digest != digests[name]:
-            raise RunError(
-                f"{path} is not the {name} that {run.folder} was started with: its manifest changed. Bring that "
-                "back, or start a new run with `out`"
-            )
-    assert found["data"]
-    return Sets(found["data"], found["test"], found["val"])
+def open_recorded_sets(
+    run: Run, paths: Mapping[str, str | None], *, open_data: Callable[[str], Shards] = open_shards
+) -> dict[str, Shards | None]:
+    """Open sets that a run was started with.
+
+    paths: where each of them is now; None for a set that there is not
+    Raises RunError if one of them is missing or other data.
+    """
+    return {name: _open_recorded(run, name, path, open_data) if path else None for name, path in paths.items()}
+
+
+def _open_recorded(run: Run, name: str, path: str, open_data: Callable[[str], Shards]) -> Shards:
+    if not Path(path).exists():
+        words = [] if name == "data" else [f"--{name}"]
+        command = f"{shlex.join(['streamtrain', 'train', '--resume', str(run.folder), *words])} DATA"
+        raise RunError(f"the {name} of {run.folder} is not at {path}. Name where it is: {command}", path=path)
+    data = open_data(path)
+    if not data.manifest.matches(run.data_digest if name == "data" else run.recipe.get(f"{name}_digest")):
+        raise RunError(
+            f"{path} is not the {name} that {run.folder} was started with: its content differs. Name the place of "
+            "that, or start a new run with `out`",
+            path=path,
+        )
+    return data
 
 
 def resume_training(
@@ -105,13 +116,15 @@ def resume_training(
     checkpoint: Checkpoint,
     *,
     epochs: int | None = None,
+    moved: Mapping[str, str | None] = MappingProxyType({}),
     device: torch.device | None = None,
     open_data: Callable[[str], Shards] = open_shards,
 ) -> Training | None:
     """Return the training of a run from its checkpoint on, or None if it is finished, which needs no data.
 
     epochs: how many in all, if another number than recorded; it is recorded then
-    Raises UsageError for fewer epochs than the run has begun, RunError if the data changed.
+    moved:  the new places of data, test and val that moved, None for the others; they are recorded too
+    Raises UsageError for fewer epochs than the run has begun, RunError if a set is missing or other data.
     """
     config, start = recorded_config(run, checkpoint), checkpoint.progress
     reached = start.cursor.epoch - (start.cursor.rows == 0)
@@ -120,35 +133,50 @@ def resume_training(
             f"{run.folder} is in epoch {reached} already: `epochs` can be raised, not lowered", option="epochs"
         )
     config = replace(config, epochs=epochs or config.epochs)
-    sets = open_recorded_sets(run, open_data=open_data) if start.cursor.epoch <= config.epochs else None
-    if config.epochs != run.recipe["epochs"]:
-        run.set_epochs(config.epochs, checkpoint)
-    if sets is None:
+    given = {name: str(Path(path).absolute()) for name, path in moved.items() if path}
+    finished = start.cursor.epoch > config.epochs
+    recorded = {} if finished else {name: run.recipe[name] for name in ("data", "test", "val")}
+    sets = open_recorded_sets(run, recorded | given, open_data=open_data)
+    changes = {"epochs": config.epochs, **given}
+    if any(run.recipe[name] != value for name, value in changes.items()):
+        run.change_recipe(changes, checkpoint)
+    if finished:
         return None
-    plan = plan_memory(sets.data, config.hidden, config)
+    data = sets["data"]
+    assert data
+    plan = plan_memory(data, config.hidden, config)
     to = device or torch.device("cpu")
     return Training(
         checkpoint.model if to.type == "cpu" else checkpoint.model.to(to),
-        sets.data,
+        data,
         config,
-        test=sets.test,
-        val=sets.val,
+        test=sets["test"],
+        val=sets["val"],
         start=start,
         optimizer=SGD(config.momentum, config.weight_decay, checkpoint.velocity).to(to),
         plan=replace(plan, window_rows=run.recipe["window_rows"]),
     )
 
 
-def resume_fit(folder: str | Path, *, epochs: int | None = None) -> list[EpochReport]:
+def resume_fit(
+    folder: str | Path,
+    *,
+    epochs: int | None = None,
+    data: str | Path | None = None,
+    test: str | Path | None = None,
+    val: str | Path | None = None,
+) -> list[EpochReport]:
     """Train a run to its end from its last checkpoint, and return a report of each epoch that this took.
 
     folder: of the run, as written by `streamtrain train`
     epochs: how many in all; by default as recorded
+    data, test, val: where these are, if they moved; by default as recorded
     Raises RunError if the run or its data cannot be used.
     """
     run, checkpoint, _ = Run.open(Path(folder))
     reports = []
-    training = resume_training(run, checkpoint, epochs=epochs)
+    moved = {name: str(path) if path else None for name, path in (("data", data), ("test", test), ("val", val))}
+    training = resume_training(run, checkpoint, epochs=epochs, moved=moved)
     for event in training or ():
         if training and isinstance(event, EpochReport):
             run.record(event, training)

@@ -24,18 +24,21 @@ from streamtrain.train.checkpoint import Checkpoint, load_checkpoint
 from streamtrain.train.fit import Training
 from streamtrain.train.progress import METRICS_KEYS, EpochReport, Progress
 
+_CHANGEABLE = ("epochs", "data", "test", "val")  # of a recipe, by a resume
+
 
 @dataclass
 class Run:
     """The folder of a run, written while training.
 
-    recipe: every setting that decides the weights; manifest_digest: of the training data
+    recipe: every setting that decides the weights, and where the data was
+    data_digest: as in Checkpoint
     """
 
     folder: Path
     recipe: Mapping[str, Any]
     schema: Schema
-    manifest_digest: str
+    data_digest: str
 
     @classmethod
     def create(
@@ -57,7 +60,7 @@ class Run:
         staging = staging_of(folder)
         staging.parent.mkdir(parents=True, exist_ok=True)
         destination.make(staging)
-        run = cls(folder, recipe, training.train.schema, training.train.manifest.digest)
+        run = cls(folder, recipe, training.train.schema, training.train.manifest.content_digest)
         try:
             write_file(staging / RECIPE, run._recipe_bytes())
             run._checkpoint(training, Progress.at(1)).save(staging / LAST)
@@ -84,7 +87,7 @@ class Run:
             last = load_checkpoint(folder / PREVIOUS)
             _link(folder / PREVIOUS, folder / LAST)
             warning = f"{error} Resuming from {PREVIOUS}, epoch {last.progress.cursor.epoch}"
-        run = cls(folder, last.recipe, last.schema, last.manifest_digest)
+        run = cls(folder, last.recipe, last.schema, last.data_digest)
         run._check_recipe()
         for leftover in (*folder.glob(".*.tmp"), *folder.glob(".*.link")):
             leftover.unlink(missing_ok=True)
@@ -93,9 +96,9 @@ class Run:
         _write_if_changed(folder / RECIPE, run._recipe_bytes())
         return run, last, warning
 
-    def set_epochs(self, epochs: int, checkpoint: Checkpoint) -> None:
-        """Record another number of epochs with the last checkpoint; a finished run resumes if it is raised."""
-        self.recipe = {**self.recipe, "epochs": epochs}
+    def change_recipe(self, changes: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+        """Record another number of epochs, or other places of the data, with the last checkpoint."""
+        self.recipe = {**self.recipe, **changes}
         self._save(replace(checkpoint, recipe=self.recipe))  # a resume reads it from there
         write_file(self.folder / RECIPE, self._recipe_bytes())
 
@@ -130,7 +133,7 @@ class Run:
     def _check_recipe(self) -> None:
         """Raise RunError if recipe.json differs from the checkpoint.
 
-        `epochs` may differ: a kill can fall between the two writes.
+        What `change_recipe` changes may differ: a kill can fall between the two writes.
         """
         path = self.folder / RECIPE
         try:
@@ -138,7 +141,7 @@ class Run:
         except (OSError, ValueError, TypeError):
             return  # it is written again
         for name, value in self.recipe.items():
-            if name != "epochs" and found.get(name, value) != value:
+            if name not in _CHANGEABLE and found.get(name, value) != value:
                 raise RunError(
                     f"{path}: {name} is {found[name]!r}, but the weights were trained with {value!r}. Put that "
                     "back, or start a new run with `out`"
@@ -153,7 +156,7 @@ class Run:
             self.schema,
             self.recipe,
             progress,
-            self.manifest_digest,
+            self.data_digest,
             training.optimizer.velocity,
         )
 

@@ -406,8 +406,37 @@ def test_data_may_be_named_again_by_another_path_to_it(call_cli: RunCli, shards:
     call_cli("train", "data", "--test", "data", "--out", "run", "--epochs", "1")
     assert call_cli("train", "--resume", "run", "--test", "data", "--epochs", "2").returncode == 0
     assert call_cli("train", "--resume", "run", "--test", str(tmp_path / "data"), "--epochs", "3").returncode == 0
-    done = call_cli("train", "--resume", "run", "--test", "other")
-    assert (done.returncode, "was started with --test" in done.stderr) == (2, True)
+    done = call_cli("train", "--resume", "run", "--val", "data")
+    assert (done.returncode, "run was started without --val. Leave --val out" in done.stderr) == (2, True)
+
+
+def test_a_project_that_moved_goes_on_from_a_copy_of_its_source(
+    call_cli: RunCli, digits_csv: Path, shards: Path, tmp_path: Path, json_lines: JsonLines
+) -> None:
+    whole = json_lines(
+        call_cli("train", shards, "--test", shards, "--out", "whole", "--epochs", "3", "--json").stdout
+    )
+    (tmp_path / "old").mkdir()
+    shutil.copy(digits_csv, tmp_path / "old" / "digits.csv")
+    for folder in ("old/test", "old/digits.csv.shards"):
+        call_cli("convert", "old/digits.csv", folder)
+    call_cli("train", "old/digits.csv", "--test", "old/test", "--out", "old/run", "--epochs", "2")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "old" / "run").rename(tmp_path / "new" / "my run")
+    (tmp_path / "old" / "digits.csv").rename(tmp_path / "new" / "copy.csv")
+    os.utime(tmp_path / "new" / "copy.csv", (1, 1))
+    shutil.rmtree(tmp_path / "old")
+    finished = call_cli("train", "--resume", "new/my run", "--json")
+    assert (finished.returncode, json_lines(finished.stdout)[-1]["epochs"]) == (0, 2)
+    lost = call_cli("train", "--resume", "new/my run", "--epochs", "3")
+    assert lost.returncode == 1
+    assert "old/digits.csv. Name where it is: streamtrain train --resume 'new/my run' DATA" in lost.stderr
+    call_cli("convert", "new/copy.csv", "new/copy.csv.shards")
+    words = ("--resume", "new/my run", "new/copy.csv", "--test", "new/copy.csv.shards")
+    done = call_cli("train", *words, "--epochs", "3", "--json")
+    assert (done.returncode, json_lines(done.stdout)[-1]["weights_sha256"]) == (0, whole[-1]["weights_sha256"])
+    again = call_cli("train", "--resume", "new/my run", "--epochs", "4")  # the new places are recorded
+    assert again.returncode == 0, again.stderr
 
 
 @pytest.mark.parametrize(
@@ -503,3 +532,33 @@ def test_the_line_of_an_epoch_tells_the_progressive_accuracy_where_the_train_set
     (line,) = json_lines((tmp_path / "run" / "metrics.jsonl").read_text())
     assert line["train_accuracy"] is None
     assert f"progressive accuracy {line['progressive_accuracy']:.4f}" in done.stdout
+
+
+def test_evaluate_and_report_say_which_checkpoint_and_which_data_they_took(
+    call_cli: RunCli, shards: Path, tmp_path: Path, json_lines: JsonLines
+) -> None:
+    shutil.copytree(shards, tmp_path / "data")
+    call_cli("train", "data", "--test", "data", "--out", "run", "--epochs", "2")
+    best = load_checkpoint(tmp_path / "run" / "best.safetensors").progress.cursor.epoch - 1
+    done = call_cli("evaluate", "run", "data")
+    assert f"run/best.safetensors, after epoch {best}, on data\n" in done.stderr
+    done = call_cli("evaluate", "run/last.safetensors", "data", "--json")
+    assert "run/last.safetensors, after epoch 2, on data\n" in done.stderr
+    (values,) = json_lines(done.stdout)
+    assert values["checkpoint"] == "run/last.safetensors"
+    assert (values["position"], values["data"]) == ("after epoch 2", "data")
+    (run,) = json_lines(call_cli("report", "run", "--json").stdout)[0]["runs"]
+    assert (run["checkpoint"], run["data"]) == ("run/best.safetensors", str(tmp_path / "data"))
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert (
+        f"those of <code>best.safetensors</code>, after epoch {best}, evaluated on <code>{run['data']}</code>"
+        in page
+    )
+    (tmp_path / "data").rename(tmp_path / "moved")
+    lost = call_cli("report", "run")
+    assert lost.returncode == 1
+    assert f"{tmp_path / 'data'}. Name where it is: streamtrain report run --test DATA" in lost.stderr
+    assert call_cli("report", "run", "--test", "moved").returncode == 0
+    assert call_cli("train", "--resume", "run", "moved", "--test", "moved").returncode == 0
+    assert "is missing or has changed" in (tmp_path / "run" / "report.html").read_text()
+    assert call_cli("report", "run", "--test", "moved").returncode == 0

@@ -37,7 +37,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     saved = checkpoint()
     saved.save(tmp_path / "a.safetensors")
     loaded = load_checkpoint(tmp_path / "a.safetensors")
-    assert (loaded.schema, loaded.recipe, loaded.progress, loaded.manifest_digest) == (
+    assert (loaded.schema, loaded.recipe, loaded.progress, loaded.data_digest) == (
         SCHEMA,
         {"lr": 0.1},
         saved.progress,

@@ -198,7 +198,7 @@ def test_a_run_is_resumed_from_python_to_the_weights_of_one_that_was_never_stopp
     with pytest.raises(UsageError, match="is in epoch 4 already"):
         resume_fit(tmp_path / "run", epochs=2)
     checkpoint = load_checkpoint(tmp_path / "run" / LAST)
-    replace(checkpoint, manifest_digest="xxh3_128:0").save(tmp_path / "run" / LAST)
+    replace(checkpoint, data_digest="xxh3_128:0").save(tmp_path / "run" / LAST)
     with pytest.raises(RunError, match="is not the data that"):
         resume_fit(tmp_path / "run", epochs=5)
 
