@@ -41,8 +41,6 @@ NOT_YET: set[str] = {
     "docs/how-to/resume.md",
     "docs/reference/dialects.md",
     "streamtrain/__main__.py",
-    "streamtrain/convert/dialect/detect.py",
-    "streamtrain/convert/dialect/dialect.py",
     "streamtrain/convert/dialect/header.py",
     "streamtrain/convert/dialect/labels.py",
     "streamtrain/convert/dialect/unlike.py",

@@ -1,4 +1,4 @@
-"""Columns that are read as pixels and are none: what names, values or the label tell of them."""
+"""Columns that look like no pixel: by their names, their values, or because they tell the label."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def _beyond_the_others(found: Candidates) -> tuple[list[int], str]:
             edge = float(np.sort(np.nanmax(others, axis=1, initial=-np.inf))[int(_MOST * (len(table) - 1))])
             inner = float(np.sort(np.nanmin(others, axis=1, initial=np.inf))[int((1 - _MOST) * (len(table) - 1))])
             middle = min(sign * float(facts.middle[c]) for c in some)
-            if middle > edge + 0.5 * (edge - inner):
+            if middle > edge + (0.05 * (edge - inner) if edge > 0 else 0):
                 return some[:1], f"is mostly {sign * middle:g} or {'more' if sign > 0 else 'less'}"
     return [], ""
 
