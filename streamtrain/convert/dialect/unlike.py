@@ -196,7 +196,8 @@ def _beyond_the_others(found: Candidates) -> tuple[list[int], str]:
             edge = float(np.sort(np.nanmax(others, axis=1, initial=-np.inf))[int(_MOST * (len(table) - 1))])
             inner = float(np.sort(np.nanmin(others, axis=1, initial=np.inf))[int((1 - _MOST) * (len(table) - 1))])
             middle = min(sign * float(facts.middle[c]) for c in some)
-            if middle > edge + (0.05 * (edge - inner) if edge > 0 else 0):
+            margin = 0.05 * (edge - inner) if edge > 0 else 0  # a number below 0 is unlike all that are above
+            if middle > max(edge + margin, 0):
                 return some[:1], f"is mostly {sign * middle:g} or {'more' if sign > 0 else 'less'}"
     return [], ""
 
