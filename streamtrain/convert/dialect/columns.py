@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -164,7 +164,7 @@ def _index_by_name(sample: Sample, column: int) -> str:
     if not sample.names or sample.facts.distinct[column] < _MOST:
         return ""
     name = re.sub(r"[\W_0-9]+", "", sample.names[column].lower())
-    unlike = column in odd_names(sample) if name else not sample.names[column]
+    unlike = column in sample.odd_names if name else not sample.names[column]
     if name in _INDEX_NAMES and unlike and sample.facts.empty[column] < 1 - _MOST:
         return f"the header calls it {sample.names[column]!r}"
     return ""
@@ -215,19 +215,6 @@ def is_label_like(sample: Sample, column: int, left: Sequence[int]) -> bool:
     brightest = median(np.nanmax(inner, axis=1, initial=-np.inf)) if inner.shape[1] else -1
     dense = len(classes) * 2 >= classes.max() - classes.min() + 1
     return bool(len(classes) > 1 and dense and classes.max() != brightest)
-
-
-def odd_names(sample: Sample) -> frozenset[int]:
-    """Return the columns that are named unlike most, whose names differ in a number alone."""
-    return frozenset(_odd_names(sample.names))
-
-
-def _odd_names(names: Sequence[str]) -> Iterator[int]:
-    stems = [re.sub(r"[0-9]+", "#", name) for name in names]
-    times = Counter(stems)
-    numbered = sum(count for stem, count in times.items() if "#" in stem and count > 1)
-    if numbered >= 0.8 * len(names) or (numbered >= 4 and numbered >= len(names) - 4):
-        yield from (c for c, stem in enumerate(stems) if times[stem] == 1 or "#" not in stem)
 
 
 def is_square(number: int) -> bool:

@@ -166,4 +166,5 @@ def _steps(cells: Sequence[str]) -> int:
 
 def _usual_words(rows: Sequence[Sequence[str]]) -> float:
     """Return how many values of a row are not numbers, in the median."""
-    return median(np.array([sum(not DECIMAL.fullmatch(cell) for cell in row) for row in rows[:50]] or [0]))
+    words = [0 if "".join(row).isdecimal() else sum(not DECIMAL.fullmatch(c) for c in row) for row in rows[:50]]
+    return median(np.array(words or [0]))

@@ -15,7 +15,6 @@ from streamtrain.convert.dialect.columns import (
     declared_range,
     is_label_like,
     is_square,
-    odd_names,
 )
 from streamtrain.convert.dialect.options import ReadOptions
 from streamtrain.convert.dialect.sample import Sample, quoted
@@ -78,7 +77,7 @@ def _by_names(sample: Sample, left: list[int]) -> tuple[range, str] | None:
     """The only column at an end that is named unlike the pixels, if it may be a label."""
     if not sample.names or len(left) < 3:
         return None
-    odd = [c for c in left if c in odd_names(sample)]
+    odd = [c for c in left if c in sample.odd_names]
     ends = {left[0], left[-1]}
     likely = [c for c in odd if c in ends and may_be_label(sample, c)]
     if len(likely) == 1:

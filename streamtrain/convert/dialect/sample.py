@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import heapq
+import re
 import shlex
 import zlib
 from collections import Counter
@@ -84,6 +85,16 @@ class Sample:
     def facts(self) -> Facts:
         """What each column holds."""
         return Facts.of(self)
+
+    @functools.cached_property
+    def odd_names(self) -> frozenset[int]:
+        """The columns that are named unlike most, whose names differ in a number alone."""
+        stems = [re.sub(r"[0-9]+", "#", name) for name in self.names]
+        times = Counter(stems)
+        numbered = sum(count for stem, count in times.items() if "#" in stem and count > 1)
+        if numbered < 0.8 * len(stems) and (numbered < 4 or numbered < len(stems) - 4):
+            return frozenset()
+        return frozenset(c for c, stem in enumerate(stems) if times[stem] == 1 or "#" not in stem)
 
     def title(self, column: int) -> str:
         """Return a column for people: its number from 1, and its name if it has one."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamtrain.convert.dialect.columns import drop_advice, is_square, odd_names
+from streamtrain.convert.dialect.columns import drop_advice, is_square
 from streamtrain.convert.dialect.formats import IMAGE_FILE, IMAGES_ELSEWHERE, cell_format, is_number_format
 from streamtrain.convert.dialect.label_column import is_onehot, may_be_label, truth_table
 from streamtrain.convert.dialect.options import ReadOptions
@@ -117,7 +117,7 @@ def _has_words(sample: Sample, column: int) -> bool:
 
 
 def _named_unlike(found: Candidates) -> tuple[list[int], str]:
-    odd = [c for c in found.pixels if c in odd_names(found.sample)]
+    odd = [c for c in found.pixels if c in found.sample.odd_names]
     return odd[:1], "is named unlike the pixels"
 
 

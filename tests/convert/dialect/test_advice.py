@@ -130,13 +130,11 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("rows", [30, 60, 400, 3000])
-@pytest.mark.parametrize("side", [8, 16, 28])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("rows", "side"), [(20, 8), (30, 8), (60, 8), (400, 8), (3000, 8), (150, 16), (150, 28)])
 def test_nor_does_it_for_files_of_other_sizes(
-    any_way: Way, digits: Callable[..., Digits], tmp_path: Path, rows: int, side: int, seed: int
+    any_way: Way, digits: Callable[..., Digits], tmp_path: Path, rows: int, side: int
 ) -> None:
-    outcomes = follow(any_way(digits(rows, side, seed)), tmp_path)
+    outcomes = follow(any_way(digits(rows, side, seed=rows)), tmp_path)
     assert not [outcome for outcome in outcomes if outcome.found.startswith("wrong")]
 
 
