@@ -49,8 +49,9 @@ def convert(
     pixel_range: the least and the largest value that a pixel may have
     classes: how many classes there are, or their names in order
     preset: the name of a known data set, or a .toml file; the options above overrule it
-    delimiter: "comma", "semicolon", "tab", "space", or the character itself
-    drop: names, or numbers from 1, of columns that are neither label nor pixels
+    delimiter: "comma", "semicolon", "tab", "space", "pipe", "ctrl-a", or the character itself
+    drop: names, numbers from 1, or ranges as "2-11", of columns that are neither label nor pixels; "none" keeps
+        every column but the label as a pixel
     split: the share of the rows for each part, summing to 1: `dest`/train, `dest`/val, … The pixels of a row
         alone decide its part, so it stays the same when data is appended.
     on_bad_row: "error" stops at the first bad row; "reject" writes it to `dest`/rejected.jsonl and continues
