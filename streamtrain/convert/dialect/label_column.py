@@ -91,7 +91,7 @@ def may_be_label(sample: Sample, column: int) -> bool:
     """Whether the values of a column repeat, as those of a label do, and are not file names."""
     rows = len(sample.rows)
     facts = sample.facts
-    return bool(facts.empty[column] < 0.5 and (rows < 20 or facts.distinct[column] <= 0.7))
+    return bool(facts.empty[column] < 0.5 and (rows < 20 or facts.distinct[column] <= 0.85))
 
 
 def _by_values(sample: Sample, left: list[int], pixels: int | None) -> tuple[range, str]:

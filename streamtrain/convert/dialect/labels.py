@@ -180,9 +180,11 @@ def _kind(sample: Sample, column: int) -> str:
 
 
 def _are_some(part: Sequence[str], names: Sequence[str]) -> bool:
-    """Whether a kind of label is meant: it has several classes that occur again, or two in enough rows."""
-    repeated = sum(times > 1 for times in Counter(part).values())
-    return repeated >= _SOME_CLASSES or (repeated > 1 and len(part) >= _SOME * len(names))
+    """Whether a kind of label is meant: it has several classes that occur again, or are in enough rows."""
+    times = Counter(part)
+    repeated = sum(count > 1 for count in times.values())
+    enough = len(part) >= _SOME * len(names) and (repeated > 1 or len(times) >= _SOME_CLASSES)
+    return repeated >= _SOME_CLASSES or enough
 
 
 def _refuse_unreadable(sample: Sample, column: int) -> None:
