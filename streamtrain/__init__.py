@@ -1,6 +1,11 @@
 """Digit CSV of any size → Parquet shards → shuffled minibatches → an MLP with hand-written gradients."""
 
+# ruff: noqa: E402  # where modules are imported from is settled before anything else is imported
 from __future__ import annotations
+
+from streamtrain.import_path import leave_if_run_as_module
+
+leave_if_run_as_module()
 
 import importlib
 from typing import TYPE_CHECKING, Any

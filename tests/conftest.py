@@ -91,12 +91,16 @@ def shards(digits_csv: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """1,100 rows of eight pixels that hold the row's number, and its remainder by 7, in row groups of 100."""
+    """1,100 rows of class number % 7, whose eight pixels are bytes of the number, in row groups of 100.
+
+    The last pixel is a low byte too: a column of few values at either end would be taken for a label.
+    """
     from streamtrain.convert import convert
 
     folder = tmp_path_factory.mktemp("numbered")
     number = np.arange(1100)
-    table = np.c_[number % 7, np.tile(np.c_[number >> 8, number & 255], 4)]
+    low, high = number & 255, number >> 8
+    table = np.c_[number % 7, np.tile(np.c_[low, high], 3), high, low]
     np.savetxt(folder / "rows.csv", table, fmt="%d", delimiter=",")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("streamtrain.shards.writer.GROUP_BYTES", 800)

@@ -12,10 +12,11 @@ import click
 
 from streamtrain.cli import Command, on_a_full_disk
 from streamtrain.cli.console import Console, pass_console, say, warn
-from streamtrain.cli.options import options_of
+from streamtrain.cli.options import flag, options_of
 from streamtrain.cli.progress import Status
 from streamtrain.cli.signals import exit_code, sigterm_exits
 from streamtrain.convert.options import ConvertOptions
+from streamtrain.errors import StreamtrainError
 from streamtrain.process import tune_malloc_for_conversion
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def command(console: Console, /, sources: tuple[str, ...], dest: str, **options:
         say("Stopped; what is finished is kept. Continue with the same command and --resume")
         return exit_code(stop)
     _explain(console, conversion)
+    for text in conversion.warnings:
+        warn(StreamtrainError(text).spelled(flag))
     _warn_if_sorted(conversion, dest)
     parts = [_summary(conversion.folders[name], manifest) for name, manifest in conversion.manifests.items()]
     console.result(_as_json(conversion), "\n".join(parts))

@@ -14,8 +14,8 @@ import click
 
 from streamtrain.cli import Command
 from streamtrain.cli.console import Console, pass_console, shows_unicode, warn
-from streamtrain.cli.options import dialect, workers
-from streamtrain.errors import UsageError
+from streamtrain.cli.options import dialect, flag, workers
+from streamtrain.errors import StreamtrainError, UsageError
 
 if TYPE_CHECKING:
     from streamtrain.report.summary import DatasetSummary
@@ -72,6 +72,8 @@ def _opened(
         steps = iter_convert(path, shards, options)
         conversion = line.finish(steps, lambda step: status(step, "reading"))
         assert isinstance(conversion, Conversion)
+        for text in conversion.warnings:
+            warn(StreamtrainError(text).spelled(flag))
         yield open_shards(shards, workers=workers), conversion.detection.reasons
 
 

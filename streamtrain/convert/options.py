@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from streamtrain.convert.dialect.layout import delimiter_of
+from streamtrain.convert.dialect.delimiters import delimiter_of
 from streamtrain.convert.dialect.options import ReadOptions, resolve
 from streamtrain.errors import UsageError, argument
 from streamtrain.settings import Integer, Number, OneOf, boolean, check_settings, setting

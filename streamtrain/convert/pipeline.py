@@ -56,6 +56,7 @@ class Conversion:
     manifests, folders: by part of a split; without a split one entry, named ""
     label_disorder:     of the rows in the order of the source or, if shuffled, of the worst part
     bytes_in:           of the files on disk; bytes_out: of the shards
+    warnings:           what is odd about the rows, in sentences that name parameters as errors do
     """
 
     detection: Detection
@@ -67,6 +68,7 @@ class Conversion:
     bytes_in: int
     bytes_out: int
     seconds: float
+    warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         folders = ", ".join(str(folder) for folder in self.folders.values())
@@ -148,6 +150,7 @@ class _Request:
             bytes_in=sum(source.size for source in ledger.sources),
             bytes_out=sum(shard.bytes for manifest in manifests.values() for shard in manifest.shards),
             seconds=time.monotonic() - started,
+            warnings=tuple(ledger.builder.warnings()),
         )
 
     def _fingerprint(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ a shard's indices turn out to be others, `finish` reads it back and writes it ag
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from streamtrain.block import Block, joined
-from streamtrain.errors import DataError
+from streamtrain.errors import DataError, argument
 from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.metrics.pixel_statistics import ClassSums, PixelStatistics
+from streamtrain.metrics.row_range import RowMaximum, lonely_row
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import LineCounts, Manifest, Shard, Source
 from streamtrain.shards.parts import WrittenPart, WrittenRows
@@ -33,12 +35,14 @@ class _Part:
     pixels: PixelStatistics | None = None
     classes: ClassSums = field(default_factory=lambda: ClassSums({}))
     disorder: LabelDisorder = field(default_factory=LabelDisorder)
+    extremes: tuple[RowMaximum, RowMaximum] | None = None
 
     def add(self, written: WrittenPart) -> None:
         """Take the next shard."""
         self.shards.append((written.shard, written.names))
         self.pixels = written.pixels if self.pixels is None else self.pixels + written.pixels
         self.classes = self.classes + written.classes
+        self.extremes = _both(self.extremes, written.extremes)
 
 
 class ManifestBuilder:
@@ -102,11 +106,10 @@ class ManifestBuilder:
         return manifests
 
     def _class_names(self) -> tuple[str, ...]:
-        """Return the declared classes, or those found: words in alphabetical order, numbers in their own."""
+        """Return the declared classes, or those found: numbers in their order, then words in the alphabet's."""
         if self.schema.classes:
             return self.schema.classes
-        numbers = all(name.isascii() and name.isdecimal() for name in self._classes)
-        return tuple(sorted(self._classes, key=int if numbers else None))
+        return tuple(sorted(self._classes, key=_class_order))
 
     def _pixel_range(self) -> tuple[float, float]:
         """Return the declared range, or that of all rows, which begins at 0 unless a pixel is below."""
@@ -115,6 +118,19 @@ class ManifestBuilder:
         pixels = [part.pixels for part in self.parts.values() if part.pixels is not None]
         low = min(each.min.min().item() for each in pixels)
         return min(low, 0), max(each.max.max().item() for each in pixels)
+
+    def warnings(self) -> list[str]:
+        """Return what is odd about the rows that were added, in sentences."""
+        extremes = functools.reduce(_both, (part.extremes for part in self.parts.values()))
+        lonely = None if self.declared_range or extremes is None else lonely_row(*extremes)
+        if lonely is None:
+            return []
+        line, value, (low, high) = lonely
+        narrower = argument("pixel_range", (low, high))
+        return [
+            f"line {line:,} alone has a pixel of {value:g}, all other rows lie in {low:g}..{high:g}, and all are "
+            f"scaled by it. If that row is damaged, pass {narrower}"
+        ]
 
     def _final_shard(self, folder: Path, shard: Shard, names: tuple[str, ...]) -> Shard:
         """Return a shard with the final class indices: as it is if its labels are those, else written again."""
@@ -133,3 +149,19 @@ class ManifestBuilder:
             block = joined([file.read_group(g) for g in range(-(-shard.rows // size))])
         block = Block(block.pixels, final[block.labels], block.lines)
         return write_shard(folder / shard.file, block, self.schema, labelled=True)
+
+
+def _class_order(name: str) -> tuple[bool, int, str]:
+    """Return the sort key of a class name: whole numbers by their value, words after them by their letters."""
+    number = name.removeprefix("-")
+    whole = number.isascii() and number.isdecimal()
+    return not whole, int(name) if whole else 0, name
+
+
+def _both(
+    one: tuple[RowMaximum, RowMaximum] | None, other: tuple[RowMaximum, RowMaximum] | None
+) -> tuple[RowMaximum, RowMaximum] | None:
+    """Return the extremes of two sets of rows, either of which may be empty."""
+    if one is None or other is None:
+        return one or other
+    return one[0] + other[0], one[1] + other[1]

@@ -11,6 +11,7 @@ import numpy as np
 
 from streamtrain.block import Array, Block
 from streamtrain.metrics.pixel_statistics import ClassSums, PixelStatistics
+from streamtrain.metrics.row_range import RowMaximum, row_extremes
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Shard
 from streamtrain.shards.statistics import tallies
@@ -29,6 +30,7 @@ class WrittenPart:
     names: tuple[str, ...]
     pixels: PixelStatistics
     classes: ClassSums
+    extremes: tuple[RowMaximum, RowMaximum]  # see row_extremes
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class PartWriter:
             if len(rows):
                 path = self.folders[name] / f"shard-{number:05d}.parquet"
                 shard = write_shard(path, rows, replace(self.schema, classes=names), labelled=bool(names))
-                parts[name] = WrittenPart(shard, names, *tallies(rows, names))
+                parts[name] = WrittenPart(shard, names, *tallies(rows, names), row_extremes(rows))
         return WrittenRows(names, block.labels, part_of_row, parts)
 
     def _part_of_row(self, block: Block) -> Array:

@@ -36,7 +36,7 @@ def open_model(model: Model) -> MLP:
 def open_data(data: Data) -> Shards:
     """Return shards themselves, or open a folder of them; a CSV is converted to CSV.shards next to it first.
 
-    Raises DataError if the CSV changed since CSV.shards was made, UsageError if it is none of these.
+    Raises DataError if the CSV changed since CSV.shards was made, UsageError if it is something else.
     """
     if isinstance(data, Shards):
         return data

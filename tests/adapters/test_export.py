@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 from dataclasses import replace
@@ -39,6 +40,13 @@ def checkpoint(request: pytest.FixtureRequest, digits: Shards) -> Checkpoint:
     return Checkpoint(model, digits.schema, {}, Progress.at(3), digits.manifest.digest)
 
 
+def with_range(checkpoint: Checkpoint, pixel_range: tuple[int, int]) -> Checkpoint:
+    """The same weights, as if they had learned pixels of this range."""
+    model, schema = copy.copy(checkpoint.model), replace(checkpoint.schema, pixel_range=pixel_range)
+    model.schema = schema
+    return replace(checkpoint, model=model, schema=schema)
+
+
 def ours(checkpoint: Checkpoint, digits: Shards) -> np.ndarray:
     return np.concatenate([p.probs for p in st.predict(checkpoint, digits.blocks())])
 
@@ -47,7 +55,7 @@ def ours(checkpoint: Checkpoint, digits: Shards) -> np.ndarray:
 def test_torch_loads_it_strictly_and_agrees_on_every_digit(
     checkpoint: Checkpoint, digits: Shards, pixel_range: tuple[int, int]
 ) -> None:
-    checkpoint = replace(checkpoint, schema=replace(checkpoint.schema, pixel_range=pixel_range))
+    checkpoint = with_range(checkpoint, pixel_range)
     between = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}[checkpoint.model.activation]
     sizes = (784, *checkpoint.model.hidden, 10)
     layers = [layer for i, o in pairwise(sizes) for layer in (nn.Linear(i, o), between())]
@@ -64,7 +72,7 @@ def test_onnxruntime_agrees_on_every_digit(
 ) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
-    checkpoint = replace(checkpoint, schema=replace(checkpoint.schema, pixel_range=pixel_range))
+    checkpoint = with_range(checkpoint, pixel_range)
     session = onnxruntime.InferenceSession(onnx_bytes(checkpoint))
     parts = [session.run(["probabilities"], {"pixels": block.pixels})[0] for block in digits.blocks()]
     assert np.abs(np.concatenate(parts) - ours(checkpoint, digits)).max() < 1e-5

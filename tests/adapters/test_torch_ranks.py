@@ -41,7 +41,7 @@ if __name__ == "__main__":
             torch.nn.functional.cross_entropy(model(x), y).backward()
             optimizer.step()
             pixels = np.rint(x.numpy() * 255).astype(int)
-            rows.append((pixels[:, 0] * 256 + pixels[:, 1]).tolist())
+            rows.append((pixels[:, 1] * 256 + pixels[:, 0]).tolist())
         print(json.dumps([len(data), rows]))
     print(json.dumps(model.module.weight.sum().item()))
     dist.destroy_process_group()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,6 +89,18 @@ def test_without_arguments_the_commands_are_listed(call_cli: RunCli) -> None:
     done = call_cli()
     assert done.returncode == 2
     assert all(f"  {name} " in done.stderr for name in COMMANDS)
+
+
+def test_the_help_of_all_commands_imports_nothing_heavy() -> None:
+    script = """
+import sys
+from streamtrain.cli import COMMANDS, group
+for name in COMMANDS:
+    group.main([name, "--help"], standalone_mode=False)
+print(sorted({"torch", "pandas", "pyarrow", "numpy", "jinja2"} & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

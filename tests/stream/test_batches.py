@@ -21,17 +21,17 @@ from streamtrain.stream.dataset import Shards
 from streamtrain.stream.order import Cursor, Order
 from streamtrain.stream.windows import labels_in_order
 
-ROWS, FEATURES = 6000, 200
+ROWS, FEATURES = 6000, 198
 BEGIN = Cursor(1, 0)
 
 
 @pytest.fixture(scope="module")
 def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shards whose first pixels are the row's number, in two bytes and again in the rest of the row."""
+    """Shards whose pixels are the row's number: its low, high and low byte, again and again."""
     folder = tmp_path_factory.mktemp("numbered")
     number = np.arange(ROWS)
-    pixels = np.stack([number >> 8, number & 255], axis=1)
-    table = np.concatenate([(number % 7)[:, None], np.tile(pixels, FEATURES // 2)], axis=1)
+    pixels = np.stack([number & 255, number >> 8, number & 255], axis=1)
+    table = np.concatenate([(number % 7)[:, None], np.tile(pixels, FEATURES // 3)], axis=1)
     for part in range(3):
         np.savetxt(folder / f"{part}.csv", table[part * 2000 : part * 2000 + 2000], fmt="%d", delimiter=",")
     with pytest.MonkeyPatch.context() as patch:
@@ -47,9 +47,9 @@ def threads_that_load() -> list[threading.Thread]:
 
 def rows_of(x: Array) -> Array:
     """The numbers of the rows, raw or normalised, of which every pixel must be theirs."""
-    pixels = np.rint(x * (1 if x.dtype == np.uint8 else 255)).astype(int).reshape(len(x), -1, 2)
+    pixels = np.rint(x * (1 if x.dtype == np.uint8 else 255)).astype(int).reshape(len(x), -1, 3)
     assert (pixels == pixels[:, :1]).all()
-    return pixels[:, 0, 0] * 256 + pixels[:, 0, 1]
+    return pixels[:, 0, 1] * 256 + pixels[:, 0, 0]
 
 
 def epochs_of(

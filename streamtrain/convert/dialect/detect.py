@@ -92,7 +92,7 @@ def detect(sample: bytes, *, path: str, whole: bool, options: ReadOptions) -> De
 
 
 def find_columns(sample: Sample, options: ReadOptions) -> Columns:
-    """Tell the columns apart: those left out, the label, and the pixels, which are the rest.
+    """Find the columns that are left out, and those of the label; the rest are pixels.
 
     Raises DataError if two readings are possible, UsageError for an option that names no column.
     """

@@ -96,7 +96,7 @@ class Dialect:
         """Whether the byte kernel may keep rows: single delimiters, pixels of one byte from 0, integer labels."""
         number = self.label is None or self.label_kind == "number"
         columns = number and not (self.dropped or self.trailing_delimiter or self.pixel_order)
-        # A header that could be a row, as 1, 2, 3, …, is told from one by the careful path.
+        # A header that could be a row, as 1, 2, 3, …, goes through the careful path.
         header = bool(self.names) and all(name.isdecimal() and int(name) < 256 for name in self.names)
         return self.dtype == "uint8" and self.low == 0 and self.delimiter != " " and columns and not header
 

@@ -23,7 +23,6 @@ _SHARED = {
     "image_shape": "shape",
     "dtype": "pixel_range",
     "dropped": "drop",
-    "pixel_order": "",
 }
 
 
@@ -79,10 +78,15 @@ def _refuse_difference(one: Dialect, other: Dialect, first: Path, path: Path, op
                 path=path,
                 option=parameter or None,
             )
-    if one.names and other.names and one.names != other.names and options.label is None:
+    same_order = one.pixel_order == other.pixel_order
+    if one.names and other.names and one.names != other.names and not (options.label and same_order):
         column = next(c for c, name in enumerate(one.names) if name != other.names[c])
         label = argument("label", "none" if one.label is None else str(one.label + 1))
-        step = "" if {*one.names} == {*other.names} else f". If the columns mean the same, pass {label}"
+        step = (
+            ""
+            if not same_order or {*one.names} == {*other.names}
+            else f". If the columns mean the same, pass {label}"
+        )
         raise DataError(
             f"{path} differs from {first} in names: column {column + 1} is {other.names[column][:30]!r}, not "
             f"{one.names[column][:30]!r}{step or '. Convert them separately'}",

@@ -18,7 +18,7 @@ from streamtrain.errors import DataError, argument
 _HALF = 0.5
 _EXCEL = re.compile(r'"?sep=.?"?', re.IGNORECASE)
 _DIFFERENT = 0.97  # share of different values among a line's, from which on it may be names
-_REPEATING = 0.8  # of the values in a row, at most so many are different if pixels repeat
+_REPEATING = 0.8  # of the values in a row: the most that are different if pixels repeat
 _FEWEST_NAMES = 20
 
 

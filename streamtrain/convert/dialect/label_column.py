@@ -35,7 +35,7 @@ def find_label(sample: Sample, left: list[int], options: ReadOptions) -> tuple[r
 
     Raises DataError if two readings are possible, naming the option that decides.
     """
-    if not left:
+    if len(left) < 2 and options.label != "none":
         raise UsageError(f"{sample.path}: no column is left for the pixels. Drop fewer", option="drop")
     if options.pixels == len(left) and (options.label in (None, "none") or options.preset):
         # A preset's label is optional: the same set's test file may come without.
@@ -92,7 +92,7 @@ def may_be_label(sample: Sample, column: int) -> bool:
     """Whether the values of a column repeat, as those of a label do, and are not file names."""
     rows = len(sample.rows)
     facts = sample.facts
-    return bool(facts.empty[column] < 0.5 and (rows < 20 or facts.distinct[column] <= 0.5))
+    return bool(facts.empty[column] < 0.5 and (rows < 20 or facts.distinct[column] <= 0.7))
 
 
 def _by_values(sample: Sample, left: list[int], pixels: int | None) -> tuple[range, str]:
@@ -144,7 +144,7 @@ def _are_alike(sample: Sample, left: Sequence[int]) -> bool:
 
 
 def _has_words(sample: Sample, column: int) -> bool:
-    """Whether words are in enough rows to be no oversight, next to numbers perhaps."""
+    """Whether words are in enough rows to be meant, next to numbers perhaps."""
     return bool(sample.facts.numeric[column] + sample.facts.empty[column] < 0.85)
 
 

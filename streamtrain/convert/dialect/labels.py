@@ -15,8 +15,8 @@ from streamtrain.convert.text.cells import DECIMAL, INTEGER
 from streamtrain.errors import DataError, UsageError
 
 LARGEST_LABEL = 65_535  # that is read as a class number; larger ones are class names
-_SOME = 0.15  # of the rows: from this share on, a second kind of label is no oversight
-_SOME_CLASSES = 3  # or from so many classes on that occur more than once
+_SOME = 0.15  # of the rows: from this share on, a second kind of label is meant
+_SOME_CLASSES = 3  # or from that many classes on, if they occur more than once
 _UNSEEN = ("Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp")  # of Unicode: not to be seen, or not a character
 _TWO_VALUES = re.compile(r"[\w.+-]+\s*[;:|/,\t ]\s*[\d.]+", re.ASCII)  # such as 7;0
 _ODD = 0.02  # of the rows: what fewer of them show is a fault of theirs
@@ -180,7 +180,7 @@ def _kind(sample: Sample, column: int) -> str:
 
 
 def _are_some(part: Sequence[str], names: Sequence[str]) -> bool:
-    """Whether a kind of label is no oversight: it has several classes that occur again, or two in enough rows."""
+    """Whether a kind of label is meant: it has several classes that occur again, or two in enough rows."""
     repeated = sum(times > 1 for times in Counter(part).values())
     return repeated >= _SOME_CLASSES or (repeated > 1 and len(part) >= _SOME * len(names))
 

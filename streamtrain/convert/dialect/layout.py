@@ -7,22 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from streamtrain.convert.dialect.delimiters import DELIMITERS
 from streamtrain.convert.dialect.sample import Line, most_common
 from streamtrain.convert.text.cells import DECIMAL, RowError, split_row
-from streamtrain.errors import DataError, UsageError
+from streamtrain.errors import DataError
 
-DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "space": " ", "pipe": "|", "ctrl-a": "\x01"}
 _NUMBER = re.compile(rf"{DECIMAL.pattern}|[+-]?\d+,\d+", re.ASCII)  # with a decimal comma too, to say so later
 _NAME = {delimiter: name for name, delimiter in DELIMITERS.items()}
-
-
-def delimiter_of(text: str) -> str:
-    """Return a delimiter that is given by itself or its name. Raises UsageError for another."""
-    if text in DELIMITERS.values():
-        return text
-    if text not in DELIMITERS:
-        raise UsageError(f"--delimiter is {', '.join(DELIMITERS)}, not {text!r}")
-    return DELIMITERS[text]
 
 
 @dataclass(frozen=True)

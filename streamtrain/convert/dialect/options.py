@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from streamtrain.convert.dialect.layout import delimiter_of
+from streamtrain.convert.dialect.delimiters import delimiter_of
 
 # The fields that are not declarations of their own.
 _NOT_DECLARED = ("preset_fields",)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from streamtrain.convert.dialect.layout import delimiter_of
+from streamtrain.convert.dialect.delimiters import delimiter_of
 from streamtrain.convert.dialect.options import ReadOptions
 from streamtrain.errors import UsageError, argument
 

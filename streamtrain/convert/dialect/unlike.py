@@ -1,4 +1,4 @@
-"""Columns that are read as pixels and are none: what names, values or the label tell of them."""
+"""Columns that look like no pixel: by their names, their values, or because they tell the label."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from streamtrain.convert.dialect.formats import IMAGE_FILE, IMAGES_ELSEWHERE, ce
 from streamtrain.convert.dialect.label_column import is_onehot, may_be_label, truth_table
 from streamtrain.convert.dialect.options import ReadOptions
 from streamtrain.convert.dialect.sample import Sample
+from streamtrain.convert.text.cells import DECIMAL
 from streamtrain.errors import DataError, UsageError, argument
 
 _MOST = 0.9  # of the rows: what each of them should show, odd ones aside
@@ -86,22 +87,33 @@ def _mostly(answers: Sequence[bool]) -> bool:
 def _refuse_words(found: Candidates) -> None:
     """Raise DataError if a few columns hold no numbers; if most do, `pixels` says what is wrong with the cells."""
     sample, facts = found.sample, found.sample.facts
-    wordy = [c for c in found.pixels if facts.numeric[c] < 0.5]
+    wordy = [c for c in found.pixels if facts.numeric[c] < 0.5 or _has_words(sample, c)]
     if not wordy or len(wordy) > max(3, 0.05 * len(found.pixels)) or 2 * len(wordy) > len(found.pixels):
         return
     column = wordy[0]
     wrong = [bool(np.isnan(value)) for value in sample.table[:, column]]
     common = Counter(cell for cell, bad in zip(sample.cells(column), wrong, strict=True) if bad).most_common(1)
     what, step = cell_format(common[0][0])
+    share = "most" if facts.numeric[column] < 0.5 else "many"
     if is_number_format(what):
         raise DataError(f"{sample.first_cell(column, wrong)}: {what}, as in most rows. {step}", path=sample.path)
     raise DataError(
-        f"{sample.first_cell(column, wrong)}, and most rows have {what} there, unlike a pixel. "
+        f"{sample.first_cell(column, wrong)}, and {share} rows have {what} there, unlike a pixel. "
         f"Leave the column out: pass {drop_advice(sample, found.options, wordy)}",
         option="drop",
         path=sample.path,
         column=column + 1,
     )
+
+
+def _has_words(sample: Sample, column: int) -> bool:
+    """Whether a column holds words in enough rows to be none of the pixels, if numbers in most."""
+    if sample.facts.numeric[column] > 0.85:
+        return False
+    words = [
+        cell for cell in sample.cells(column) if not DECIMAL.fullmatch(cell) and cell_format(cell)[0] == "a word"
+    ]
+    return len(words) > 0.15 * len(sample.rows)
 
 
 def _named_unlike(found: Candidates) -> tuple[list[int], str]:
@@ -196,7 +208,8 @@ def _beyond_the_others(found: Candidates) -> tuple[list[int], str]:
             edge = float(np.sort(np.nanmax(others, axis=1, initial=-np.inf))[int(_MOST * (len(table) - 1))])
             inner = float(np.sort(np.nanmin(others, axis=1, initial=np.inf))[int((1 - _MOST) * (len(table) - 1))])
             middle = min(sign * float(facts.middle[c]) for c in some)
-            if middle > edge + 0.5 * (edge - inner):
+            margin = 0.05 * (edge - inner) if edge > 0 else 0  # a number below 0 is unlike all that are above
+            if middle > max(edge + margin, 0):
                 return some[:1], f"is mostly {sign * middle:g} or {'more' if sign > 0 else 'less'}"
     return [], ""
 

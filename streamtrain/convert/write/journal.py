@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from streamtrain.convert.text.text_file import physical_path
 from streamtrain.convert.write.chunk_writer import ChunkResult, ChunkWriter
 from streamtrain.errors import DataError, UsageError
 from streamtrain.metrics.pixel_statistics import ClassSums, PixelStatistics
+from streamtrain.metrics.row_range import RowMaximum
 from streamtrain.shards.manifest import LineCounts, Shard, digest_bytes, digest_of_file
 from streamtrain.shards.parts import WrittenPart, WrittenRows
 from streamtrain.storage.destination import Destination, refuse_foreign, staging_of
@@ -129,7 +130,12 @@ def _pack(result: ChunkResult) -> bytes:
     parts, arrays = {}, [result.rows.labels, result.rows.part_of_row]
     for name, part in result.rows.parts.items():
         sums = part.classes.sums
-        parts[name] = {"shard": asdict(part.shard), "names": part.names, "classes": sums and [*sums]}
+        parts[name] = {
+            "shard": asdict(part.shard),
+            "names": part.names,
+            "classes": sums and [*sums],
+            "extremes": [astuple(extreme) for extreme in part.extremes],
+        }
         pixels = part.pixels
         arrays += [pixels.sum, pixels.sum_of_squares, pixels.min, pixels.max, np.array([*(sums or {}).values()])]
     values = {
@@ -172,4 +178,5 @@ def _part(values: dict[str, Any], file: io.BytesIO) -> WrittenPart:
     shard = Shard(**values["shard"] | {"label_counts": tuple(values["shard"]["label_counts"])})
     pixels, sums, names = PixelStatistics(*(np.load(file) for _ in range(4))), np.load(file), values["classes"]
     classes = ClassSums(None if names is None else dict(zip(names, sums, strict=True)))
-    return WrittenPart(shard, tuple(values["names"]), pixels, classes)
+    highest, lowest = (RowMaximum(*numbers) for numbers in values["extremes"])
+    return WrittenPart(shard, tuple(values["names"]), pixels, classes, (highest, lowest))
