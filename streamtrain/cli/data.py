@@ -12,8 +12,9 @@ from streamtrain.cli.console import say, warn
 from streamtrain.cli.signals import exit_code, sigterm_exits
 from streamtrain.errors import DataError
 from streamtrain.import_path import python_command
-from streamtrain.shards.manifest import Manifest, Source, digest_of_file
+from streamtrain.shards.manifest import Manifest
 from streamtrain.stream.dataset import Shards, open_shards
+from streamtrain.train.inputs import changed, check_place_of
 
 
 def open_data(path: str, *, quiet: bool, workers: int) -> Shards:
@@ -26,6 +27,7 @@ def open_data(path: str, *, quiet: bool, workers: int) -> Shards:
         return open_shards(source, workers=workers)
     folder = source.with_name(f"{source.name}.shards")
     if not folder.exists():
+        check_place_of(folder, source)
         _convert_in_subprocess(source, folder, quiet=quiet, workers=workers)
     elif changed(source, Manifest.load(folder).sources):
         raise DataError(
@@ -75,18 +77,3 @@ def warn_if_orientation_differs(path: str, transposed: bool, trained_transposed:
             f"the model was trained on transposed images, but {path} is read as is. "
             "If it is transposed too, pass the same --preset"
         )
-
-
-def changed(path: Path, sources: tuple[Source, ...]) -> bool:
-    """Return whether a CSV, or the file of its labels, differs from the sources that shards were made of."""
-    rows, *others = sources
-    labels = [source for source in others if not source.lines and Path(source.path).is_file()]
-    several = any(source.lines for source in others)
-    return several or _differs(path, rows) or any(_differs(Path(source.path), source) for source in labels)
-
-
-def _differs(path: Path, source: Source) -> bool:
-    """Return whether a file differs from a source; the digest decides if only its time does."""
-    if path.stat().st_size != source.size:
-        return True
-    return path.stat().st_mtime_ns != source.mtime_ns and digest_of_file(path) != source.digest

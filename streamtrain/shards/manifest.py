@@ -186,6 +186,9 @@ class Manifest:
 def _what_is_missing(folder: Path) -> str:
     """Return the message for a folder without a manifest."""
     command = f"streamtrain convert CSV {shlex.quote(str(folder))}"
+    if folder.is_file():
+        command = shlex.join(["streamtrain", "convert", str(folder), f"{folder}.shards"])
+        return f"{folder} is a file, not a folder of shards. Convert it first: {command}"
     if not folder.exists():
         return f"{folder}: there is no such folder. Make it: {command}"
     parts = sorted(part.parent.name for part in folder.glob(f"[!.]*/{MANIFEST}"))

@@ -6,7 +6,7 @@ is unlike the training data is a warning.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -20,6 +20,17 @@ from streamtrain.shards.manifest import Manifest, digest_bytes
 from streamtrain.stream.dataset import Shards
 
 _MIN_ROWS = 100  # of data whose mean image is compared
+
+# How images may be turned compared with those of training, and what undoes it.
+_TURNS: dict[str, Callable[[Array], Array]] = {
+    "transposed": np.transpose,
+    "mirrored left to right": np.fliplr,
+    "mirrored top to bottom": np.flipud,
+    "turned by 180 degrees": lambda image: np.rot90(image, 2),
+    "turned by 90 degrees clockwise": np.rot90,
+    "turned by 90 degrees counterclockwise": lambda image: np.rot90(image, 3),
+    "transposed along the other diagonal": lambda image: np.rot90(image, 2).T,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +170,7 @@ def compare(learned: DataSummary, other: DataSummary, schema: Schema) -> Iterato
         yield Finding(f"{values}. Scale them to that range and convert again", fatal=True)
     elif most > 1.1 or least < -0.1:
         yield Finding(f"{values}: some lie outside. Check that both are on one scale", fatal=False)
-    yield from _distribution(learned, other, low, span)
+    yield from _distribution(learned, other, schema)
 
 
 def _order(learned: DataSummary, other: DataSummary) -> Iterator[Finding]:
@@ -175,18 +186,23 @@ def _order(learned: DataSummary, other: DataSummary) -> Iterator[Finding]:
     )
 
 
-def _distribution(learned: DataSummary, other: DataSummary, low: float, span: float) -> Iterator[Finding]:
+def _distribution(learned: DataSummary, other: DataSummary, schema: Schema) -> Iterator[Finding]:
     """Yield a finding if the pixels are distributed unlike those of training."""
+    low, span = schema.scale
     before, now = ((summary.means - low) / span for summary in (learned, other))
     means = float(before.mean()), float(now.mean())
     shown = f"its mean pixel is {other.means.mean():.4g} (training: {learned.means.mean():.4g})"
-    spread = before.std() * now.std()
-    alike = float(((before - means[0]) * (now - means[1])).mean() / spread) if spread else 1.0
+    alike = _correlation(before, now)
     enough = min(other.rows, learned.rows) >= _MIN_ROWS
     if enough and alike < -0.5:
         yield Finding(
             f"{shown}, and it is bright where training was dark. If it is inverted, convert "
             f"{2 * low + span:g} − value instead",
+            fatal=False,
+        )
+    elif enough and (turn := _turn(before, now, schema.image_shape)):
+        yield Finding(
+            f"its images look {turn}, compared with those of training. Turn them back and convert again",
             fatal=False,
         )
     elif enough and alike < 0.2:
@@ -202,6 +218,26 @@ def _distribution(learned: DataSummary, other: DataSummary, low: float, span: fl
             f"{other.zeros:.0%} of its pixels are zero (training: {learned.zeros:.0%}). Check its background",
             fatal=False,
         )
+
+
+def _correlation(one: Array, other: Array) -> float:
+    """Return the correlation of two mean images, 1 if one of them is constant."""
+    spread = one.std() * other.std()
+    return float(((one - one.mean()) * (other - other.mean())).mean() / spread) if spread else 1.0
+
+
+def _turn(before: Array, now: Array, shape: tuple[int, ...]) -> str | None:
+    """Return how the images of a mean image are turned compared with training, None if they are not.
+
+    Of 300 draws of 100 rows of MNIST, and of all sets of one to five of its classes, the largest correlation of a
+    turned mean image was 0.947; that of a data set which is turned back is above 0.97.
+    """
+    if len(shape) != 2 or shape[0] != shape[1]:
+        return None
+    image = now.reshape(shape)
+    found = {turn: _correlation(before, undo(image).ravel()) for turn, undo in _TURNS.items()}
+    turn = max(found, key=found.__getitem__)
+    return turn if found[turn] > max(0.95, _correlation(before, now) + 0.05) else None
 
 
 def _pixel_names(manifest: Manifest) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import warnings
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def open_data(data: Data) -> Shards:
         return open_shards(path)
     folder = path.with_name(f"{path.name}.shards")
     if not folder.exists():
+        check_place_of(folder, path)
         from streamtrain.convert import convert
 
         convert(path, folder, resume=True)
@@ -71,6 +73,17 @@ def schema_of(like: Model | Shards) -> Schema:
     if not isinstance(schema, Schema):
         raise DataError("the model has no classes and pixel range yet: train it first")
     return schema
+
+
+def check_place_of(folder: Path, csv: Path) -> None:
+    """Raise DataError if the shards of a CSV cannot be written to a folder next to it."""
+    if not os.access(folder.parent, os.W_OK | os.X_OK):
+        command = shlex.join(["streamtrain", "convert", str(csv), folder.name])
+        raise DataError(
+            f"the shards of {csv} cannot be written next to it. Convert it to a folder of your own and name that: "
+            f"{command}",
+            path=csv,
+        )
 
 
 def changed(path: Path, sources: tuple[Source, ...]) -> bool:

@@ -93,14 +93,18 @@ def open_recorded_sets(
     paths: where each of them is now; None for a set that there is not
     Raises RunError if one of them is missing or other data.
     """
+    if missing := [name for name, path in paths.items() if path and not Path(path).exists()]:
+        command = shlex.join(["streamtrain", "train", "--resume", str(run.folder)])
+        for name, path in paths.items():
+            if name in missing or path != run.recipe[name]:
+                place = "DATA" if name in missing else shlex.quote(str(path))
+                command += f" {place}" if name == "data" else f" --{name} {place}"
+        name, path = missing[0], paths[missing[0]]
+        raise RunError(f"the {name} of {run.folder} is not at {path}. Name where it is: {command}", path=path)
     return {name: _open_recorded(run, name, path, open_data) if path else None for name, path in paths.items()}
 
 
 def _open_recorded(run: Run, name: str, path: str, open_data: Callable[[str], Shards]) -> Shards:
-    if not Path(path).exists():
-        words = [] if name == "data" else [f"--{name}"]
-        command = f"{shlex.join(['streamtrain', 'train', '--resume', str(run.folder), *words])} DATA"
-        raise RunError(f"the {name} of {run.folder} is not at {path}. Name where it is: {command}", path=path)
     data = open_data(path)
     if not data.manifest.matches(run.data_digest if name == "data" else run.recipe.get(f"{name}_digest")):
         raise RunError(

@@ -94,6 +94,27 @@ def test_a_csv_is_converted_beside_itself_once_and_noticed_when_it_changes(
     assert not (tmp_path / "three").exists()
 
 
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write anywhere")
+def test_a_csv_in_a_folder_that_cannot_be_written_to_is_refused_with_the_command_that_helps(
+    digits_csv: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "input").mkdir()
+    shutil.copy(digits_csv, tmp_path / "input" / "d.csv")
+    (tmp_path / "input").chmod(0o555)
+    drop = ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override") if os.geteuid() == 0 else ()
+    commands = (
+        ("convert", "input/d.csv", "d.csv.shards"),
+        ("train", "d.csv.shards", "--out", "run", "--epochs", "1"),
+    )
+    words = ("train", "input/d.csv", "--out", "run")
+    for expected, command in zip((1, 0, 0), (words, *commands), strict=True):
+        whole = [*drop, sys.executable, "-m", "streamtrain", *command]
+        done = subprocess.run(whole, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == expected, done.stderr
+        if expected:
+            assert done.stderr.endswith("name that: streamtrain convert input/d.csv d.csv.shards\n")
+
+
 def test_a_finished_run_repeats_its_last_line_and_goes_on_when_epochs_are_raised(
     call_cli: RunCli, shards: Path, tmp_path: Path, json_lines: JsonLines, without_times: WithoutTimes
 ) -> None:
@@ -430,7 +451,8 @@ def test_a_project_that_moved_goes_on_from_a_copy_of_its_source(
     assert (finished.returncode, json_lines(finished.stdout)[-1]["epochs"]) == (0, 2)
     lost = call_cli("train", "--resume", "new/my run", "--epochs", "3")
     assert lost.returncode == 1
-    assert "old/digits.csv. Name where it is: streamtrain train --resume 'new/my run' DATA" in lost.stderr
+    command = "streamtrain train --resume 'new/my run' DATA --test DATA"
+    assert f"old/digits.csv. Name where it is: {command}" in lost.stderr
     call_cli("convert", "new/copy.csv", "new/copy.csv.shards")
     words = ("--resume", "new/my run", "new/copy.csv", "--test", "new/copy.csv.shards")
     done = call_cli("train", *words, "--epochs", "3", "--json")
@@ -562,3 +584,10 @@ def test_evaluate_and_report_say_which_checkpoint_and_which_data_they_took(
     assert call_cli("train", "--resume", "run", "moved", "--test", "moved").returncode == 0
     assert "is missing or has changed" in (tmp_path / "run" / "report.html").read_text()
     assert call_cli("report", "run", "--test", "moved").returncode == 0
+
+
+def test_a_file_named_as_shards_is_refused_with_the_command_that_converts_it(digits_csv: Path) -> None:
+    with pytest.raises(
+        st.DataError, match=r"digits\.csv is a file.* streamtrain convert .*digits\.csv .*csv\.shards"
+    ):
+        st.open_shards(digits_csv)

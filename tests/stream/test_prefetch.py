@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -74,6 +75,32 @@ def test_tasks_of_a_job_run_at_the_same_time() -> None:
     together = threading.Barrier(4)  # which four threads must reach before one goes on
     jobs = prefetch(range(3), (0,), tasks=lambda job, slot: [together.wait] * 4, workers=4)
     assert [job for job, _ in jobs] == [0, 1, 2]
+
+
+def test_a_thread_whose_start_is_interrupted_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, shutdown = threading.Thread.start, ThreadPoolExecutor.shutdown
+    working, closing, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        working.wait()
+        raise KeyboardInterrupt
+
+    def then_close(pool: ThreadPoolExecutor, **options: bool) -> None:
+        shutdown(pool, **options)  # does not wait: the pool does not know the thread
+        closing.set()
+
+    def work() -> None:
+        working.set()
+        closing.wait()
+        sum(range(1_000_000))
+        ended.set()
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", then_close)
+    with pytest.raises(KeyboardInterrupt):
+        list(prefetch(range(3), (0,), tasks=lambda job, slot: [work], workers=2))
+    assert ended.is_set()
 
 
 @pytest.mark.parametrize("how", ["break", "error of a task", "error of the consumer", "to the end"])

