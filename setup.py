@@ -25,7 +25,13 @@ core = Extension(
     depends=[str(path) for path in SOURCES],
     define_macros=macros,
     # No product may be fused with a sum but where the source says so, or bits would depend on the processor.
-    extra_compile_args=["-std=c11", "-O3", "-ffp-contract=off", *os.environ.get("STREAMTRAIN_CFLAGS", "").split()],
+    extra_compile_args=[
+        "-std=c11",
+        "-O3",
+        "-ffp-contract=off",
+        "-fno-trapping-math",
+        *os.environ.get("STREAMTRAIN_CFLAGS", "").split(),
+    ],
     extra_link_args=os.environ.get("STREAMTRAIN_LDFLAGS", "").split(),
     py_limited_api="Py_LIMITED_API" in dict(macros),
     optional=True,  # without it the functions of Python run

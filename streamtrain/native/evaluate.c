@@ -1,11 +1,17 @@
 /* See evaluate.py. */
 
 /* Of a row, the sum over classes of e^(logit - top), in lanes. */
-INLINE double exponentials(const float *logits, size_t classes, double top)
+INLINE double sum_of_powers(const float *logits, size_t classes, double top)
 {
     double lanes[LANES] = {0};
-    for (size_t k = 0; k < classes; k++)
-        lanes[k % LANES] += exponential(logits[k] - top);
+    for (size_t first = 0; first < classes; first += LANES) {
+        double powers[LANES];
+        for (size_t i = 0; i < LANES; i++)
+            powers[i] = first + i < classes ? logits[first + i] - top : -INFINITY;
+        exponentials(powers);
+        for (size_t i = 0; i < LANES; i++)
+            lanes[i] += powers[i];
+    }
     return sum_of(lanes);
 }
 
@@ -23,7 +29,7 @@ static size_t ISA(evaluate)(const float *logits, size_t rows, size_t classes, co
             predicted = logits[k] > logits[predicted] ? k : predicted;
             likelier += logits[k] > logits[label]; /* a tie is in favour */
         }
-        double top = logits[predicted], total = exponentials(logits, classes, top), confidence = 1 / total;
+        double top = logits[predicted], total = sum_of_powers(logits, classes, top), confidence = 1 / total;
         size_t bin = confidence >= 0 ? (size_t)(confidence * (double)bins) : 0;
         bin = bin < bins ? bin : bins - 1;
         sums[0] += logarithm(total) + top - logits[label];

@@ -11,10 +11,15 @@ static void SCORE(const REAL *logits, size_t stride, size_t rows, size_t classes
         for (size_t k = 1; k < classes; k++)
             likeliest = logits[k] > logits[likeliest] ? k : likeliest;
         double top = logits[likeliest];
-        for (size_t k = 0; k < classes; k++) {
-            double power = exponential(logits[k] - top);
-            dlogits[k] = (REAL)power;
-            lanes[k % LANES] += power;
+        for (size_t first = 0; first < classes; first += LANES) {
+            double powers[LANES];
+            for (size_t i = 0; i < LANES; i++)
+                powers[i] = first + i < classes ? logits[first + i] - top : -INFINITY;
+            exponentials(powers);
+            for (size_t i = 0; i < LANES; i++)
+                lanes[i] += powers[i];
+            for (size_t i = 0; i < LANES && first + i < classes; i++)
+                dlogits[first + i] = (REAL)powers[i];
         }
         double total = sum_of(lanes);
         loss += logarithm(total) + (top - logits[label]);
