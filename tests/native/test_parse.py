@@ -256,7 +256,7 @@ def test_the_kernel_says_of_every_mutated_row_what_the_careful_path_says(given: 
     assert facts(parse_chunk(chunk(text), how, ChunkBuffer())) == carefully(text, how)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(texts_of_any_dialect())
 def test_the_kernel_says_of_any_dialect_what_the_careful_path_says(given: tuple[bytes, Dialect]) -> None:
     text, how = given
@@ -271,7 +271,7 @@ def test_the_kernel_says_what_the_careful_path_says_of_20_000_texts(given: tuple
     assert facts(parse_chunk(chunk(text), how, ChunkBuffer())) == carefully(text, how)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(texts_of_any_dialect(), st.integers(0, 2))
 def test_every_instruction_set_keeps_and_refuses_the_same(
     on_each_isa: Callable[[], Iterator[str]], given: tuple[bytes, Dialect], skip: int
@@ -331,7 +331,7 @@ def test_the_kernel_refuses_a_bad_value_in_every_column(bad: str) -> None:
             assert (done.lines, [line for line, *_ in done.odd]) == ([0, 2], [1])
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     st.one_of(
         st.floats(1e-9, 1).map(repr),
