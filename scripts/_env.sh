@@ -35,19 +35,37 @@ fi
 
 PATH=$PWD/$venv/bin:$PATH
 
+# Has a compiler for the loops in C: $CC, or the machine's, or that of the package ziglang. Without one the package
+# installs too, and its loops in Python run.
+_find_compiler() {
+    local name
+    for name in "${CC:-}" cc gcc clang; do
+        # shellcheck disable=SC2086  # $CC may have arguments
+        if [ -n "$name" ] && command -v ${name%% *} >/dev/null; then
+            return
+        fi
+    done
+    echo "No C compiler here; installing the package ziglang, which brings one." >&2
+    if "$venv_python" -m pip install -q ziglang; then
+        export CC="$venv_python -m ziglang cc"
+    fi
+}
+
 # Installs the package, editable, with EXTRAS ("demo,dev") unless that was done already for the same
-# pyproject.toml, constraints.txt and place on disk.
+# pyproject.toml, constraints.txt, sources in C and place on disk.
 install_into_venv() {
     local stamp=$venv/installed-$1 want oldest=
     want=$("$venv_python" - <<'PY'
 import hashlib, pathlib
-parts = [pathlib.Path(name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
+loops = sorted(path for path in pathlib.Path("streamtrain/native").iterdir() if path.suffix in (".c", ".h", ".inc"))
+parts = [pathlib.Path(name).read_bytes() for name in ("pyproject.toml", "constraints.txt", "setup.py", *loops)]
 print(hashlib.sha256(b"\0".join([*parts, str(pathlib.Path.cwd()).encode()])).hexdigest())
 PY
     )
     if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
         echo "Installing streamtrain[$1] into $venv; the first time takes minutes." >&2
         rm -f "$stamp"
+        _find_compiler
         if [ -n "${lowest:-}" ]; then
             oldest=$("$venv_python" - <<'PY'
 import re, tomllib

@@ -111,8 +111,6 @@ def main() -> None:
         csv = folder / "digits.csv"
         digits = write_digits(csv, rows=options.rows)
         megabytes = csv.stat().st_size / 1e6
-        if "streamtrain" in names:  # once beforehand, so that the kernel is compiled
-            run("streamtrain", csv, folder)
         runs: dict[str, list[tuple[Measured, float]]] = {name: [] for name in names}
         for repeat in range(options.repeats):
             for name in names:
@@ -137,7 +135,7 @@ def main() -> None:
         for name in names
     ]
     print(table(["", "seconds", "MB/s", f"times {names[0]}", "CPU seconds", "peak RSS, MB", "Parquet, MB"], rows))
-    print(f"\n{machine()}; {versions(dict.fromkeys([*names, 'pyarrow', 'numba']))}.")
+    print(f"\n{machine()}; {versions(dict.fromkeys([*names, 'pyarrow']))}.")
 
 
 if __name__ == "__main__":

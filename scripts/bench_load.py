@@ -148,7 +148,6 @@ def main() -> None:
         csv, folder = Path(scratch, "digits.csv"), Path(scratch, "shards")
         source = write_digits(csv, rows=arguments.rows)
         st.convert(csv, folder)
-        next(iter(st.open_shards(folder).minibatches()))  # compiles, if this has never been done here
         for _ in range(arguments.repeats):
             for name, found in list(speeds.items()):
                 try:

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import numba
 import numpy as np
 
 import streamtrain
@@ -21,8 +20,7 @@ from streamtrain.block import Array
 from streamtrain.stream.prefetch import Task, prefetch
 
 SIDE = 28
-CHUNK = 1024  # rows that a thread makes at a time
-ROW_BYTES = 2 + SIDE * SIDE * 4  # "9," and at most "255," a pixel
+CHUNK = 256  # rows that a thread makes at a time
 
 
 def texts() -> tuple[Array, Array]:
@@ -31,62 +29,54 @@ def texts() -> tuple[Array, Array]:
     return np.array([list(word.ljust(4)) for word in words], np.uint8), np.array([len(word) for word in words])
 
 
-@numba.njit(nogil=True)
-def mixed(state: int) -> int:
-    """64 random bits from 64 others: the step of SplitMix64 (Steele, Lea and Flood, 2014)."""
-    z = np.uint64(state) + np.uint64(0x9E3779B97F4A7C15)
+def mixed(state: Array) -> Array:
+    """64 random bits from each 64 others, uint64: the step of SplitMix64 (Steele, Lea and Flood, 2014)."""
+    z = state + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
 
 
-@numba.njit(nogil=True)
-def deform(image: Array, drawn: Array, out: Array) -> None:
-    """Write a deformed image (28, 28) uint8 to `out`, as ten numbers `drawn` in −1 … 1 say."""
-    middle = (image.shape[0] - 1) / 2
-    angle, scale = 0.2 * drawn[0], 1 / (1 + 0.12 * drawn[1])
-    cos, sin, shear = np.cos(angle) * scale, np.sin(angle) * scale, 0.15 * drawn[2]
-    bend_x, bend_y = np.empty(image.shape[0]), np.empty(image.shape[0])
-    for i in range(image.shape[0]):
-        bend_x[i] = 0.9 * drawn[3] * np.sin(np.pi * (i / middle + drawn[4]))
-        bend_y[i] = 0.9 * drawn[5] * np.sin(np.pi * (i / middle + drawn[6]))
-    gain = 1 + 0.25 * drawn[9]
-    for row in range(image.shape[0]):
-        for column in range(image.shape[1]):
-            v, u = row - middle, column - middle
-            x = cos * u + (shear - sin) * v + bend_x[row] + middle + 1.5 * drawn[7]
-            y = sin * u + cos * v + bend_y[column] + middle + 1.5 * drawn[8]
-            left, top = int(np.floor(x)), int(np.floor(y))
-            if left < 0 or top < 0 or left >= image.shape[1] - 1 or top >= image.shape[0] - 1:
-                out[row, column] = 0
-                continue
-            dx, dy = x - left, y - top
-            above = image[top, left] * (1 - dx) + image[top, left + 1] * dx
-            below = image[top + 1, left] * (1 - dx) + image[top + 1, left + 1] * dx
-            out[row, column] = min(255, int(gain * (above * (1 - dy) + below * dy)))
+def drawn_for(first: int, rows: int, seed: int, digits: int) -> tuple[Array, Array]:
+    """Which digit (rows,) and ten numbers (rows, 10) in −1 … 1 each row gets. Its number and the seed decide."""
+    state = mixed(np.arange(first, first + rows, dtype=np.uint64) ^ mixed(np.array([seed], dtype=np.uint64)))
+    digit = (state % np.uint64(digits)).astype(np.int64)
+    drawn = np.empty((rows, 10))
+    for i in range(10):
+        state = mixed(state)
+        drawn[:, i] = (state >> np.uint64(11)) * 2.0**-52 - 1
+    return digit, drawn
 
 
-@numba.njit(nogil=True)
-def write_rows(
-    images: Array, labels: Array, first: int, rows: int, seed: int, words: Array, lengths: Array, out: Array
-) -> int:
-    """Write rows `first` … as CSV text to `out`, and return its bytes. Its number and the seed decide a row."""
-    drawn, image, at = np.empty(10), np.empty(images.shape[1:], np.uint8), 0
-    for row in range(first, first + rows):
-        state = mixed(np.uint64(row) ^ mixed(np.uint64(seed)))
-        digit = state % np.uint64(len(images))
-        for i in range(10):
-            state = mixed(state)
-            drawn[i] = (state >> np.uint64(11)) * 2.0**-52 - 1
-        deform(images[digit], drawn, image)
-        out[at], out[at + 1] = 48 + labels[digit], 44
-        at += 2
-        for pixel in image.flat:
-            for i in range(4):  # always four: the next word writes over what is too much
-                out[at + i] = words[pixel, i]
-            at += lengths[pixel]
-        out[at - 1] = 10
-    return at
+def deformed(images: Array, drawn: Array) -> Array:
+    """Images (rows, 28, 28) uint8 deformed as ten numbers each, `drawn` (rows, 10) in −1 … 1, say."""
+    d = drawn.T[:, :, None, None]  # (10, rows, 1, 1)
+    middle, place = (SIDE - 1) / 2, np.arange(SIDE)
+    scale, shear = 1 / (1 + 0.12 * d[1]), 0.15 * d[2]
+    cos, sin = np.cos(0.2 * d[0]) * scale, np.sin(0.2 * d[0]) * scale
+    v, u = place[:, None] - middle, place - middle  # (28, 1) of rows, (28,) of columns
+    bend_x = 0.9 * d[3] * np.sin(np.pi * (place[:, None] / middle + d[4]))
+    bend_y = 0.9 * d[5] * np.sin(np.pi * (place / middle + d[6]))
+    x = cos * u + (shear - sin) * v + bend_x + middle + 1.5 * d[7]  # (rows, 28, 28)
+    y = sin * u + cos * v + bend_y + middle + 1.5 * d[8]
+    left, top = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+    inside = (left >= 0) & (top >= 0) & (left < SIDE - 1) & (top < SIDE - 1)
+    left, top, dx, dy = np.where(inside, left, 0), np.where(inside, top, 0), x - left, y - top
+    flat = images.reshape(-1)
+    corner = np.arange(len(images))[:, None, None] * SIDE * SIDE + top * SIDE + left
+    above = flat[corner] * (1 - dx) + flat[corner + 1] * dx
+    below = flat[corner + SIDE] * (1 - dx) + flat[corner + SIDE + 1] * dx
+    bright = (1 + 0.25 * d[9]) * (above * (1 - dy) + below * dy)
+    return np.where(inside, np.minimum(bright, 255), 0).astype(np.uint8)
+
+
+def text_of(labels: Array, images: Array) -> Array:
+    """The CSV text of images (rows, 28, 28) uint8 as bytes, the label first."""
+    words, lengths = texts()
+    values = np.concatenate([labels[:, None], images.reshape(len(images), -1)], axis=1)
+    text, length = words[values], lengths[values]  # (rows, 785, 4), (rows, 785)
+    text[np.arange(len(values)), -1, length[:, -1] - 1] = 10
+    return text[np.arange(4) < length[:, :, None]]
 
 
 def real_digits(folder: Path | None) -> tuple[Array, Array]:
@@ -104,18 +94,18 @@ def real_digits(folder: Path | None) -> tuple[Array, Array]:
 
 def made(rows: int, *, seed: int, digits: tuple[Array, Array], workers: int) -> Iterator[memoryview]:
     """The CSV text, piece by piece, each valid until the next is asked for."""
-    words, lengths = texts()
+    images, labels = digits
 
     def fill(first: int, slot: list[Array]) -> None:
-        count = min(CHUNK, rows - first)
-        slot[1] = write_rows(*digits, first, count, seed, words, lengths, slot[0])
+        digit, drawn = drawn_for(first, min(CHUNK, rows - first), seed, len(images))
+        slot[0] = text_of(labels[digit], deformed(images[digit], drawn))
 
     def tasks(first: int, slot: list[Array]) -> Iterator[Task]:
         yield partial(fill, first, slot)
 
-    slots = [[np.empty(CHUNK * ROW_BYTES + 4, np.uint8), 0] for _ in range(workers + 1)]
-    for _, (text, size) in prefetch(range(0, rows, CHUNK), slots, tasks=tasks, workers=workers):
-        yield memoryview(text)[:size]
+    slots = [[np.empty(0, np.uint8)] for _ in range(workers + 1)]
+    for _, (text,) in prefetch(range(0, rows, CHUNK), slots, tasks=tasks, workers=workers):
+        yield memoryview(text)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -43,7 +44,7 @@ def test_the_built_package_is_complete_and_runs_where_its_sources_are_not(tmp_pa
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", dist, ROOT, cwd=elsewhere)
     [wheel], [sdist] = dist.glob("*.whl"), dist.glob("*.tar.gz")
     stem = f"streamtrain-{streamtrain.__version__}"
-    assert wheel.name == f"{stem}-py3-none-any.whl"
+    assert wheel.name.startswith(f"{stem}-cp311-abi3-")
     assert sdist.name == f"{stem}.tar.gz"
 
     modules = {path.relative_to(ROOT).as_posix() for path in SOURCES}
@@ -51,7 +52,7 @@ def test_the_built_package_is_complete_and_runs_where_its_sources_are_not(tmp_pa
     assert presets
     with zipfile.ZipFile(wheel) as archive:
         in_wheel = set(archive.namelist())
-    assert modules | presets | {"streamtrain/py.typed"} <= in_wheel
+    assert modules | presets | {"streamtrain/py.typed", "streamtrain/native/_core.abi3.so"} <= in_wheel
     assert f"{stem}.dist-info/licenses/LICENSE" in in_wheel
     assert {name.split("/")[0] for name in in_wheel} == {"streamtrain", f"{stem}.dist-info"}
 
@@ -61,6 +62,7 @@ def test_the_built_package_is_complete_and_runs_where_its_sources_are_not(tmp_pa
     assert {here, "README.md", "CHANGELOG.md", "LICENSE", "constraints.txt"} <= in_sdist
     scripts = {path.relative_to(ROOT).as_posix() for path in (ROOT / "scripts").iterdir() if path.is_file()}
     assert scripts <= in_sdist
+    assert {path.relative_to(ROOT).as_posix() for path in (PACKAGE / "native").glob("*.[chi]*")} <= in_sdist
 
     # The dependencies are the environment's; the package itself is the wheel's, and nothing else's.
     run(
@@ -77,16 +79,43 @@ def test_the_built_package_is_complete_and_runs_where_its_sources_are_not(tmp_pa
     assert "convert" in shown.stdout
     version = run(sys.executable, "-m", "streamtrain", "--version", cwd=elsewhere, **installed)
     assert streamtrain.__version__ in version.stdout
+    built = "from streamtrain import native; assert native.available()"
+    run(sys.executable, "-c", built, cwd=elsewhere, **installed)
 
 
-def test_help_imports_neither_torch_nor_pandas_nor_pyarrow_nor_numba(tmp_path: Path) -> None:
+def test_without_a_compiler_the_package_installs_without_its_loops_in_c(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    (source / "streamtrain").parent.mkdir()
+    ignored = shutil.ignore_patterns("__pycache__", "*.so")
+    shutil.copytree(PACKAGE, source / "streamtrain", ignore=ignored)
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    install = [
+        "-m",
+        "pip",
+        "install",
+        "--no-index",
+        "--no-deps",
+        "--no-build-isolation",
+        "--target",
+        target,
+        source,
+    ]
+    run(sys.executable, *install, cwd=tmp_path, CC="false")
+    found = "from streamtrain import native; print(native.available(), native.__file__)"
+    said = run(sys.executable, "-c", found, cwd=tmp_path, PYTHONPATH=str(target)).stdout.split()
+    assert said[0] == "False"
+    assert Path(said[1]).is_relative_to(target)
+
+
+def test_help_imports_neither_torch_nor_pandas_nor_pyarrow(tmp_path: Path) -> None:
     shown = run(sys.executable, "-X", "importtime", "-m", "streamtrain", "--help", cwd=tmp_path)
 
     # Each line is "import time: self [us] | cumulative | name", the name indented by depth.
     lines = [line for line in shown.stderr.splitlines() if line.startswith("import time:")]
     roots = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
     assert "streamtrain" in roots  # or the measuring itself is broken
-    assert roots.isdisjoint({"torch", "pandas", "pyarrow", "numba"})
+    assert roots.isdisjoint({"torch", "pandas", "pyarrow"})
 
 
 # The gradients are written by hand, all of them. These tests read the syntax tree, so prose may say autograd.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -48,6 +49,15 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """Print a warning on stderr, with --quiet too."""
     say(f"warning: {text}")
+
+
+@functools.cache  # once in a process
+def warn_if_not_built() -> None:
+    """Warn that the loops in C are missing, and say what brings them."""
+    from streamtrain import native
+
+    if not native.available():
+        warn(native.NOT_BUILT)
 
 
 def shows_unicode(stream: IO[str]) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamtrain.cli import Command, on_a_full_disk
-from streamtrain.cli.console import Console, pass_console, say, warn
+from streamtrain.cli.console import Console, pass_console, say, warn, warn_if_not_built
 from streamtrain.cli.options import flag, options_of
 from streamtrain.cli.progress import Status
 from streamtrain.cli.signals import exit_code, sigterm_exits
@@ -67,10 +67,8 @@ def command(console: Console, /, sources: tuple[str, ...], dest: str, **options:
 def _convert(console: Console, sources: Sequence[str], dest: str, options: ConvertOptions) -> Conversion:
     """Convert, and show the progress."""
     from streamtrain.convert.pipeline import Conversion, iter_convert
-    from streamtrain.native import parse as kernel
 
-    if not kernel.parse.kept:
-        console.note("compiling the parser for this processor, which takes seconds, once")
+    warn_if_not_built()
     with console.progress() as line:
         conversion = line.finish(iter_convert(sources, dest, options), status)
     assert isinstance(conversion, Conversion)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamtrain.cli import Command, on_a_full_disk
-from streamtrain.cli.console import Console, say, shows_unicode, warn
+from streamtrain.cli.console import Console, say, shows_unicode, warn, warn_if_not_built
 from streamtrain.cli.options import interval, options_of, overwrite
 from streamtrain.cli.progress import Status
 from streamtrain.cli.signals import stop_on_signal
@@ -23,7 +23,6 @@ from streamtrain.train.config import TrainConfig
 
 if TYPE_CHECKING:
     from streamtrain.nn.mlp import MLP
-    from streamtrain.stream.dataset import Shards
     from streamtrain.train.fit import Event, Training
     from streamtrain.train.progress import Progress
     from streamtrain.train.run import Run
@@ -133,7 +132,7 @@ def _train(console: Console, run: Run, training: Training, interval: tuple[int, 
 
     epochs, train = run.recipe["epochs"], training.train
     tune_malloc_for_training(kept=run.recipe["memory"] // 8)
-    _announce_compilation(console, training.model, train)
+    warn_if_not_built()
 
     def status(event: Event) -> Status | None:
         return Status(status_line(event, train.rows, epochs)) if isinstance(event, Progress) else None
@@ -156,13 +155,6 @@ def _train(console: Console, run: Run, training: Training, interval: tuple[int, 
                 return stopped[0]
             saver.after(event, progress)
     return None
-
-
-def _announce_compilation(console: Console, model: MLP, train: Shards) -> None:
-    from streamtrain.engine.sparse import required_kernels
-
-    if not all(function.kept for function in required_kernels(train, model)):
-        console.note("compiling the step for this processor, which takes seconds, once")
 
 
 def _show_result(console: Console, run: Run, model: MLP) -> None:

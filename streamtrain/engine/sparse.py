@@ -5,14 +5,14 @@ pixels times their values: a fifth of the work of the dense product. For the gra
 batch are listed by their position in a row, and dz^T x is added to the weights of the listed ones alone. One
 thread does both, which saves waiting for others.
 
-The weights of one pixel lie next to each other for that, padded: in runs of whole vectors, as many as the
-registers hold, the last filled up with zeros. The padded copy stays in here: the model keeps ordinary tensors.
+The weights of one pixel lie next to each other for that, padded with zeros to a multiple of LANES. The padded copy
+stays in here: the model keeps ordinary tensors.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,9 +21,9 @@ from torch import Tensor
 from streamtrain.block import Array
 from streamtrain.engine.dense import Call, Dense, FirstLayer, Update
 from streamtrain.memory import EvaluationSizes
-from streamtrain.native import Compiled
-from streamtrain.native.evaluate import evaluate
-from streamtrain.native.step import accumulate, forward, list_nonzero, score
+from streamtrain.native import available
+from streamtrain.native.evaluate import LANES
+from streamtrain.native.step import accumulate, forward, list_nonzero
 from streamtrain.nn.mlp import MLP
 from streamtrain.stream.dataset import Shards
 
@@ -33,32 +33,28 @@ EVALUATION = EvaluationSizes(threads=2, dense_rows=512, sparse_rows=2048)
 _MAX_DENSITY = 0.25  # share of nonzero pixels: above it two threads are as fast with all of them
 _MAX_UNITS = 256  # of the first layer: wider ones are worth the threads
 _SPREAD = 16  # columns more than a power of two: at multiples of one, rows share few lines of the caches
-_VECTOR, _REGISTERS = 8, 13  # numbers in a vector; vectors in a run at most: three of 16 registers stay free
 
 
 def padded_zeros(rows: int, units: int) -> Tensor:
-    """Return zeros (rows, units) float32, a view of rows that are padded to whole runs."""
-    return torch.zeros(rows, math.prod(_run_shape(units)), dtype=torch.float32)[:, :units]
+    """Return zeros (rows, units) float32, a view of rows that are padded to a multiple of LANES."""
+    return torch.zeros(rows, _padded_units(units), dtype=torch.float32)[:, :units]
 
 
-def _run_shape(units: int) -> tuple[int, int]:
-    """Return (runs, numbers per run) of a padded row of `units`."""
-    vectors = -(-units // _VECTOR)
-    count = -(-vectors // _REGISTERS)
-    return count, -(-vectors // count) * _VECTOR
+def _padded_units(units: int) -> int:
+    return -(-units // LANES) * LANES
 
 
-def runs(tensor: Tensor) -> Array:
-    """Return the runs (rows, runs, lanes) that a padded tensor (rows, units) is a view of, in the same memory.
+def padded_rows(tensor: Tensor) -> Array:
+    """Return the rows, with their padding, that a padded tensor (rows, units) is a view of, in the same memory.
 
     Raises ValueError if the tensor is not padded.
     """
     rows, units = tensor.shape
-    count, lanes = _run_shape(units)
+    width = _padded_units(units)
     numbers = tensor.untyped_storage().nbytes() // 4 - tensor.storage_offset()
-    if (rows > 1 and tensor.stride(0) != count * lanes) or tensor.stride(1) != 1 or numbers < rows * count * lanes:
-        raise ValueError(f"a tensor of strides {tensor.stride()} is not padded to runs")
-    return tensor.as_strided((rows, count, lanes), (count * lanes, lanes, 1)).numpy()
+    if (rows > 1 and tensor.stride(0) != width) or tensor.stride(1) != 1 or numbers < rows * width:
+        raise ValueError(f"a tensor of strides {tensor.stride()} is not padded")
+    return tensor.as_strided((rows, width), (width, 1)).numpy()
 
 
 def first_layer_for(data: Shards, model: MLP, rows: int, *, threads: int) -> FirstLayer:
@@ -101,16 +97,9 @@ def bind_first_layer(data: Shards, model: MLP) -> tuple[Callable[[Tensor], Calla
     return bind_all, EVALUATION.dense_rows
 
 
-def required_kernels(data: Shards, model: MLP) -> list[Compiled]:
-    """Return the compiled functions that training and evaluating this model on this data call."""
-    _, lanes = _run_shape(len(model.biases[0]))
-    sparse = (list_nonzero, forward(lanes), accumulate(lanes)) if _is_mostly_zero(data, model) else ()
-    return [evaluate, score("float32"), *sparse]
-
-
 def _is_mostly_zero(data: Shards, model: MLP) -> bool:
-    """Return whether skipping the zeros of the data is faster than multiplying them."""
-    bytes_from_0 = data.schema.stored_dtype == np.uint8 and not data.schema.scale[0]
+    """Return whether skipping the zeros of the data, in C, is faster than multiplying them."""
+    bytes_from_0 = available() and data.schema.stored_dtype == np.uint8 and not data.schema.scale[0]
     return bytes_from_0 and len(model.biases[0]) <= _MAX_UNITS and data.density <= _MAX_DENSITY
 
 
@@ -126,8 +115,7 @@ def _padded(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
 
 def _bind_forward(x: Array, weight: Tensor, bias: Tensor, out: Tensor, *pixels: Array) -> Callable[..., object]:
     """Return a function that writes x W^T + b into `out`; pixels (rows · features,) may be given later."""
-    w, b, z = runs(weight.T), runs(bias[None])[0], runs(out)
-    return forward(w.shape[2]).bound(x, w, b, z, *pixels)
+    return partial(forward, x, padded_rows(weight.T), padded_rows(bias[None])[0], padded_rows(out), *pixels)
 
 
 class Sparse:
@@ -141,7 +129,6 @@ class Sparse:
         self._pixels = np.zeros((rows, features), np.uint8)
         self._counts = np.zeros(features, np.uint32)
         self._shares = np.empty((features, rows + _SPREAD), np.uint32)
-        self._list = list_nonzero.bound(self._counts, self._shares)
 
     def zeros(self, rows: int, units: int) -> Tensor:
         """Return zeros (rows, units), padded."""
@@ -155,7 +142,7 @@ class Sparse:
         """Read a batch (rows, features) uint8."""
         mine = self._pixels[: len(pixels)]
         mine[:] = pixels
-        self._list(mine.reshape(-1))
+        list_nonzero(self._counts, self._shares, mine.reshape(-1))
 
     def bind_affine(self, weight: Tensor, bias: Tensor, *, out: Tensor) -> Call:
         """Return a function that writes x W^T + b into `out` (rows, units), all padded."""
@@ -163,5 +150,5 @@ class Sparse:
 
     def bind_update(self, weight: Tensor, bias: Tensor, dz: Tensor) -> Update:
         """Return the `bind_update` of the layer, with x as its input; dz: (rows, units), all padded."""
-        w, b, d = runs(weight.T), runs(bias[None])[0], runs(dz)
-        return accumulate(w.shape[2]).bound(self._x, self._counts, self._shares, d, w, b)
+        layer = padded_rows(weight.T), padded_rows(bias[None])[0]
+        return partial(accumulate, self._x, self._counts, self._shares, padded_rows(dz), *layer)

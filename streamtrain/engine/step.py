@@ -183,7 +183,7 @@ class CpuStep:
         first = buffer.first_layer.bind_affine(*self._layers[0], out=z[0])
         logits, dlogits = (_with_padding(tensor) for tensor in (z[-1], dz[-1]))
         labels = buffer.labels[:rows]
-        scored = score(str(logits.dtype)).bound(logits, model.classes, labels, dlogits, self._totals)
+        scored = partial(score, logits, model.classes, labels, dlogits, self._totals)
         return _Passes([first, *bind_upper_layers(model, z, threads=threads)], [scored, *backward], update)
 
     def _bind_update(

@@ -138,11 +138,10 @@ def bind_evaluation(logits: Array, labels: Array) -> Callable[[], Evaluation]:
     if labels.shape != (rows,):
         raise ValueError(f"{rows} rows of logits, labels of shape {labels.shape}")
     sums, confusion, calibration = np.empty(2), np.empty((classes,) * 2, np.int64), np.empty((CALIBRATION_BINS, 3))
-    fill = evaluate.bound(logits, labels, sums, confusion, calibration)
 
     def evaluation() -> Evaluation:
-        if (right := fill()) < rows:
-            raise ValueError(f"labels lie in 0..{classes - 1}, not {labels[right]}")
+        if (counted := evaluate(logits, labels, sums, confusion, calibration)) < rows:
+            raise ValueError(f"labels lie in 0..{classes - 1}, not {labels[counted]}")
         return Evaluation(float(sums[0]), confusion.copy(), int(sums[1]), calibration.copy())
 
     return evaluation

@@ -1,155 +1,68 @@
-"""The byte kernel: clean rows of small integers → pixels, one to two gigabytes a second.
+"""Rows as text → pixels: every dialect in C, clean rows of small integers in NumPy.
 
-It takes rows of exactly the expected fields, each 1 to 3 digits and in range, between single delimiters, ended by
-a newline or CR newline. Whatever else a row is, the kernel refuses it and the careful path decides.
-
-Four zeros, as in most of a digit's picture, are one load and one store. Else 16 bytes are looked at at once: they
-hold four whole values at least, whose ends are the bytes that are no digits, and no branch asks how long each is.
+What C reads, it reads as the careful row parser does; a row that it does not read for certain is refused, and the
+careful row parser decides. NumPy reads rows of exactly the expected fields, each of 1 to 3 digits and in range,
+between single delimiters, ended by a newline or CR newline.
 
 Every buffer goes on with PADDING newlines that belong to no line, so that a load never leaves it.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from streamtrain.block import Array
-from streamtrain.native import Compiled
-from streamtrain.native.intrinsics import bytes_in, load8, store, zeros_below
+from streamtrain.native import available, core
 
 PADDING = 32
 NEWLINE, RETURN = 10, 13
-LABELS = 1000  # numbers of up to three digits
-
-_ONE, _TWO, _THREE, _EIGHT, _SIXTY_FOUR = (np.uint64(n) for n in (1, 2, 3, 8, 64))
-_ZERO, _NINE, _BYTE, _SIXTEEN_BITS = (np.uint64(n) for n in (48, 57, 0xFF, 0xFFFF))
-_DIGITS = np.uint64(0x3030303030303030)
-_FOUR_ZEROS, _FOUR_DELIMITERS = np.uint64(0x0030003000300030), np.uint64(0x0100010001000100)
+PIXEL, LABEL, DROPPED = 0, 1, 2
+LABEL_KINDS = ("number", "decimal", "word", "text", "declared word", "onehot", "digits")
+MOST_WORDS, WORD_BYTES = 4096, 1 << 16
+_SLAB = 1 << 20  # bytes that NumPy works on at a time, at least a line
 
 
-def _number(data: Array, at: int, digits: np.uint64) -> np.uint64:
-    """The number in data[at : at + digits], 1 to 3 of them."""
-    top = (load8(data, at) ^ _DIGITS) << (_SIXTY_FOUR - digits * _EIGHT)  # its last digit is the highest byte now
-    ones, tens, hundreds = top >> np.uint64(56), top >> np.uint64(48) & _BYTE, top >> np.uint64(40) & _BYTE
-    return ones + np.uint64(10) * tens + np.uint64(100) * hundreds
+class Layout(NamedTuple):
+    """How rows are written.
+
+    parts:     (parts, 2) int32, from the left: PIXEL, LABEL or DROPPED, and how many columns are that
+    flags:     (6,) int64: the delimiter, of spaces any run of them; whether a pixel may have a fraction or
+               exponent; the place in LABEL_KINDS; whether a delimiter may follow the last value; the column of
+               `guard`, or −1; how many words there are
+    limits:    (2,) float64: the least and the greatest pixel
+    classes:   (labels,) int32: what becomes of a label that is a number, −1 for one to refuse; of another kind of
+               label only how many there are counts
+    word_text: (bytes,) uint8, the words that are known, after each other; words that are met are added if
+               they begin with a letter or, as text, are whole numbers, and words are not declared
+    word_ends: (most words,) int32, where each ends
+    guard:     (bytes,) uint8: a row with this text in its column is refused, since it may be the header
+    """
+
+    parts: Array
+    flags: Array
+    limits: Array
+    classes: Array
+    word_text: Array
+    word_ends: Array
+    guard: Array
+
+    def fresh(self) -> Layout:
+        """Return it with words of its own, to which a parse may add some."""
+        return self._replace(word_text=self.word_text.copy(), word_ends=self.word_ends.copy())
 
 
-def _four(
-    data: Array, at: int, delimiter: np.uint64, limit: np.uint64, pixels: Array, row: int, pixel: int
-) -> int:
-    """Read four values, each before a delimiter, into pixels[row, pixel:]; returns the place after, or −1."""
-    marks = bytes_in(data, at, _ZERO, _NINE) ^ _SIXTEEN_BITS  # of the bytes that are no digits
-    marks_2 = marks & (marks - _ONE)  # from the second on
-    marks_3 = marks_2 & (marks_2 - _ONE)
-    marks_4 = marks_3 & (marks_3 - _ONE)
-    reached = marks_4 ^ (marks_4 - _ONE)  # the bits up to the fourth; all of them where there is none
-    digits = ~marks
-    faults = marks ^ bytes_in(data, at, delimiter, delimiter)
-    faults |= marks & (marks << _ONE | _ONE)  # a value of no digit
-    faults |= digits & digits >> _ONE & digits >> _TWO & digits >> _THREE  # or of four
-    if faults & reached:
-        return -1
-    end, end_2, end_3, end_4 = zeros_below(marks), zeros_below(marks_2), zeros_below(marks_3), zeros_below(marks_4)
-    value = _number(data, at, end)
-    value_2 = _number(data, at + int(end) + 1, end_2 - end - _ONE)
-    value_3 = _number(data, at + int(end_2) + 1, end_3 - end_2 - _ONE)
-    value_4 = _number(data, at + int(end_3) + 1, end_4 - end_3 - _ONE)
-    if max(max(value, value_2), max(value_3, value_4)) > limit:
-        return -1
-    four = value | value_2 << np.uint64(8) | value_3 << np.uint64(16) | value_4 << np.uint64(24)
-    store(pixels, row, pixel, np.uint32(four))
-    return at + int(end_4) + 1
-
-
-def _digits(data: Array, at: int) -> tuple[int, int]:
-    """The number of up to three digits at data[at:], −1 where there is none, and the place after it."""
-    number, start = 0, at
-    while at < start + 3 and 48 <= data[at] <= 57:
-        number = number * 10 + int(data[at]) - 48
-        at += 1
-    return number if at > start else -1, at
-
-
-def _values(
-    data: Array, at: int, count: int, delimiter: np.uint64, limit: np.uint64, pixels: Array, row: int, first: int
-) -> int:
-    """Read `count` values, each before a delimiter, into pixels[row, first:]; returns the place after, or −1."""
-    four_zeros = _FOUR_ZEROS | _FOUR_DELIMITERS * delimiter
-    pixel, stop = first, first + count
-    while pixel + 4 <= stop:
-        if load8(data, at) == four_zeros:
-            store(pixels, row, pixel, np.uint32(0))
-            at += 8
-        else:
-            at = _four(data, at, delimiter, limit, pixels, row, pixel)
-            if at < 0:
-                return -1
-        pixel += 4
-    while pixel < stop:
-        number, at = _digits(data, at)
-        if number < 0 or np.uint64(number) > limit or data[at] != delimiter:
-            return -1
-        pixels[row, pixel] = number
-        pixel += 1
-        at += 1
-    return at
-
-
-def _line_end(data: Array, at: int, size: int) -> int:
-    """The place after the line end at `at`, or −1 where there is none; the text's end is one."""
-    if at < size and data[at] == RETURN:
-        at += 1
-    return at + 1 if at >= size or data[at] == NEWLINE else -1
-
-
-def _row(
-    data: Array,
-    at: int,
-    size: int,
-    delimiter: np.uint64,
-    fields: int,
-    label: int,
-    limit: np.uint64,
-    classes: Array,
-    pixels: Array,
-    labels: Array,
-    row: int,
-) -> int:
-    """Read a row into pixels[row] and labels[row]; returns the place of the next line, or −1."""
-    last = fields - 1
-    before = last if label < 0 or label == last else label
-    at = _values(data, at, before, delimiter, limit, pixels, row, 0)
-    if at < 0:
-        return -1
-    if before == label:
-        number, at = _digits(data, at)
-        if number < 0 or classes[number] < 0:
-            return -1
-        labels[row] = classes[number]
-        if label == last:
-            return _line_end(data, at, size)
-        if data[at] != delimiter:
-            return -1
-        at = _values(data, at + 1, last - label - 1, delimiter, limit, pixels, row, label)
-        if at < 0:
-            return -1
-    else:
-        labels[row] = -1
-    number, at = _digits(data, at)
-    if number < 0 or np.uint64(number) > limit:
-        return -1
-    pixels[row, pixels.shape[1] - 1] = number
-    return _line_end(data, at, size)
-
-
-def _parse(
+def parse_reference(
     data: Array,
     size: int,
-    delimiter: int,
-    fields: int,
-    label: int,
-    limit: int,
+    parts: Array,
+    flags: Array,
+    limits: Array,
     classes: Array,
+    word_text: Array,
+    word_ends: Array,
+    guard: Array,
     skip: int,
     pixels: Array,
     labels: Array,
@@ -157,78 +70,100 @@ def _parse(
     odd: Array,
     counts: Array,
 ) -> None:
-    """Parse the lines of `data`.
+    """Parse the lines of `data`, whose rows are as the seven arrays of a `Layout` say.
 
-    data:    (≥ size + PADDING,) uint8, whole lines
-    label:   the label's column from 0, or −1
-    limit:   the largest pixel; where it is negative no row is kept
-    classes: (LABELS,) int32: what becomes of a label, or −1 for one to refuse
-    skip:    this many lines from the start are refused whatever they hold
-    pixels:  (rows, features) uint8, out: the kept rows
-    labels:  (rows,) int32, out: their labels, −1 where there is none
-    lines:   (rows,) int32, out: their lines, from 0
-    odd:     (lines, 3) int32, out: line, start and end of what is refused, with its line end
-    counts:  (3,) int64, out: how many lines are kept rows, blank, and refused
+    data:   (≥ size + PADDING,) uint8, whole lines
+    skip:   this many lines from the start are refused whatever they hold
+    pixels: (rows, features) uint8, uint16 or float32, out: the kept rows
+    labels: (rows,) int32, out: their labels, −1 if there is none
+    lines:  (rows,) int32, out: their lines, from 0
+    odd:    (lines, 3) int32, out: line, start and end of what is refused, with its line end
+    counts: (4,) int64, out: how many lines are kept rows, blank, and refused, and how many words there are
     """
-    kept = blank = refused = line = at = 0
-    while at < size:
-        after = _line_end(data, at, size)
-        if after >= 0:
-            blank += 1
-        else:
-            if line >= skip and kept < pixels.shape[0]:
-                after = _row(
-                    data,
-                    at,
-                    size,
-                    np.uint64(delimiter),
-                    fields,
-                    label,
-                    np.uint64(limit),
-                    classes,
-                    pixels,
-                    labels,
-                    kept,
-                )
-            if after >= 0:
-                lines[kept] = line
-                kept += 1
-            else:
-                after = at
-                while after < size and data[after] != NEWLINE:
-                    after += 1
-                after += 1
-                odd[refused, 0] = line
-                odd[refused, 1] = at
-                odd[refused, 2] = min(after, size)
-                refused += 1
-        line += 1
-        at = after
-    counts[0], counts[1], counts[2] = kept, blank, refused
+    text = data[: size + 1]  # with a newline behind a last line that has none
+    stops = np.flatnonzero(text == NEWLINE) + 1
+    if not size or data[size - 1] == NEWLINE:
+        stops = stops[:-1]
+    starts = np.append(0, stops)[:-1]
+    roles = np.repeat(parts[:, 0], parts[:, 1])
+    kept = blank = refused = first = 0
+    while first < len(stops):
+        last = max(first + 1, int(np.searchsorted(stops, starts[first] + _SLAB)))
+        begin, end = int(starts[first]), int(stops[last - 1])
+        is_row, values = _clean_rows(text[begin:end], roles, int(flags[0]), limits)
+        is_row &= _known_labels(values, roles, LABEL_KINDS[flags[2]], classes)
+        is_blank = _blank_lines(text, starts[first:last], stops[first:last])
+        is_row &= ~is_blank & (np.arange(first, last) >= skip)
+        places = np.flatnonzero(is_row)[: len(pixels) - kept]
+        stop = kept + len(places)
+        if len(places):
+            pixels[kept:stop] = values[places][:, roles == PIXEL]
+            labels[kept:stop] = classes[values[places, np.argmax(roles == LABEL)]] if LABEL in roles else -1
+            lines[kept:stop] = places + first
+        is_blank[places] = True
+        left = np.flatnonzero(~is_blank)
+        rest = np.stack(
+            [left + first, starts[first:last][left], np.minimum(stops[first:last][left], size)], axis=1
+        )
+        odd[refused : refused + len(left)] = rest
+        blank += last - first - len(left) - len(places)
+        kept, refused, first = stop, refused + len(left), last
+    counts[:] = kept, blank, refused, flags[5]
 
 
-def _count_lines(data: Array, size: int) -> int:
-    """Lines in data[:size], a last one without a line end included."""
-    lines = 0
-    for at in range(size):
-        lines += data[at] == NEWLINE
-    return lines + (size > 0 and data[size - 1] != NEWLINE)
+def _blank_lines(text: Array, starts: Array, stops: Array) -> Array:
+    """Return which lines hold nothing, or a lone carriage return."""
+    lengths = stops - starts
+    blank: Array = (lengths == 1) | ((lengths == 2) & (text[starts] == RETURN))
+    return blank
 
 
-def _end_lines(data: Array, start: int, stop: int) -> None:
+def _known_labels(values: Array, roles: Array, kind: str, classes: Array) -> Array:
+    """Return which rows have a label that is a known number, or none; of other kinds of labels no row."""
+    if LABEL not in roles:
+        return np.ones(len(values), dtype=bool)
+    if kind not in ("number", "decimal"):
+        return np.zeros(len(values), dtype=bool)
+    table = np.append(classes[:1000], -1)
+    known: Array = table[np.minimum(values[:, np.argmax(roles == LABEL)], len(table) - 1)] >= 0
+    return known
+
+
+def _clean_rows(text: Array, roles: Array, delimiter: int, limits: Array) -> tuple[Array, Array]:
+    """Return which lines of `text` are clean rows, and their values (lines, fields), anything for other lines."""
+    returns = text[:-1] == RETURN
+    if returns.any():  # those of line ends are left out
+        text = text[np.append(~(returns & (text[1:] == NEWLINE)), True)]
+    ends = np.flatnonzero(text - np.uint8(48) > 9)  # of values: what is not a digit
+    marks, digits = text[ends], np.diff(ends, prepend=-1) - 1
+    number = (text[ends - 1] - np.uint8(48)).astype(np.uint16)
+    for place, power in ((2, 10), (3, 100)):
+        number += np.where(digits >= place, text[ends - place] - np.uint8(48), 0).astype(np.uint16) * np.uint16(
+            power
+        )
+    number[(digits < 1) | (digits > 3)] = 1000
+    last = np.flatnonzero(marks == NEWLINE)  # value of each line
+    first = np.concatenate([[0], last[:-1] + 1])
+    clean = last - first == len(roles) - 1
+    values = np.full((len(last), len(roles)), 1000, dtype=np.uint16)
+    of_clean = first[clean][:, None] + np.arange(len(roles))
+    values[clean] = number[of_clean]
+    clean[clean] = (marks[of_clean[:, :-1]] == delimiter).all(axis=1)
+    low, high = np.where((roles == PIXEL)[:, None], limits, (0, 999)).T
+    return clean & ((values >= low) & (values <= np.minimum(high, 999))).all(axis=1), values
+
+
+def count_lines_reference(data: Array, size: int) -> int:
+    """Return the lines in data[:size], a last one without a line end included."""
+    return int(np.count_nonzero(data[:size] == NEWLINE)) + int(size > 0 and data[size - 1] != NEWLINE)
+
+
+def end_lines_reference(data: Array, start: int, stop: int) -> None:
     """Make newlines of the carriage returns in data[start:stop] that none follows."""
-    for at in range(start, stop):
-        if data[at] == RETURN and (at + 1 == stop or data[at + 1] != NEWLINE):
-            data[at] = NEWLINE
+    text = data[start:stop]
+    text[(text == RETURN) & (np.append(text[1:], 0) != NEWLINE)] = NEWLINE
 
 
-_NUMBER, _BYTES = "int64", "uint8[:]"
-parse = Compiled(
-    _parse,
-    (
-        *(_BYTES, _NUMBER, _NUMBER, _NUMBER, _NUMBER, _NUMBER, "int32[:]", _NUMBER),
-        *("uint8[:, :]", "int32[:]", "int32[:]", "int32[:, :]", "int64[:]"),
-    ),
-)
-count_lines = Compiled(_count_lines, (_BYTES, _NUMBER), "int64")
-end_lines = Compiled(_end_lines, (_BYTES, _NUMBER, _NUMBER))
+parse = core.parse if available() else parse_reference
+count_lines = core.count_lines if available() else count_lines_reference
+end_lines = core.end_lines if available() else end_lines_reference

@@ -6,6 +6,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -135,7 +136,7 @@ def gather_tensors(
     def gather(window: LoadedWindow) -> Gather:
         pixels, order = window.pixels.view(schema.stored_dtype), window.order
         if pixels.dtype == np.uint8:
-            return gather_scaled.bound(pixels, order, *schema.scale)
+            return partial(gather_scaled, pixels, order, *schema.scale)
         return lambda at, out: normalise(pixels[order[at : at + len(out)]], schema, out=torch.from_numpy(out))
 
     for x, y in _fill(loaded, size=size, start=start, buffers=buffers, gather=gather):

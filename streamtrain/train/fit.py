@@ -13,13 +13,12 @@ import torch
 
 from streamtrain.engine.dense import one_thread
 from streamtrain.engine.device import DeviceStep
-from streamtrain.engine.sparse import EVALUATION, Sparse, first_layer_for, required_kernels
+from streamtrain.engine.sparse import EVALUATION, Sparse, first_layer_for
 from streamtrain.engine.step import B, CpuStep, TrainStep
 from streamtrain.errors import DataError, RunError, argument
 from streamtrain.memory import Plan
 from streamtrain.metrics.evaluation import Evaluation
 from streamtrain.metrics.label_disorder import LabelDisorder
-from streamtrain.native import load
 from streamtrain.nn.mlp import MLP
 from streamtrain.nn.sgd import SGD
 from streamtrain.settings import spelled_out
@@ -155,7 +154,6 @@ class Training:
             self._write_back()
 
     def _on_cpu(self, threads: int) -> Generator[Event]:
-        load(required_kernels(self.train, self.model))
         rows = min(self.config.batch_size, self.train.rows)
         layers = [first_layer_for(self.train, self.model, rows, threads=threads)]
         if (

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from streamtrain.native.gather import _gather_scaled, gather_scaled
+from streamtrain.native.gather import gather_scaled, gather_scaled_reference
 from streamtrain.schema import Schema
 from streamtrain.stream.batches import normalise
 
@@ -35,9 +39,17 @@ def test_rows_come_as_asked_for_and_nothing_beside_them_is_written(features: int
     assert (room[[0, -1]] == -1).all()
 
 
-def test_the_python_function_says_the_same() -> None:
-    pixels, order = np.arange(60, dtype=np.uint8).reshape(6, 10), np.array([1, 5, 0, 5])
-    out, other = np.empty((2, 3, 10), np.float32)
-    _gather_scaled(pixels, order, np.float32(1), np.float32(59), 1, out)
-    gather_scaled(pixels, order, 1, 59, 1, other)
-    assert out.tobytes() == other.tobytes()
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 200), st.integers(0, 9), st.sampled_from(RANGES), st.integers(0, 1 << 32))
+def test_every_instruction_set_gives_the_bits_of_the_reference(
+    on_each_isa: Callable[[], Iterator[str]], features: int, rows: int, scale: tuple[float, float], seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    pixels, order = random.integers(0, 256, (7, features), dtype=np.uint8), random.integers(0, 7, rows + 2)
+    expected, out = np.empty((2, rows, features), np.float32)
+    with np.errstate(all="ignore"):
+        gather_scaled_reference(pixels, order, *scale, 1, expected)
+    for name in on_each_isa():
+        out[:] = -1
+        gather_scaled(pixels, order, *scale, 1, out)
+        assert np.array_equal(out, expected, equal_nan=True), name

@@ -1,6 +1,9 @@
 """The loops in machine code compute what NumPy and the plain formulas do, and what they say in Python."""
 
 import math
+from collections.abc import Callable, Iterator
+from decimal import Decimal, localcontext
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -55,18 +58,19 @@ def test_every_pixel_that_is_not_zero_is_listed_once_in_its_place(
 @of_any_pixels
 @settings(max_examples=100, deadline=None)
 def test_products_without_the_zeros_are_the_dense_ones(rows: int, features: int, share: float, seed: int) -> None:
+    units = 16 * (1 + seed % 20)
     pixels = sparse(rows, features, share, seed)
     random = torch.Generator().manual_seed(2)
-    weight, bias = torch.randn(features, 3, 24, generator=random), torch.randn(3, 24, generator=random)
-    dz, z = torch.randn(rows, 3, 24, generator=random), torch.full((rows, 3, 24), torch.nan)
+    weight, bias = torch.randn(features, units, generator=random), torch.randn(units, generator=random)
+    dz, z = torch.randn(rows, units, generator=random), torch.full((rows, units), torch.nan)
     dense = torch.from_numpy(pixels).double() / 255
-    kernel.forward(24)(X, weight.numpy(), bias.numpy(), z.numpy(), pixels.reshape(-1))
+    kernel.forward(X, weight.numpy(), bias.numpy(), z.numpy(), pixels.reshape(-1))
     torch.testing.assert_close(
-        z.double(), torch.einsum("rf,fnl->rnl", dense, weight.double()) + bias, rtol=0, atol=1e-4
+        z.double(), torch.einsum("rf,fu->ru", dense, weight.double()) + bias, rtol=0, atol=1e-4
     )
     moved, bias_moved = weight.clone(), bias.clone()
-    kernel.accumulate(24)(X, *listed(pixels), dz.numpy(), 0.9, -0.5, moved.numpy(), bias_moved.numpy())
-    by_weight = torch.einsum("rf,rnl->fnl", dense, dz.double())
+    kernel.accumulate(X, *listed(pixels), dz.numpy(), moved.numpy(), bias_moved.numpy(), 0.9, -0.5)
+    by_weight = torch.einsum("rf,ru->fu", dense, dz.double())
     torch.testing.assert_close((moved - 0.9 * weight).double(), -0.5 * by_weight, rtol=0, atol=1e-5)
     torch.testing.assert_close((bias_moved - 0.9 * bias).double(), -0.5 * dz.double().sum(0), rtol=0, atol=1e-5)
 
@@ -76,31 +80,96 @@ def test_rows_of_any_width_are_listed_and_multiplied_whole() -> None:
     counts, shares = listed(pixels)
     assert set(counts.tolist()) == {2}
     assert set(shares[:, :2].reshape(-1).tolist()) == {1, 257}
-    one, z = (torch.zeros(rows, 1, 8).numpy() for rows in (1 << 17, 2))
+    one, z = np.zeros((1 << 17, 16), np.float32), np.zeros((2, 16), np.float32)
     one[:] = 1
-    kernel.forward(8)(np.ones(256, np.float32), one, one[0], z, pixels.reshape(-1))
+    kernel.forward(np.ones(256, np.float32), one, one[0], z, pixels.reshape(-1))
     assert set(z.reshape(-1).tolist()) == {(1 << 17) + 1}
 
 
-def test_the_loops_say_the_same_in_python() -> None:
-    pixels = sparse(4, 85, 0.3, 5)
-    counts, shares = listed(pixels)
-    again_counts, again_shares = np.zeros_like(counts), np.full_like(shares, 77)
-    kernel._listed(again_counts, again_shares, pixels.reshape(-1))
-    assert np.array_equal(again_counts, counts)
-    assert np.array_equal(again_shares, shares)
-    random = np.random.default_rng(1)
-    weight, bias, dz, z = (torch.zeros(n, 1, 8).numpy() for n in (85, 1, 4, 4))
-    weight[:], bias[:], dz[:] = (random.standard_normal(a.shape) for a in (weight, bias, dz))
-    again = [a.copy() for a in (weight, bias, z)]
-    kernel.forward(8)(X, weight, bias[0], z, pixels.reshape(-1))
-    kernel._forwarded(X, again[0], again[1][0], again[2], pixels.reshape(-1))
-    assert z.any()
-    np.testing.assert_allclose(z, again[2], rtol=0, atol=1e-6)
-    kernel.accumulate(8)(X, counts, shares, dz, 0.25, 0.5, weight, bias[0])
-    kernel._accumulated(X, counts, shares, dz, np.float32(0.25), np.float32(0.5), again[0], again[1][0])
-    np.testing.assert_allclose(weight, again[0], rtol=0, atol=1e-6)
-    np.testing.assert_allclose(bias, again[1], rtol=0, atol=1e-6)
+@of_any_pixels
+@settings(max_examples=100, deadline=None)
+def test_every_instruction_set_computes_what_the_references_say_and_the_same_bits(
+    on_each_isa: Callable[[], Iterator[str]], rows: int, features: int, share: float, seed: int
+) -> None:
+    random, units = np.random.default_rng(seed), 16 * (1 + seed % 20)
+    pixels = sparse(rows, features, share, seed)
+    counts, shares = np.full(features, 77, np.uint32), np.full((features, rows + 1), 77, np.uint32)
+    kernel.list_nonzero_reference(counts, shares, pixels.reshape(-1))
+    weight, bias, dz = (
+        random.standard_normal(n).astype(np.float32) for n in ((features, units), units, (rows, units))
+    )
+    z, moved, bias_moved = np.zeros_like(dz), weight.copy(), bias.copy()
+    kernel.forward_reference(X, weight, bias, z, pixels.reshape(-1))
+    kernel.accumulate_reference(X, counts, shares, dz, moved, bias_moved, 0.25, -0.5)
+    bits = set()
+    for name in on_each_isa():
+        assert all(np.array_equal(*pair) for pair in zip(listed(pixels), (counts, shares), strict=True)), name
+        mine = np.full_like(z, np.nan), weight.copy(), bias.copy()
+        kernel.forward(X, weight, bias, mine[0], pixels.reshape(-1))
+        kernel.accumulate(X, counts, shares, dz, *mine[1:], 0.25, -0.5)
+        for found, expected in zip(mine, (z, moved, bias_moved), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+        bits.add(b"".join(array.tobytes() for array in mine))
+    assert len(bits) == 1
+
+
+def test_a_product_is_added_with_one_rounding_even_by_a_processor_that_has_no_such_instruction(
+    on_each_isa: Callable[[], Iterator[str]],
+) -> None:
+    random = np.random.default_rng(7)
+    x = np.zeros(256, np.float32)
+    pixels = np.array([3], np.uint8)
+    for exponents in ((-3, 3), (-60, 60), (-149, -100), (-75, -60)):
+        a, w, b = (np.ldexp(random.uniform(-2, 2, 4096), random.integers(*exponents, 4096)) for _ in range(3))
+        w, b = w.astype(np.float32), b.astype(np.float32)
+        b[::3] = -(np.float32(a[0]) * w)[::3]  # whose sum is what rounding the product took
+        x[3] = a[0]
+        exact = [
+            float(Fraction(float(x[3])) * Fraction(float(p)) + Fraction(float(q)))
+            for p, q in zip(w, b, strict=True)
+        ]
+        for name in on_each_isa():
+            z = np.full((1, 4096), np.nan, np.float32)
+            kernel.forward(x, w[None], b, z, pixels)
+            found = z[0].astype(np.float64)
+            near = np.spacing(np.abs(z[0])).astype(np.float64)
+            assert (np.abs(found - exact) <= near / 2).all(), name
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@settings(max_examples=60, deadline=None)
+@given(some.integers(1, 9), some.integers(1, 40), some.sampled_from([0, 1, 30, 1e4]), some.integers(0, 1 << 32))
+def test_every_instruction_set_scores_as_the_reference(
+    on_each_isa: Callable[[], Iterator[str]], dtype: type, rows: int, classes: int, scale: float, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    logits, labels = (
+        (random.standard_normal((rows, classes + 3)) * scale).astype(dtype),
+        random.integers(0, classes, rows),
+    )
+    totals, expected = np.zeros(2), np.full((rows, classes + 1), 9, dtype)
+    kernel.score_reference(logits, classes, labels, expected, totals)
+    bits = set()
+    for _ in on_each_isa():
+        told, dlogits = np.zeros(2), np.full((rows, classes + 1), 9, dtype)
+        kernel.score(logits, classes, labels, dlogits, told)
+        np.testing.assert_allclose(told, totals, rtol=1e-12, atol=1e-300)
+        np.testing.assert_allclose(dlogits, expected, rtol=1e-6 if dtype == np.float32 else 1e-12, atol=1e-40)
+        bits.add(told.tobytes() + dlogits.tobytes())
+    assert len(bits) == 1
+
+
+def test_exponentials_and_logarithms_are_within_one_unit_in_the_last_place() -> None:
+    """Of two classes, the second's share is e^−d / (1 + e^−d), and the loss of the first ln(1 + e^−d)."""
+    with localcontext() as context:
+        context.prec = 60
+        for d in (0.0, 1e-9, 0.3, 0.34657359, 0.35, 1.0, 7.7, 30.0, 300.0, 708.0, 740.0):
+            told, dlogits = np.zeros(2), np.zeros((1, 2))
+            kernel.score(np.array([[d, 0.0]]), 2, np.array([0]), dlogits, told)
+            power = (-Decimal(d)).exp()
+            assert abs(Decimal(float(dlogits[0, 1])) - power / (1 + power)) <= 3 * Decimal(math.ulp(dlogits[0, 1]))
+            kernel.score(np.array([[0.0, d]]), 2, np.array([0]), dlogits, told)
+            assert abs(Decimal(float(told[0])) - (1 + power).ln() - Decimal(d)) <= 2 * Decimal(math.ulp(told[0]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -109,7 +178,7 @@ def test_a_score_is_that_of_the_plain_formula(dtype: torch.dtype, scale: float) 
     logits = torch.randn(50, 12, dtype=dtype, generator=torch.Generator().manual_seed(3)) * scale
     labels = torch.arange(50) % 10
     room, told = torch.full_like(logits, torch.nan), np.zeros(2)
-    kernel.score(str(dtype).removeprefix("torch."))(logits.numpy(), 10, labels.numpy(), room.numpy(), told)
+    kernel.score(logits.numpy(), 10, labels.numpy(), room.numpy(), told)
     losses, gradient = cross_entropy_gradient(logits[:, :10].double(), labels)
     assert told[0] == pytest.approx(float(losses.sum()), rel=1e-5)
     assert told[1] == int((logits[:, :10].argmax(1) == labels).sum())
@@ -122,5 +191,5 @@ def test_a_score_is_that_of_the_plain_formula(dtype: torch.dtype, scale: float) 
 def test_the_score_of_a_logit_that_is_not_finite_is_not_finite(fault: float, place: int) -> None:
     logits, told = np.zeros((2, 10), np.float32), np.zeros(2)
     logits[1, place] = fault
-    kernel.score("float32")(logits, 10, np.array([1, 3]), np.empty_like(logits), told)
+    kernel.score(logits, 10, np.array([1, 3]), np.empty_like(logits), told)
     assert math.isfinite(told[0]) == (fault == -math.inf and place != 3)

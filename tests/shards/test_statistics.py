@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from streamtrain.block import Block
 from streamtrain.convert import convert
 from streamtrain.metrics.pixel_statistics import ClassSums
 from streamtrain.shards.manifest import Manifest
-from streamtrain.shards.statistics import accumulate, tallies
+from streamtrain.shards.statistics import tallies
 
 
 def block(dtype: str, rows: int, classes: int = 4) -> Block:
@@ -64,19 +63,3 @@ def test_the_manifest_has_the_sums_of_every_class_in_the_order_of_its_names(tmp_
     assert np.array_equal(total, expected)
     for part in parts:
         assert np.array_equal(np.sum(part.class_sums, axis=0), part.pixels["sum"])
-
-
-def test_the_compiled_sums_are_those_of_the_python_function() -> None:
-    data = block("uint8", 5_000, classes=3)
-
-    def summed(function: Callable[..., object]) -> list[list[int]]:
-        sums, squares = np.zeros((3, 6), dtype=np.int64), np.zeros(6, dtype=np.int64)
-        low, high = np.full(6, 255, dtype=np.uint8), np.zeros(6, dtype=np.uint8)
-        short = np.zeros((3, 6), dtype=np.uint32), np.zeros(6, dtype=np.uint32)
-        function(data.pixels, data.labels.astype(np.int64), sums, squares, low, high, *short)
-        assert sum(int(array.sum()) for array in short) == 0
-        return [array.tolist() for array in (sums, squares, low, high)]
-
-    found = summed(accumulate.py_func)
-    assert found == summed(accumulate)
-    assert found[0] == [data.pixels[data.labels == k].sum(axis=0, dtype=np.int64).tolist() for k in range(3)]

@@ -92,15 +92,6 @@ class Dialect:
         return self.label_kind in ("word", "text")
 
     @property
-    def fits_kernel(self) -> bool:
-        """Whether the byte kernel may keep rows: single delimiters, pixels of one byte from 0, integer labels."""
-        number = self.label is None or self.label_kind == "number"
-        columns = number and not (self.dropped or self.trailing_delimiter or self.pixel_order)
-        # A header that could be a row, as 1, 2, 3, …, goes through the careful path.
-        header = bool(self.names) and all(name.isdecimal() and int(name) < 256 for name in self.names)
-        return self.dtype == "uint8" and self.low == 0 and self.delimiter != " " and columns and not header
-
-    @property
     def number(self) -> str:
         """What a pixel has to be, in words for an error."""
         kind = "an integer" if self.dtype != "float32" else "a number"

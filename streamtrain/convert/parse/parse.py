@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from streamtrain.block import Array, Block
+from streamtrain.block import Block
 from streamtrain.convert.dialect.dialect import Dialect
+from streamtrain.convert.parse.layout import NO_ROWS, layout_of, words_of
 from streamtrain.convert.parse.row_parser import BadRow, RowParser
 from streamtrain.convert.text.chunks import Chunk, ChunkBuffer
 from streamtrain.native import parse as kernel
@@ -33,33 +33,26 @@ def parse_chunk(chunk: Chunk, dialect: Dialect, buffer: ChunkBuffer) -> Parsed:
 
     The pixels may be in the memory of `buffer`: they are valid until its next use.
     """
-    rows = min(chunk.lines, (chunk.size + 1) // (2 * dialect.fields))  # a value takes at least two bytes
-    features = len(dialect.pixel_columns)
-    pixels = buffer.pixels_for(rows if dialect.fits_kernel else 0, features)
+    layout = layout_of(dialect)
+    shortest = 2 * dialect.fields - len(dialect.dropped)  # bytes of a row: only what is left out may be empty
+    rows = min(chunk.lines, (chunk.size + 1) // shortest) if layout else 0
+    pixels = buffer.pixels_for(rows, len(dialect.pixel_columns), dialect.dtype)
     labels, lines = np.empty(rows, dtype=np.int32), np.empty(rows, dtype=np.int32)
     leftover = np.empty((chunk.lines, 3), dtype=np.int32)  # memory is used only as far as it is written
-    counts = np.empty(3, dtype=np.int64)
-    kernel.parse(
-        chunk.data,
-        chunk.size,
-        ord(dialect.delimiter),
-        dialect.fields,
-        -1 if dialect.label is None else dialect.label,
-        int(dialect.high) if dialect.fits_kernel else 0,
-        _class_of_label(dialect),
-        int(dialect.header and chunk.file_line == 1),
-        pixels,
-        labels,
-        lines,
-        leftover,
-        counts,
-    )
-    kept, blank, refused = counts.tolist()
-    parser = RowParser(chunk, dialect)
+    counts = np.empty(4, dtype=np.int64)
+    layout = (layout or NO_ROWS).fresh()
+    # The first line of a file may be more than a row: a header, a list of the classes, one with a byte order mark.
+    skip = int(chunk.file_line == 1)
+    kernel.parse(chunk.data, chunk.size, *layout, skip, pixels, labels, lines, leftover, counts)
+    kept, blank, refused, words = counts.tolist()
+    pixels = pixels[:kept]
+    if dialect.pixel_order:
+        pixels = pixels[:, np.searchsorted(np.sort(dialect.pixel_columns), dialect.pixel_columns)]
+    parser = RowParser(chunk, dialect, () if dialect.source_labels else words_of(layout, words))
     for index, start, stop in leftover[:refused].tolist():
         parser.parse_line(index, start, stop)
     return Parsed(
-        block=parser.merge(Block(pixels[:kept], labels[:kept], chunk.line + lines[:kept].astype(np.int64))),
+        block=parser.merge(Block(pixels, labels[:kept], chunk.line + lines[:kept].astype(np.int64))),
         lines=chunk.lines,
         header=parser.header,
         blank=blank + parser.blank,
@@ -68,15 +61,3 @@ def parse_chunk(chunk: Chunk, dialect: Dialect, buffer: ChunkBuffer) -> Parsed:
         bad=parser.bad,
         words=tuple(parser.words),
     )
-
-
-@functools.lru_cache(maxsize=16)
-def _class_of_label(dialect: Dialect) -> Array:
-    """Return (kernel.LABELS,) int32: the stored label for each label as written, −1 for one that is refused."""
-    if not dialect.source_labels or not dialect.fits_kernel:
-        return np.arange(kernel.LABELS, dtype=np.int32)
-    table = np.full(kernel.LABELS, -1, dtype=np.int32)
-    for index, name in enumerate(dialect.source_labels):
-        if int(name) < kernel.LABELS:
-            table[int(name)] = index
-    return table

@@ -50,11 +50,11 @@ class BadRow:
 class RowParser:
     """Parses lines of one chunk, one by one, and collects rows and faults."""
 
-    def __init__(self, chunk: Chunk, dialect: Dialect) -> None:
+    def __init__(self, chunk: Chunk, dialect: Dialect, words: Sequence[str] = ()) -> None:
         self.chunk, self.dialect = chunk, dialect
         self.header = self.blank = self.comments = self.repeated_headers = self._skipped = 0
         self.bad: list[BadRow] = []
-        self.words: dict[str, int] = {}
+        self.words = {word: index for index, word in enumerate(words)}  # those that the kernel met first
         self._classes = {name: index for index, name in enumerate(dialect.source_labels)}
         self._word_columns = dialect.label is not None and dialect.text_labels
         self._columns = dialect.pixel_columns.tolist()

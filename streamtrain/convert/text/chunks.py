@@ -78,10 +78,10 @@ class ChunkBuffer:
             text[: self.filled] = memoryview(self.text)[: self.filled]
             self.text = text
 
-    def pixels_for(self, rows: int, features: int) -> Array:
-        """Return an uninitialised (rows, features) uint8 array for the kernel to write into."""
-        if self.pixels.shape[1] != features or len(self.pixels) < rows:
-            self.pixels = np.empty((rows, features), dtype=np.uint8)
+    def pixels_for(self, rows: int, features: int, dtype: str) -> Array:
+        """Return an uninitialised (rows, features) array for the kernel to write into."""
+        if self.pixels.dtype != dtype or self.pixels.shape[1] != features or len(self.pixels) < rows:
+            self.pixels = np.empty((rows, features), dtype=dtype)
         return self.pixels[:rows]
 
 

@@ -1,0 +1,415 @@
+/* The loops as functions of Python over arrays, in the limited API: one build for every Python from 3.11.
+
+   An array is any object with the buffer protocol. Its type, its dimensions and its lengths are checked here, and the
+   loops run without the GIL. The functions are documented beside their specifications, in the modules of this folder. */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#include "loops.h"
+
+#ifndef SOURCES
+#define SOURCES "unknown" /* a digest of the sources, from setup.py */
+#endif
+
+static const struct loops *loops;
+
+struct argument {
+    Py_buffer view;   /* of an array */
+    void *data;       /* of an array; NULL of a number */
+    size_t shape[3];  /* of an array */
+    Py_ssize_t whole; /* a number */
+    double real;
+};
+
+static void release(struct argument *arguments, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (arguments[i].data)
+            PyBuffer_Release(&arguments[i].view);
+}
+
+/* Whether a format of the buffer protocol is of a kind: B, H and I unsigned, i and q signed, f and d real; P, what a
+   pixel may be. */
+static int is_kind(const char *format, char kind, Py_ssize_t size)
+{
+    static const struct {
+        char kind;
+        Py_ssize_t size;
+        const char *formats;
+    } kinds[] = {{'B', 1, "B"},    {'H', 2, "H"}, {'I', 4, "IL"}, {'i', 4, "il"},
+                 {'q', 8, "lq"}, {'f', 4, "f"}, {'d', 8, "d"}};
+    if (kind == 'P')
+        return is_kind(format, 'B', size) || is_kind(format, 'H', size) || is_kind(format, 'f', size);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (kinds[i].kind == kind)
+            return size == kinds[i].size && format && format[0] && !format[1] && strchr(kinds[i].formats, *format);
+    return 0;
+}
+
+static int get_array(PyObject *given, char kind, int dimensions, int written, struct argument *to, const char *name,
+                     int number)
+{
+    int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (written ? PyBUF_WRITABLE : 0);
+    if (PyObject_GetBuffer(given, &to->view, flags))
+        return 0;
+    to->data = to->view.buf ? to->view.buf : to; /* not NULL, which would be a number */
+    if (to->view.ndim != dimensions || !is_kind(to->view.format, kind, to->view.itemsize)) {
+        PyErr_Format(PyExc_TypeError, "%s: argument %d has format %s and %d dimensions, not %c and %d", name, number,
+                     to->view.format ? to->view.format : "B", to->view.ndim, kind, dimensions);
+        return 0;
+    }
+    for (int d = 0; d < dimensions; d++)
+        to->shape[d] = (size_t)to->view.shape[d];
+    return 1;
+}
+
+/* Read arguments as `kinds` says: n a whole number, g a real one, else the kind of an array and its dimensions, after
+   = if it is written to. What was read is to be released, also after 0, which is a failure. */
+static int get(const char *name, const char *kinds, PyObject *const *given, Py_ssize_t count, struct argument *to)
+{
+    int i = 0;
+    for (; *kinds; i++, kinds++) {
+        if (i == count)
+            break;
+        if (*kinds == 'n') {
+            to[i].whole = PyNumber_AsSsize_t(given[i], PyExc_OverflowError);
+            if (to[i].whole == -1 && PyErr_Occurred())
+                return 0;
+        } else if (*kinds == 'g') {
+            to[i].real = PyFloat_AsDouble(given[i]);
+            if (to[i].real == -1 && PyErr_Occurred())
+                return 0;
+        } else {
+            int written = *kinds == '=';
+            kinds += written;
+            if (!get_array(given[i], kinds[0], kinds[1] - '0', written, to + i, name, i + 1))
+                return 0;
+            kinds++;
+        }
+    }
+    if (i == count && !*kinds)
+        return 1;
+    PyErr_Format(PyExc_TypeError, "%s takes another number of arguments than %zd", name, count);
+    return 0;
+}
+
+/* The function of Python `name` of `count` arguments `a`: what CHECK asks for, then value = BODY without the GIL. */
+#define FUNCTION(name, count, kinds, CHECK, BODY, RESULT)                                                              \
+    static PyObject *py_##name(PyObject *Py_UNUSED(self), PyObject *const *given, Py_ssize_t given_count)              \
+    {                                                                                                                  \
+        struct argument a[count];                                                                                      \
+        PyObject *result = NULL;                                                                                       \
+        size_t value = 0;                                                                                              \
+        memset(a, 0, sizeof a);                                                                                        \
+        if (get(#name, kinds, given, given_count, a)) {                                                                \
+            if (CHECK) {                                                                                               \
+                Py_BEGIN_ALLOW_THREADS;                                                                                \
+                value = BODY;                                                                                          \
+                Py_END_ALLOW_THREADS;                                                                                  \
+                result = RESULT;                                                                                       \
+            } else {                                                                                                   \
+                PyErr_SetString(PyExc_ValueError, #name ": the arrays do not fit each other");                         \
+            }                                                                                                          \
+        }                                                                                                              \
+        release(a, count);                                                                                             \
+        return result;                                                                                                 \
+    }
+#define NONE ((void)value, Py_NewRef(Py_None))
+#define LENGTH(i) a[i].shape[0]
+#define WIDTH(i) a[i].shape[1]
+#define WHOLE(i) ((size_t)a[i].whole)
+
+/* Whether every one of `count` numbers is in 0 .. limit - 1. */
+static int all_below(const int64_t *numbers, size_t count, size_t limit)
+{
+    uint64_t most = 0;
+    for (size_t i = 0; i < count; i++)
+        most = (uint64_t)numbers[i] > most ? (uint64_t)numbers[i] : most;
+    return !count || most < limit;
+}
+
+enum { DATA, SIZE, PARTS, FLAGS, LIMITS, CLASSES, WORD_TEXT, WORD_ENDS, GUARD, SKIP, PIXELS, LABELS, LINES, ODD, COUNTS };
+
+/* Whether the parts have as many pixels as a row of `pixels`, and one label at most. */
+static int parts_fit(const struct argument *a)
+{
+    const int32_t *part = a[PARTS].data;
+    size_t features = 0, labels = 0;
+    for (size_t i = 0; i < LENGTH(PARTS); i++) {
+        if (part[2 * i] < PIXEL || part[2 * i] > DROPPED || part[2 * i + 1] < 1)
+            return 0;
+        features += part[2 * i] == PIXEL ? (size_t)part[2 * i + 1] : 0;
+        labels += part[2 * i] == LABEL;
+    }
+    return labels < 2 && features == WIDTH(PIXELS);
+}
+
+static int words_fit(const struct argument *a)
+{
+    const int32_t *ends = a[WORD_ENDS].data;
+    int64_t count = ((int64_t *)a[FLAGS].data)[5], end = 0;
+    if (count < 0 || (size_t)count > LENGTH(WORD_ENDS) || LENGTH(WORD_ENDS) > WORD_SLOTS / 2)
+        return 0;
+    for (int64_t i = 0; i < count; end = ends[i++])
+        if (ends[i] < end || (size_t)ends[i] > LENGTH(WORD_TEXT))
+            return 0;
+    return 1;
+}
+
+static int parse_fits(const struct argument *a)
+{
+    size_t rows = LENGTH(PIXELS);
+    return a[SIZE].whole >= 0 && WHOLE(SIZE) + PADDING <= LENGTH(DATA) && a[SIZE].whole < INT32_MAX &&
+           WIDTH(PARTS) == 2 && LENGTH(FLAGS) == 6 && LENGTH(LIMITS) == 2 && LENGTH(LABELS) >= rows &&
+           LENGTH(LINES) >= rows && WIDTH(ODD) == 3 && LENGTH(COUNTS) == 4 && (!rows || parts_fit(a)) && words_fit(a);
+}
+
+static size_t parse(const struct argument *a)
+{
+    const int64_t *flags = a[FLAGS].data;
+    const double *limits = a[LIMITS].data;
+    struct layout how = {.delimiter = (uint8_t)flags[0],
+                         .decimal = flags[1] != 0,
+                         .label_kind = (int)flags[2],
+                         .trailing = flags[3] != 0,
+                         .part = a[PARTS].data,
+                         .parts = LENGTH(PARTS),
+                         .features = WIDTH(PIXELS),
+                         .item = (size_t)a[PIXELS].view.itemsize,
+                         .low = limits[0],
+                         .high = limits[1],
+                         .has_zero = limits[0] <= 0 && limits[1] >= 0,
+                         .classes = a[CLASSES].data,
+                         .class_count = LENGTH(CLASSES),
+                         .guard_column = flags[4] < 0 ? SIZE_MAX : (size_t)flags[4],
+                         .guard = a[GUARD].data,
+                         .guard_length = LENGTH(GUARD)};
+    how.byte_low = 256; /* more than any */
+    if (limits[0] <= 255 && limits[1] >= 0) {
+        how.byte_low = limits[0] > 0 ? (uint32_t)ceil(limits[0]) : 0;
+        how.byte_span = (limits[1] < 255 ? (uint32_t)limits[1] : 255) - how.byte_low;
+    }
+    if (how.byte_span > 255) /* no byte is between */
+        how.byte_low = 256, how.byte_span = 0;
+    struct words words = {.text = a[WORD_TEXT].data,
+                          .ends = a[WORD_ENDS].data,
+                          .text_room = LENGTH(WORD_TEXT),
+                          .count = (size_t)flags[5],
+                          .room = LENGTH(WORD_ENDS)};
+    int64_t *counts = a[COUNTS].data;
+    size_t complete = loops->parse(a[DATA].data, WHOLE(SIZE), &how, &words, WHOLE(SKIP), LENGTH(PIXELS), a[PIXELS].data,
+                                   a[LABELS].data, a[LINES].data, a[ODD].data, LENGTH(ODD), counts);
+    counts[3] = (int64_t)words.count;
+    return complete;
+}
+
+static PyObject *parsed(size_t complete)
+{
+    if (complete)
+        return Py_NewRef(Py_None);
+    PyErr_SetString(PyExc_ValueError, "parse: more lines are refused than `odd` has room for");
+    return NULL;
+}
+
+FUNCTION(parse, 15, "B1ni2q1d1i1=B1=i1B1n=P2=i1=i1=i2=q1", parse_fits(a), parse(a), parsed(value))
+
+FUNCTION(count_lines, 2, "B1n", WHOLE(1) <= LENGTH(0), loops->count_lines(a[0].data, WHOLE(1)),
+         PyLong_FromSize_t(value))
+
+FUNCTION(end_lines, 3, "=B1nn", WHOLE(1) <= WHOLE(2) && WHOLE(2) <= LENGTH(0),
+         (loops->end_lines((uint8_t *)a[0].data + a[1].whole, WHOLE(2) - WHOLE(1)), 0), NONE)
+
+static int gather_fits(const struct argument *a)
+{
+    size_t at = WHOLE(4), rows = LENGTH(5);
+    if (at > LENGTH(1) || rows > LENGTH(1) - at || WIDTH(5) != WIDTH(0))
+        return 0;
+    size_t asked = LENGTH(1) - at < rows + AHEAD ? LENGTH(1) - at : rows + AHEAD;
+    return all_below((int64_t *)a[1].data + at, asked, LENGTH(0));
+}
+
+FUNCTION(gather_scaled, 6, "B2q1ggn=f2", gather_fits(a),
+         (loops->gather_scaled(a[0].data, WIDTH(0), (int64_t *)a[1].data + a[4].whole, LENGTH(1) - WHOLE(4),
+                               (float)a[2].real, (float)a[3].real, LENGTH(5), a[5].data),
+          0),
+         NONE)
+
+static int add_rows_fit(const struct argument *a)
+{
+    size_t features = WIDTH(0), groups = LENGTH(2);
+    return LENGTH(1) == LENGTH(0) && all_below(a[1].data, LENGTH(1), groups) && WIDTH(2) == features &&
+           LENGTH(3) == features && LENGTH(4) == features && LENGTH(5) == features && features && groups;
+}
+
+FUNCTION(add_rows, 6, "B2q1=q2=q1=B1=B1", add_rows_fit(a),
+         loops->add_rows(a[0].data, LENGTH(0), WIDTH(0), a[1].data, LENGTH(2), a[2].data, a[3].data, a[4].data,
+                         a[5].data),
+         value ? NONE : PyErr_NoMemory())
+
+FUNCTION(evaluate, 5, "f2q1=d1=q2=d2",
+         LENGTH(1) == LENGTH(0) && LENGTH(2) == 2 && LENGTH(3) == WIDTH(0) && WIDTH(3) == WIDTH(0) && WIDTH(0) &&
+             LENGTH(4) && WIDTH(4) == 3,
+         loops->evaluate(a[0].data, LENGTH(0), WIDTH(0), a[1].data, a[2].data, a[3].data, a[4].data, LENGTH(4)),
+         PyLong_FromSize_t(value))
+
+/* Pixels of `features` in rows, of which `rows` or more have room. */
+#define ROWS(pixels, features) (LENGTH(features) ? LENGTH(pixels) / LENGTH(features) : 0)
+
+FUNCTION(list_nonzero, 3, "=I1=I2B1",
+         LENGTH(0) && LENGTH(1) == LENGTH(0) && LENGTH(2) % LENGTH(0) == 0 && ROWS(2, 0) <= WIDTH(1) &&
+             ROWS(2, 0) < 1 << 24,
+         (loops->list_nonzero(a[0].data, a[1].data, WIDTH(1), a[2].data, ROWS(2, 0), LENGTH(0)), 0), NONE)
+
+FUNCTION(forward, 5, "f1f2f1=f2B1",
+         LENGTH(0) == 256 && LENGTH(1) && WIDTH(1) && WIDTH(1) % LANES == 0 && LENGTH(2) == WIDTH(1) &&
+             WIDTH(3) == WIDTH(1) && LENGTH(4) % LENGTH(1) == 0 && ROWS(4, 1) <= LENGTH(3),
+         (loops->forward(a[0].data, a[1].data, a[2].data, a[3].data, a[4].data, ROWS(4, 1), LENGTH(1), WIDTH(1)), 0),
+         NONE)
+
+/* Whether what is listed lies in the arrays: `shares` is as list_nonzero made it of as many rows as dz has. */
+static int accumulate_fits(const struct argument *a)
+{
+    const uint32_t *counts = a[1].data, *shares = a[2].data;
+    size_t features = LENGTH(4), units = WIDTH(4), width = WIDTH(2), rows = LENGTH(3);
+    if (LENGTH(0) != 256 || LENGTH(1) != features || LENGTH(2) != features || WIDTH(3) != units || units == 0 ||
+        units % LANES || LENGTH(5) != units)
+        return 0;
+    for (size_t place = 0; place < features; place++)
+        if (counts[place] > width || (counts[place] && shares[place * width + counts[place] - 1] >> 8 >= rows))
+            return 0; /* the last of a place has its highest row */
+    return 1;
+}
+
+FUNCTION(accumulate, 8, "f1I1I2f2=f2=f1gg", accumulate_fits(a),
+         (loops->accumulate(a[0].data, a[1].data, a[2].data, WIDTH(2), a[3].data, LENGTH(3), (float)a[6].real,
+                            (float)a[7].real, a[4].data, a[5].data, LENGTH(4), WIDTH(4)),
+          0),
+         NONE)
+
+#define SCORE_FITS                                                                                                     \
+    (LENGTH(3) == LENGTH(0) && LENGTH(2) == LENGTH(0) && WHOLE(1) <= WIDTH(0) && WHOLE(1) <= WIDTH(3) &&               \
+     a[1].whole > 0 && LENGTH(4) == 2 && all_below(a[2].data, LENGTH(2), WHOLE(1)))
+#define SCORE(loop)                                                                                                    \
+    (loop(a[0].data, WIDTH(0), LENGTH(0), WHOLE(1), a[2].data, a[3].data, WIDTH(3), a[4].data), 0)
+
+FUNCTION(score_float, 5, "f2nq1=f2=d1", SCORE_FITS, SCORE(loops->score_float), NONE)
+FUNCTION(score_double, 5, "d2nq1=d2=d1", SCORE_FITS, SCORE(loops->score_double), NONE)
+
+#if defined(__x86_64__)
+/* What cpuid says, asked here since not every compiler's library keeps it. Leaf 7's answer is 0 if there is none. */
+struct features {
+    unsigned ecx_1, ebx_7;
+    uint64_t saved; /* registers that the system saves: bit 2 for AVX's, 5 to 7 for those of AVX-512 */
+};
+
+static struct features features(void)
+{
+    unsigned eax, ebx, ecx, edx, low = 0, high = 0;
+    struct features found = {0, 0, 0};
+    if (__get_cpuid(1, &eax, &ebx, &ecx, &edx))
+        found.ecx_1 = ecx;
+    if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx))
+        found.ebx_7 = ebx;
+    if (found.ecx_1 & bit_OSXSAVE)
+        __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    found.saved = (uint64_t)high << 32 | low;
+    return found;
+}
+
+static int has(unsigned word, unsigned bits) { return (word & bits) == bits; }
+
+static int has_v2(void) { return has(features().ecx_1, bit_SSE4_2 | bit_POPCNT | bit_SSSE3); }
+
+static int has_v3(void)
+{
+    struct features f = features();
+    return has_v2() && has(f.ecx_1, bit_AVX | bit_FMA) && has(f.ebx_7, bit_AVX2 | bit_BMI | bit_BMI2) &&
+           (f.saved & 0x6) == 0x6;
+}
+
+static int has_v4(void)
+{
+    struct features f = features();
+    return has_v3() && has(f.ebx_7, bit_AVX512F | bit_AVX512BW | bit_AVX512CD | bit_AVX512DQ | bit_AVX512VL) &&
+           (f.saved & 0xE6) == 0xE6;
+}
+
+static const struct {
+    const struct loops *loops;
+    int (*works)(void);
+} builds[] = {{&loops_v4, has_v4}, {&loops_v3, has_v3}, {&loops_v2, has_v2}}; /* the best first */
+#else
+static int always(void) { return 1; }
+
+static const struct {
+    const struct loops *loops;
+    int (*works)(void);
+} builds[] = {{&loops_v2, always}};
+#endif
+#define BUILDS (sizeof builds / sizeof *builds)
+
+/* Call the loops of an instruction set from now on; by default the best. 0 and an exception if it cannot run. */
+static int use(const char *name)
+{
+    for (size_t i = 0; i < BUILDS; i++)
+        if (builds[i].works() && (!name || !strcmp(name, builds[i].loops->name))) {
+            loops = builds[i].loops;
+            return 1;
+        }
+    PyErr_Format(name ? PyExc_ValueError : PyExc_ImportError, "this processor does not run the instruction set %s",
+                 name ? name : "x86-64-v2");
+    return 0;
+}
+
+static PyObject *py_select(PyObject *Py_UNUSED(self), PyObject *name)
+{
+    const char *text = PyUnicode_AsUTF8AndSize(name, NULL);
+    return text && use(text) ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *py_isa(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(none))
+{
+    return PyUnicode_FromString(loops->name);
+}
+
+static PyObject *py_isas(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(none))
+{
+    PyObject *names = PyList_New(0);
+    for (size_t i = 0; names && i < BUILDS; i++) {
+        PyObject *name = builds[i].works() ? PyUnicode_FromString(builds[i].loops->name) : NULL;
+        if (PyErr_Occurred() || (name && PyList_Append(names, name)))
+            Py_CLEAR(names);
+        Py_XDECREF(name);
+    }
+    return names;
+}
+
+#define METHOD(name) {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, NULL}
+static PyMethodDef methods[] = {
+    METHOD(parse),       METHOD(count_lines), METHOD(end_lines),
+    METHOD(gather_scaled), METHOD(add_rows),    METHOD(evaluate),
+    METHOD(list_nonzero), METHOD(forward),     METHOD(accumulate),
+    METHOD(score_float), METHOD(score_double), {"select", py_select, METH_O, NULL},
+    {"isa", py_isa, METH_NOARGS, NULL},       {"isas", py_isas, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL}};
+
+static int start(PyObject *module)
+{
+    const char *wanted = getenv("STREAMTRAIN_ISA");
+    if (!use(wanted && *wanted ? wanted : NULL))
+        return -1;
+    return PyModule_AddStringConstant(module, "SOURCES", SOURCES);
+}
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, start}, {0, NULL}};
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_core", "The inner loops in C.", 0, methods, slots, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__core(void) { return PyModuleDef_Init(&definition); }

@@ -1,0 +1,63 @@
+"""The functions of C. Each is documented beside its reference, in the module that is named here."""
+
+from streamtrain.block import Array
+
+SOURCES: str
+"""A digest of the sources that it was built from."""
+
+def isas() -> list[str]:
+    """Return the names of the instruction sets that this processor runs, the best first."""
+
+def isa() -> str:
+    """Return the name of the one in use."""
+
+def select(name: str, /) -> None:
+    """Use another one from now on. Raises ValueError if the processor does not run it."""
+
+# parse
+def parse(
+    data: Array,
+    size: int,
+    parts: Array,
+    flags: Array,
+    limits: Array,
+    classes: Array,
+    word_text: Array,
+    word_ends: Array,
+    guard: Array,
+    skip: int,
+    pixels: Array,
+    labels: Array,
+    lines: Array,
+    odd: Array,
+    counts: Array,
+    /,
+) -> None: ...
+def count_lines(data: Array, size: int, /) -> int: ...
+def end_lines(data: Array, start: int, stop: int, /) -> None: ...
+
+# gather
+def gather_scaled(pixels: Array, order: Array, low: float, span: float, at: int, out: Array, /) -> None: ...
+
+# statistics
+def add_rows(pixels: Array, group: Array, sums: Array, squares: Array, low: Array, high: Array, /) -> None: ...
+
+# evaluate
+def evaluate(logits: Array, labels: Array, sums: Array, confusion: Array, calibration: Array, /) -> int: ...
+
+# step
+def list_nonzero(counts: Array, shares: Array, pixels: Array, /) -> None: ...
+def forward(x: Array, weight: Array, bias: Array, z: Array, pixels: Array, /) -> None: ...
+def accumulate(
+    x: Array,
+    counts: Array,
+    shares: Array,
+    dz: Array,
+    weight: Array,
+    bias: Array,
+    beta: float,
+    alpha: float,
+    /,
+) -> None: ...
+def score_float(logits: Array, classes: int, labels: Array, dlogits: Array, totals: Array, /) -> None: ...
+def score_double(logits: Array, classes: int, labels: Array, dlogits: Array, totals: Array, /) -> None: ...

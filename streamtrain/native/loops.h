@@ -1,0 +1,66 @@
+/* The loops of one instruction set, ISA(name) each, and the table that _core.c calls them by. */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "The loops are written for processors that have the lowest byte of a number first."
+#endif
+
+#define LANES 16    /* in which sums run */
+#define PADDING 32  /* newlines that go on behind a text, so that a load never leaves it */
+#define AHEAD 3      /* rows that are asked for before they are gathered */
+
+#define NEWLINE 10
+#define RETURN 13
+
+enum role { PIXEL, LABEL, DROPPED };
+enum label_kind { NUMBER, DECIMAL, WORD, TEXT, DECLARED_WORD, ONEHOT, DIGITS };
+
+/* How rows are written; see Layout in parse.py. */
+struct layout {
+    uint8_t delimiter;
+    int decimal, label_kind, trailing;
+    const int32_t *part; /* [parts][2] role and columns */
+    size_t parts, features, item; /* item: bytes of a pixel */
+    double low, high;
+    uint32_t byte_low, byte_span; /* the same for pixels of a byte */
+    int has_zero;
+    const int32_t *classes; /* [class_count] what a label becomes that is a number; negative for one to refuse */
+    size_t class_count;
+    size_t guard_column; /* a row with this text there is refused, as it may be the header */
+    const uint8_t *guard;
+    size_t guard_length;
+};
+
+#define WORD_SLOTS 8192
+
+/* The words that labels are, after each other in `text`, and a hash table of them. */
+struct words {
+    uint8_t *text;
+    int32_t *ends;           /* [room] */
+    size_t text_room, count, room;
+    int32_t *added;            /* the slot of a word that the row being read has added, or NULL */
+    int32_t slots[WORD_SLOTS]; /* a word's index and 1, or 0 */
+};
+
+struct loops {
+    const char *name;
+    size_t (*parse)(const uint8_t *, size_t, const struct layout *, struct words *, size_t, size_t, uint8_t *,
+                    int32_t *, int32_t *, int32_t *, size_t, int64_t *);
+    size_t (*count_lines)(const uint8_t *, size_t);
+    void (*end_lines)(uint8_t *, size_t);
+    void (*gather_scaled)(const uint8_t *, size_t, const int64_t *, size_t, float, float, size_t, float *);
+    size_t (*add_rows)(const uint8_t *, size_t, size_t, const int64_t *, size_t, int64_t *, int64_t *, uint8_t *,
+                       uint8_t *);
+    size_t (*evaluate)(const float *, size_t, size_t, const int64_t *, double *, int64_t *, double *, size_t);
+    void (*list_nonzero)(uint32_t *, uint32_t *, size_t, const uint8_t *, size_t, size_t);
+    void (*forward)(const float *, const float *, const float *, float *, const uint8_t *, size_t, size_t, size_t);
+    void (*accumulate)(const float *, const uint32_t *, const uint32_t *, size_t, const float *, size_t, float, float,
+                       float *, float *, size_t, size_t);
+    void (*score_float)(const float *, size_t, size_t, size_t, const int64_t *, float *, size_t, double *);
+    void (*score_double)(const double *, size_t, size_t, size_t, const int64_t *, double *, size_t, double *);
+};
+
+extern const struct loops loops_v2, loops_v3, loops_v4; /* v2: of any other processor too */

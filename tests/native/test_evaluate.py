@@ -1,0 +1,45 @@
+"""What C counts of logits is what NumPy counts, and the same bits with every instruction set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamtrain.native.evaluate import evaluate, evaluate_reference, sum_in_lanes
+
+
+def counted(function: Callable[..., int], logits: np.ndarray, labels: np.ndarray) -> tuple[int, list[np.ndarray]]:
+    classes = logits.shape[1]
+    made = [np.full(2, 7.0), np.full((classes, classes), 7), np.full((10, 3), 7.0)]
+    return function(logits, labels, *made), made
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 9), st.integers(1, 40), st.sampled_from([0, 1, 30, 1e4]), st.integers(0, 1 << 32))
+def test_every_instruction_set_counts_as_the_reference(
+    on_each_isa: Callable[[], Iterator[str]], rows: int, classes: int, scale: float, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    logits = (random.standard_normal((rows, classes)) * scale).astype(np.float32).round(1)
+    logits[random.random(logits.shape) < 0.02] = random.choice([np.nan, np.inf, -np.inf])
+    labels = random.integers(0, classes, rows)
+    if seed % 5 == 0 and rows:
+        labels[seed % rows] = random.choice([-1, classes])
+    expected, parts = counted(evaluate_reference, logits, labels)
+    bits = set()
+    for name in on_each_isa():
+        found, made = counted(evaluate, logits, labels)
+        assert found == expected, name
+        if found == rows:
+            for mine, other in zip(made, parts, strict=True):
+                np.testing.assert_allclose(mine, other, rtol=1e-13, atol=1e-300)
+        bits.add(b"".join(array.tobytes() for array in made))
+    assert len(bits) == 1
+
+
+def test_a_sum_is_added_in_16_lanes() -> None:
+    terms = np.array([[1.0, *[0] * 16, 2.0**-53, 0, 2.0**-53]])
+    assert sum_in_lanes(terms) == 1 + 2.0**-52  # one after another they would all be lost
