@@ -79,7 +79,7 @@ def words_of(how: Layout, count: int) -> Sequence[str]:
 def _guard_column(dialect: Dialect, roles: Sequence[int]) -> int | None:
     """Return the column whose name tells a repeated header from a row.
 
-    −1 if its words are told from the numbers of a row, None if nothing tells: it has numbers where rows have, or
+    −1 if its words cannot be the numbers of a row, None if nothing tells: it has numbers where rows have, or
     a line that is skipped may.
     """
     textual = [
