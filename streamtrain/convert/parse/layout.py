@@ -77,10 +77,10 @@ def words_of(how: Layout, count: int) -> Sequence[str]:
 
 
 def _guard_column(dialect: Dialect, roles: Sequence[int]) -> int | None:
-    """Return the column whose name tells a repeated header from a row.
+    """Return the column whose name distinguishes a repeated header from a row.
 
-    −1 if its words cannot be the numbers of a row, None if nothing tells: it has numbers where rows have, or
-    a line that is skipped may.
+    −1 if its words cannot be the numbers of a row; None if nothing distinguishes the two: the header has numbers
+    in the columns where rows have them, or a skipped line may have.
     """
     textual = [
         role == DROPPED or (role == LABEL and dialect.label_kind in ("word", "text", "digits")) for role in roles
