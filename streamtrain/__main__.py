@@ -1,4 +1,4 @@
-"""`python -m streamtrain`, which is the `streamtrain` command too: first of all it minds Ctrl-C."""
+"""`python -m streamtrain`, and the `streamtrain` command: handles Ctrl-C before anything else is imported."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from streamtrain.import_path import leave_current_folder
 def interrupted(number: int, frame: FrameType | None) -> None:
     """Raise KeyboardInterrupt, as Python does; while a module is imported, end at once with exit code 130.
 
-    Torch and NumPy swallow what is raised while they are imported, and go on without a part of them. Nothing is
-    lost: what is written then survives a `kill -9` too.
+    Torch and NumPy swallow what is raised while they are imported, and continue with parts of them missing.
+    Nothing is lost: what is written at that time survives a `kill -9` too.
     """
     while frame:
         if frame.f_code.co_filename.startswith("<frozen importlib"):

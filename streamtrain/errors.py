@@ -1,4 +1,4 @@
-"""Errors that a person reads: each message says where, what is wrong and what to do next.
+"""Errors for people: each message names the place, the fault and the next step.
 
     StreamtrainError          any of these; `exit_code` is what the command line exits with
     ├── DataError             the data cannot be used as it is: a missing file, a bad row

@@ -1,4 +1,4 @@
-"""Where this process and those that it starts import from: never from what happens to lie in the current folder.
+"""Where this process and its children import from: never from files that happen to be in the current folder.
 
 `python -m streamtrain` puts the current folder first on sys.path, and so does an empty entry of PYTHONPATH. A
 click.py or csv.py that lies next to somebody's data would then run instead of the module that is meant. This

@@ -1,4 +1,4 @@
-"""One memory budget in, every size out, and the peak predicted."""
+"""A memory budget → every size that follows from it, and the predicted peak."""
 
 from __future__ import annotations
 

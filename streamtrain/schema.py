@@ -88,7 +88,7 @@ class Schema:
         """
         if other.features != self.features:
             raise DataError(
-                f"{where}: a row has {other.features} pixels {other.image_shape}, the model reads "
+                f"{where}: a row has {other.features} pixels {other.image_shape}, but the model takes "
                 f"{self.features} {self.image_shape}. Convert it with the same `shape` and `label`",
                 path=where,
             )

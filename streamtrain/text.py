@@ -1,4 +1,4 @@
-"""Words for people: counts with their nouns, and sizes."""
+"""Numbers as text for people: counts with their nouns, and sizes."""
 
 from __future__ import annotations
 

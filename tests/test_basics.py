@@ -74,9 +74,9 @@ def test_a_folder_is_replaced_where_the_system_cannot_exchange_names(
 def test_a_file_is_never_replaced_by_a_folder_nor_a_folder_by_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ours: dict[str, Any] = {"reads": [], "is_ours": lambda path: True}
-    with pytest.raises(UsageError, match="is a file; a folder would go there"):
+    with pytest.raises(UsageError, match="is a file, but this command writes a folder"):
         Destination(tmp_path / "file", overwrite=True).check()
-    with pytest.raises(UsageError, match="is a folder; a file would go there"):
+    with pytest.raises(UsageError, match="is a folder, but this command writes a file"):
         check_file(tmp_path, overwrite=True, **ours)
     with pytest.raises(UsageError, match="overwrite=True"):
         check_file(tmp_path / "file", overwrite=False, **ours)

@@ -60,7 +60,7 @@ def test_rows_of_another_width_are_neither_evaluated_nor_predicted(shards: Path,
         st.evaluate(st.MLP(9), st.open_shards(shards))
     run = Run.create(tmp_path / "run", Training(st.MLP(64), st.open_shards(shards), FitConfig()), {})
     block = Block(np.zeros((2, 63), np.uint8), np.zeros(2, np.int32), np.arange(2))
-    with pytest.raises(DataError, match="a row has 63 pixels, the model reads 64"):
+    with pytest.raises(DataError, match="a row has 63 pixels, but the model takes 64"):
         list(st.predict(st.load(run.folder), [block]))
     with pytest.raises(UsageError, match="`batch_size` is 0"):
         st.open_shards(shards).minibatches(batch_size=0)

@@ -1,1 +1,1 @@
-"""Into other tools."""
+"""Shards and models in other tools: torch's DataLoader, scikit-learn, ONNX."""

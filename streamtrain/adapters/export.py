@@ -1,4 +1,4 @@
-"""A trained model as a file that other tools open. It takes raw pixels: the normalisation goes with it."""
+"""A trained model as a file that other tools open. It takes raw pixels: the normalisation is part of it."""
 
 from __future__ import annotations
 

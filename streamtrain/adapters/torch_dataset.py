@@ -218,7 +218,7 @@ class ShardDataset(IterableDataset[Minibatch]):
             open_loops = [self._open[loop] for loop in loops if getgeneratorstate(loop) != GEN_CLOSED]
         if len(open_loops) > 1 or (self._shared[_WORKERS] and not info):
             raise UsageError(
-                "several loops, or the workers of a loader, are in the epoch. Count the batches that you took and "
+                "several loops, or loader workers, are reading the epoch. Count the batches that you took and "
                 "pass `batches`"
             )
         for position in (*open_loops, last):

@@ -15,7 +15,7 @@ from streamtrain.errors import UsageError
 
 
 @click.command("demo", cls=Command)
-@click.option("--out", metavar="FOLDER", default="streamtrain-demo", help="The folder for all that is made.")
+@click.option("--out", metavar="FOLDER", default="streamtrain-demo", help="The folder for all files of the demo.")
 @pass_console
 def command(console: Console, /, out: str) -> int:
     """Convert 5,000 real MNIST digits, train on four fifths of them, and evaluate on the rest.

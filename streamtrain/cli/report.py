@@ -87,9 +87,9 @@ def _recorded_data(run: str, checkpoint: Checkpoint) -> tuple[str, str]:
     path = recipe.get(name)
     if not path or not Path(path).exists():
         where = f"the {name} data of {run} is not at {path}" if path else f"{run} records no data"
-        raise RunError(f"{where}. Name where it is: {shlex.join(['streamtrain', 'report', run, '--test'])} DATA")
+        raise RunError(f"{where}. Pass its new place: {shlex.join(['streamtrain', 'report', run, '--test'])} DATA")
     if name == "data":
-        warn(f"{run} has no test data, so its figures are of the rows that it was trained on. Name some: --test")
+        warn(f"{run} has no test data, so its figures are for its training rows. Pass other data with --test")
         return path, checkpoint.data_digest
     return path, recipe[f"{name}_digest"]
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.argument("data", required=False)
 @click.option("--test", metavar="DATA", help="Evaluate on this data after each epoch.")
 @click.option("--val", metavar="DATA", help="Evaluate on this data too, and choose the best epoch by it.")
-@click.option("--out", metavar="RUN", help="The folder of the run, which is made.")
+@click.option("--out", metavar="RUN", help="The folder of the run, which is created.")
 @click.option("--resume", metavar="RUN", help="Continue a run. DATA, --test and --val: only if they moved.")
 @options_of(TrainConfig)
 @click.option(

@@ -207,8 +207,8 @@ class _Request:
         if totals.rejected > (limit if limit >= 1 else limit * rows):
             option = argument("max_rejected", int(limit) if limit.is_integer() else limit)
             raise DataError(
-                f"{totals.rejected:,} of {rows:,} rows rejected, more than {option} allows. Convert without it "
-                "and see what is wrong with them in rejected.jsonl",
+                f"{totals.rejected:,} of {rows:,} rows rejected, more than {option} allows. Convert without it, "
+                "then see the reason for each in rejected.jsonl",
                 option="max_rejected",
             )
 

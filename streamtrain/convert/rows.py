@@ -51,7 +51,7 @@ def iter_rows(
     dialect = detect_file(path, options).dialect
     if len(dialect.pixel_columns) != features:
         raise DataError(
-            f"{path}: a row has {len(dialect.pixel_columns)} pixels, the model reads {features}. "
+            f"{path}: a row has {len(dialect.pixel_columns)} pixels, but the model takes {features}. "
             "Does it have further columns, or another label?"
         )
 

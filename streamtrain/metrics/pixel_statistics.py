@@ -56,8 +56,8 @@ class PixelStatistics:
 class ClassSums:
     """For each class name the sums (features,) of its rows' pixels, by position. Add two to get those of both.
 
-    The sums are int64 and exact for integer pixels, float64 for float ones. They are None if there would be more
-    than MAX_SUMS numbers.
+    The sums are int64 and exact for integer pixels, float64 for float ones. `sums` becomes None rather than hold
+    more than MAX_SUMS numbers.
     """
 
     sums: Mapping[str, Array] | None

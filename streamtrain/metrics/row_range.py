@@ -1,4 +1,4 @@
-"""The largest pixel of all rows, and which row alone reaches it."""
+"""The largest pixel of all rows, and the row that reaches it if there is only one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 /* The loops as functions of Python over arrays, in the limited API: one build for every Python from 3.11.
 
    An array is any object with the buffer protocol. Its type, its dimensions and its lengths are checked here, and the
-   loops run without the GIL. The functions are documented beside their specifications, in the modules of this folder. */
+   loops run without the GIL. The Python modules of this folder specify and document the functions. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -21,10 +21,10 @@
 static const struct loops *loops;
 
 struct argument {
-    Py_buffer view;   /* of an array */
-    void *data;       /* of an array; NULL of a number */
-    size_t shape[3];  /* of an array */
-    Py_ssize_t whole; /* a number */
+    Py_buffer view;   /* arrays only */
+    void *data;       /* NULL for a number */
+    size_t shape[3];  /* arrays only */
+    Py_ssize_t whole; /* integers only */
     double real;
 };
 
@@ -35,8 +35,8 @@ static void release(struct argument *arguments, int count)
             PyBuffer_Release(&arguments[i].view);
 }
 
-/* Whether a format of the buffer protocol is of a kind: B, H and I unsigned, i and q signed, f and d real; P, what a
-   pixel may be. */
+/* Whether a format of the buffer protocol is of the given kind: B, H and I unsigned, i and q signed, f and d real, P
+   any type of a pixel. */
 static int is_kind(const char *format, char kind, Py_ssize_t size)
 {
     static const struct {
@@ -59,7 +59,7 @@ static int get_array(PyObject *given, char kind, int dimensions, int written, st
     int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (written ? PyBUF_WRITABLE : 0);
     if (PyObject_GetBuffer(given, &to->view, flags))
         return 0;
-    to->data = to->view.buf ? to->view.buf : to; /* not NULL, which would be a number */
+    to->data = to->view.buf ? to->view.buf : to; /* NULL would mean a number */
     if (to->view.ndim != dimensions || !is_kind(to->view.format, kind, to->view.itemsize)) {
         PyErr_Format(PyExc_TypeError, "%s: argument %d has format %s and %d dimensions, not %c and %d", name, number,
                      to->view.format ? to->view.format : "B", to->view.ndim, kind, dimensions);
@@ -70,8 +70,8 @@ static int get_array(PyObject *given, char kind, int dimensions, int written, st
     return 1;
 }
 
-/* Read arguments as `kinds` says: n a whole number, g a real one, else the kind of an array and its dimensions, after
-   = if it is written to. What was read is to be released, also after 0, which is a failure. */
+/* Read the arguments that `kinds` describes: n an integer, g a real number, otherwise the kind of an array and its
+   dimensions, after = if it is written to. Returns 0 on failure. The caller releases the arguments in both cases. */
 static int get(const char *name, const char *kinds, PyObject *const *given, Py_ssize_t count, struct argument *to)
 {
     int i = 0;
@@ -96,11 +96,11 @@ static int get(const char *name, const char *kinds, PyObject *const *given, Py_s
     }
     if (i == count && !*kinds)
         return 1;
-    PyErr_Format(PyExc_TypeError, "%s takes another number of arguments than %zd", name, count);
+    PyErr_Format(PyExc_TypeError, "%s does not take %zd arguments", name, count);
     return 0;
 }
 
-/* The function of Python `name` of `count` arguments `a`: what CHECK asks for, then value = BODY without the GIL. */
+/* Define the Python function `name` with `count` arguments `a`: test CHECK, then run value = BODY without the GIL. */
 #define FUNCTION(name, count, kinds, CHECK, BODY, RESULT)                                                              \
     static PyObject *py_##name(PyObject *Py_UNUSED(self), PyObject *const *given, Py_ssize_t given_count)              \
     {                                                                                                                  \
@@ -126,7 +126,7 @@ static int get(const char *name, const char *kinds, PyObject *const *given, Py_s
 #define WIDTH(i) a[i].shape[1]
 #define WHOLE(i) ((size_t)a[i].whole)
 
-/* Whether every one of `count` numbers is in 0 .. limit - 1. */
+/* Whether all of `count` numbers are in 0 .. limit - 1. */
 static int all_below(const int64_t *numbers, size_t count, size_t limit)
 {
     uint64_t most = 0;
@@ -137,7 +137,7 @@ static int all_below(const int64_t *numbers, size_t count, size_t limit)
 
 enum { DATA, SIZE, PARTS, FLAGS, LIMITS, CLASSES, WORD_TEXT, WORD_ENDS, GUARD, SKIP, PIXELS, LABELS, LINES, ODD, COUNTS };
 
-/* Whether the parts have as many pixels as a row of `pixels`, and one label at most. */
+/* Whether the parts have as many pixels as a row of `pixels`, and at most one label. */
 static int parts_fit(const struct argument *a)
 {
     const int32_t *part = a[PARTS].data;
@@ -191,12 +191,12 @@ static size_t parse(const struct argument *a)
                          .guard_column = flags[4] < 0 ? SIZE_MAX : (size_t)flags[4],
                          .guard = a[GUARD].data,
                          .guard_length = LENGTH(GUARD)};
-    how.byte_low = 256; /* more than any */
+    how.byte_low = 256; /* above every byte: no byte is a pixel */
     if (limits[0] <= 255 && limits[1] >= 0) {
         how.byte_low = limits[0] > 0 ? (uint32_t)ceil(limits[0]) : 0;
         how.byte_span = (limits[1] < 255 ? (uint32_t)limits[1] : 255) - how.byte_low;
     }
-    if (how.byte_span > 255) /* no byte is between */
+    if (how.byte_span > 255) /* it wrapped around: no byte is in the range */
         how.byte_low = 256, how.byte_span = 0;
     struct words words = {.text = a[WORD_TEXT].data,
                           .ends = a[WORD_ENDS].data,
@@ -259,7 +259,7 @@ FUNCTION(evaluate, 5, "f2q1=d1=q2=d2",
          loops->evaluate(a[0].data, LENGTH(0), WIDTH(0), a[1].data, a[2].data, a[3].data, a[4].data, LENGTH(4)),
          PyLong_FromSize_t(value))
 
-/* Pixels of `features` in rows, of which `rows` or more have room. */
+/* The number of rows in `pixels`, which has as many numbers in each row as `features` is long. */
 #define ROWS(pixels, features) (LENGTH(features) ? LENGTH(pixels) / LENGTH(features) : 0)
 
 FUNCTION(list_nonzero, 3, "=I1=I2B1",
@@ -273,7 +273,7 @@ FUNCTION(forward, 5, "f1f2f1=f2B1",
          (loops->forward(a[0].data, a[1].data, a[2].data, a[3].data, a[4].data, ROWS(4, 1), LENGTH(1), WIDTH(1)), 0),
          NONE)
 
-/* Whether what is listed lies in the arrays: `shares` is as list_nonzero made it of as many rows as dz has. */
+/* Whether the arrays are as list_nonzero made them for the rows of dz, so that every index is inside them. */
 static int accumulate_fits(const struct argument *a)
 {
     const uint32_t *counts = a[1].data, *shares = a[2].data;
@@ -283,7 +283,7 @@ static int accumulate_fits(const struct argument *a)
         return 0;
     for (size_t place = 0; place < features; place++)
         if (counts[place] > width || (counts[place] && shares[place * width + counts[place] - 1] >> 8 >= rows))
-            return 0; /* the last of a place has its highest row */
+            return 0; /* rows ascend, so the last one is the highest */
     return 1;
 }
 
@@ -303,10 +303,10 @@ FUNCTION(score_float, 5, "f2nq1=f2=d1", SCORE_FITS, SCORE(loops->score_float), N
 FUNCTION(score_double, 5, "d2nq1=d2=d1", SCORE_FITS, SCORE(loops->score_double), NONE)
 
 #if defined(__x86_64__)
-/* What cpuid says, asked here since not every compiler's library keeps it. Leaf 7's answer is 0 if there is none. */
+/* The result of cpuid, called here because not every compiler's library offers it. Leaf 7 gives 0 if it is missing. */
 struct features {
     unsigned ecx_1, ebx_7;
-    uint64_t saved; /* registers that the system saves: bit 2 for AVX's, 5 to 7 for those of AVX-512 */
+    uint64_t saved; /* registers that the system saves: bit 2 is AVX, bits 5 to 7 are AVX-512 */
 };
 
 static struct features features(void)
@@ -355,7 +355,7 @@ static const struct {
 #endif
 #define BUILDS (sizeof builds / sizeof *builds)
 
-/* Call the loops of an instruction set from now on; by default the best. 0 and an exception if it cannot run. */
+/* Use the loops of an instruction set, by default the best. Returns 0 with an exception if it cannot run. */
 static int use(const char *name)
 {
     for (size_t i = 0; i < BUILDS; i++)

@@ -1,18 +1,18 @@
-"""The functions of C. Each is documented beside its reference, in the module that is named here."""
+"""The functions in C. Each is documented at its reference in Python, in the module that the comment names."""
 
 from streamtrain.block import Array
 
 SOURCES: str
-"""A digest of the sources that it was built from."""
+"""A digest of the sources that the extension was built from."""
 
 def isas() -> list[str]:
     """Return the names of the instruction sets that this processor runs, the best first."""
 
 def isa() -> str:
-    """Return the name of the one in use."""
+    """Return the name of the instruction set in use."""
 
 def select(name: str, /) -> None:
-    """Use another one from now on. Raises ValueError if the processor does not run it."""
+    """Use another instruction set from now on. Raises ValueError if the processor does not run it."""
 
 # parse
 def parse(

@@ -1,9 +1,9 @@
-/* Cells, in which a value stands with what may be around it; see `split_row` of the careful row parser, which reads
-   whatever these refuse. */
+/* Cells: a value with the blanks and quotes around it. See `split_row`: the careful row parser reads every row that
+   these functions refuse. */
 
-#define LONGEST_CELL 65536 /* below what the csv module takes */
+#define LONGEST_CELL 65536 /* below the limit of the csv module */
 
-/* The place after the blanks at `at`. */
+/* Return the position after the blanks at `at`. */
 INLINE const uint8_t *skip_blanks(const uint8_t *at, uint8_t delimiter)
 {
     while ((*at == ' ' || *at == '\t') && *at != delimiter)
@@ -11,7 +11,7 @@ INLINE const uint8_t *skip_blanks(const uint8_t *at, uint8_t delimiter)
     return at;
 }
 
-/* The place behind the delimiter at `at`, of spaces behind any run of them, or NULL. */
+/* Return the position after the delimiter at `at`, or NULL if there is none; several spaces are one delimiter. */
 INLINE const uint8_t *skip_delimiter(const uint8_t *at, uint8_t delimiter)
 {
     if (*at++ != delimiter)
@@ -21,7 +21,7 @@ INLINE const uint8_t *skip_delimiter(const uint8_t *at, uint8_t delimiter)
     return at;
 }
 
-/* The opening of a cell with what may be before it: the place of its value, or NULL. *quoted: whether in quotes. */
+/* Skip what may come before a value in its cell: return its position, or NULL. *quoted: whether it is in quotes. */
 INLINE const uint8_t *open_cell(const uint8_t *at, uint8_t delimiter, int *quoted)
 {
     const uint8_t *start = at;
@@ -31,14 +31,14 @@ INLINE const uint8_t *open_cell(const uint8_t *at, uint8_t delimiter, int *quote
     if (!*quoted)
         return at;
     for (; start < at; start++)
-        if (*start != ' ') /* a quote behind a tab is part of the value */
+        if (*start != ' ') /* after a tab, a quote is part of the value */
             return NULL;
     for (at++; *at == ' ' || *at == '\t';)
         at++;
     return at;
 }
 
-/* The place behind what may follow a value in its cell, or NULL. */
+/* Return the position after what may follow a value in its cell, or NULL. */
 INLINE const uint8_t *close_cell(const uint8_t *at, uint8_t delimiter, int quoted)
 {
     if (!quoted)
@@ -57,7 +57,7 @@ INLINE const uint8_t *number_cell(const uint8_t *at, uint8_t delimiter, int deci
     return close_cell(at, delimiter, quoted);
 }
 
-/* Read a cell of any text without quotes in it or control characters: [*text, *end) without blanks around it. */
+/* Read a cell of text that has no inner quotes or control characters: [*text, *end) is trimmed of blanks. */
 INLINE const uint8_t *text_cell(const uint8_t *at, uint8_t delimiter, const uint8_t **text, const uint8_t **end)
 {
     int quoted;
@@ -66,14 +66,14 @@ INLINE const uint8_t *text_cell(const uint8_t *at, uint8_t delimiter, const uint
     for (*text = *end = at; *at != '"' && (*at != delimiter || quoted) && (*at >= 32 || *at == '\t'); at++) {
         if (*at != ' ' && *at != '\t')
             *end = at + 1;
-        else if (quoted && delimiter == ' ') /* a run of them is one, in quotes too */
+        else if (quoted && delimiter == ' ') /* several spaces are one delimiter, in quotes too */
             return NULL;
         if (at - *text > LONGEST_CELL)
             return NULL;
     }
     if (quoted)
         return *at == '"' ? at + 1 : NULL;
-    if (delimiter == ' ' && at == *text) /* none, behind the last delimiter */
+    if (delimiter == ' ' && at == *text) /* no value, after the last delimiter */
         return NULL;
     return *at == delimiter || *at == NEWLINE || *at == RETURN ? at : NULL;
 }
@@ -83,7 +83,7 @@ INLINE int same_text(const uint8_t *text, size_t length, const uint8_t *other, s
     return length == other_length && !memcmp(text, other, length);
 }
 
-/* The slot of a word, or the empty one where it belongs. */
+/* Return the slot of a word, or the empty slot for it. */
 INLINE int32_t *slot_of(struct words *words, const uint8_t *text, size_t length)
 {
     uint32_t hash = 2166136261u; /* FNV-1a */
@@ -98,7 +98,7 @@ INLINE int32_t *slot_of(struct words *words, const uint8_t *text, size_t length)
     return words->slots + at;
 }
 
-/* Whether a text is a whole number as a class is named by it. */
+/* Whether a text is a whole number in the form that names a class. */
 INLINE int is_whole(const uint8_t *text, size_t length)
 {
     for (size_t i = 0; i < length; i++)
@@ -107,7 +107,7 @@ INLINE int is_whole(const uint8_t *text, size_t length)
     return length == 1 || text[0] != '0';
 }
 
-/* The index of a word, which is added if it is new and words are not declared; -1 if it is to be refused. */
+/* Return the index of a word, or -1 to refuse it. A new word is added unless the words are declared. */
 static int32_t ISA(index_of_word)(const struct layout *how, struct words *words, const uint8_t *text, size_t length)
 {
     int32_t *slot = slot_of(words, text, length);

@@ -1,6 +1,6 @@
 /* See evaluate.py. */
 
-/* Of a row, the sum over classes of e^(logit - top), in lanes. */
+/* Return the sum over the classes of a row of e^(logit - top), added in lanes. */
 INLINE double sum_of_powers(const float *logits, size_t classes, double top)
 {
     double lanes[LANES] = {0};
@@ -23,11 +23,11 @@ static size_t ISA(evaluate)(const float *logits, size_t rows, size_t classes, co
     memset(calibration, 0, 3 * bins * sizeof *calibration);
     for (size_t row = 0; row < rows; row++, logits += classes) {
         size_t label = (size_t)labels[row], predicted = 0, likelier = 0;
-        if (label >= classes) /* or negative */
+        if (label >= classes) /* also true of a negative label */
             return row;
         for (size_t k = 0; k < classes; k++) {
             predicted = logits[k] > logits[predicted] ? k : predicted;
-            likelier += logits[k] > logits[label]; /* a tie is in favour */
+            likelier += logits[k] > logits[label]; /* a tie counts as right */
         }
         double top = logits[predicted], total = sum_of_powers(logits, classes, top), confidence = 1 / total;
         size_t bin = confidence >= 0 ? (size_t)(confidence * (double)bins) : 0;

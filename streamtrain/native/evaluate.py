@@ -1,4 +1,4 @@
-"""What logits get right, counted in one pass."""
+"""Loss, confusion matrix and calibration of a batch of logits, counted in one pass."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from streamtrain.block import Array
 from streamtrain.native import available, core
 
 CALIBRATION_BINS = 10
-LANES = 16  # in which the terms of a sum are added, before these are
+LANES = 16  # partial sums of a row, which are added to each other at the end
 
 
 def sum_in_lanes(terms: Array) -> Array:
-    """Return the sums (rows,) of terms (rows, count), added as C adds them: 16 lanes, then halves to halves."""
+    """Return the sums (rows,) of terms (rows, count), in the order of C: 16 lanes, then halves to halves."""
     rows, count = terms.shape
     padded = np.zeros((rows, -(-count // LANES) * LANES), dtype=terms.dtype)
     padded[:, :count] = terms
@@ -26,7 +26,7 @@ def sum_in_lanes(terms: Array) -> Array:
 
 
 def likeliest_of(logits: Array) -> Array:
-    """Return the first class (rows,) whose logit no other exceeds; one that is not a number exceeds none."""
+    """Return the first class (rows,) with the largest logit; NaN is never larger than another logit."""
     rows, likeliest = np.arange(len(logits)), np.zeros(len(logits), dtype=np.int64)
     for k in range(1, logits.shape[1]):
         likeliest[logits[:, k] > logits[rows, likeliest]] = k
@@ -34,10 +34,10 @@ def likeliest_of(logits: Array) -> Array:
 
 
 def evaluate_reference(logits: Array, labels: Array, sums: Array, confusion: Array, calibration: Array) -> int:
-    """Fill the parts of an `Evaluation`; return how many rows come before a label that is not a class, or all.
+    """Fill the parts of an `Evaluation`; return how many labels come before one that is not a class.
 
     logits: (rows, classes) float32; labels: (rows,) int64; out: loss_sum and top3 in sums (2,) float64, confusion
-    (classes, classes) int64 and calibration (bins, 3) float64. Only complete if all rows are counted.
+    (classes, classes) int64 and calibration (bins, 3) float64. They are only filled if all labels are classes.
     """
     classes, bins = logits.shape[1], len(calibration)
     sums[:], confusion[:], calibration[:] = 0, 0, 0
@@ -51,7 +51,7 @@ def evaluate_reference(logits: Array, labels: Array, sums: Array, confusion: Arr
         confidence = 1 / total
         bin_ = np.minimum(np.where(confidence >= 0, confidence * bins, 0).astype(np.int64), bins - 1)
         sums[0] = np.sum(np.log(total) + top - own)
-    sums[1] = np.count_nonzero(np.count_nonzero(logits > own[:, None], axis=1) < 3)  # a tie is in favour
+    sums[1] = np.count_nonzero(np.count_nonzero(logits > own[:, None], axis=1) < 3)  # a tie counts as right
     np.add.at(confusion, (labels, predicted), 1)
     np.add.at(calibration, bin_, np.stack([np.ones(len(rows)), confidence, predicted == labels], axis=1))
     return len(labels)

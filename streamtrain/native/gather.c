@@ -1,8 +1,8 @@
 /* See gather.py. */
 
-#define LINE 64 /* bytes that come from memory together */
+#define LINE 64 /* bytes of a cache line */
 
-/* (value - low) / span of `count` bytes. */
+/* Write (value - low) / span for `count` bytes. */
 INLINE void scale_bytes(const uint8_t *pixels, size_t count, float low, float span, float *out)
 {
     for (size_t j = 0; j < count; j++)
@@ -15,7 +15,7 @@ static void ISA(gather_scaled)(const uint8_t *pixels, size_t features, const int
     size_t whole = features - features % LINE;
     for (size_t i = 0; i < rows; i++) {
         const uint8_t *row = pixels + (size_t)order[i] * features;
-        /* The order is random, so the processor cannot guess what comes: asking for it halves the time. */
+        /* Rows come in random order, which the processor cannot predict: prefetching halves the time. */
         const uint8_t *coming = pixels + (size_t)order[i + AHEAD < left ? i + AHEAD : left - 1] * features;
         float *to = out + i * features;
         for (size_t line = 0; line < whole; line += LINE) {

@@ -1,4 +1,4 @@
-"""Rows gathered, cast and scaled in one pass, for which NumPy takes three."""
+"""Gather, cast and scale rows in one pass; NumPy needs three."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from streamtrain.native import available, core
 
 
 def gather_scaled_reference(pixels: Array, order: Array, low: float, span: float, at: int, out: Array) -> None:
-    """Write (rows − low) / span to out (rows, features) float32: of pixels, the rows from order[at] on.
+    """Write (rows − low) / span to out (rows, features) float32, with the rows pixels[order[at:]].
 
-    pixels: (any, features) uint8; order: (any,) int64, each a row of them; low and span are taken as float32
+    pixels: (any, features) uint8; order: (any,) int64, row indices; low and span are rounded to float32
     """
     rows = pixels[order[at : at + len(out)]].astype(np.float32)
     np.divide(rows - np.float32(low), np.float32(span), out=out)

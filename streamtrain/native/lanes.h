@@ -1,7 +1,8 @@
 /* Vectors of VECTOR bytes, and arithmetic that gives the same bits with every instruction set.
 
-   A product that is added is always fused: one rounding, by the processor's instruction or, for x86-64-v2, by
-   `fused`. Sums of a row run in LANES lanes, whatever the vectors' width, and the lanes are added in one order. */
+   A multiplication and an addition are always fused: one rounding, by the processor's instruction or, for x86-64-v2, by
+   `fused`. The sum of a row is formed in LANES lanes, whatever the vectors' width, and the lanes are added
+   in a fixed order. */
 
 #include <math.h>
 #include <stdint.h>
@@ -29,7 +30,7 @@ INLINE pair fused(pair a, pair b, pair c)
     pair rest = (product - (sum - part)) + (c - part);
     words inexact = (rest < 0) | (rest > 0); /* and finite */
     words outward = (rest > 0) == (sum > 0), even = ((words)sum & 1) - 1;
-    return (pair)((words)sum + (((outward & 2) - 1) & inexact & even)); /* to its odd neighbour, where the rest lies */
+    return (pair)((words)sum + (((outward & 2) - 1) & inexact & even)); /* to the odd neighbour, on the side of the remainder */
 }
 #endif
 
@@ -55,7 +56,7 @@ INLINE vec multiply_add(vec a, vec b, vec c)
 #endif
 }
 
-/* The sum of LANES lanes, halves added to halves. */
+/* Return the sum of LANES lanes: halves are added to halves. */
 INLINE double sum_of(double *lanes)
 {
     for (int half = LANES / 2; half; half /= 2)
@@ -81,14 +82,14 @@ INLINE reals chosen(integers mask, reals yes, reals no)
     return (reals)(((integers)yes & mask) | ((integers)no & ~mask));
 }
 
-/* e^x, at most 1 ulp from it (tests/native/test_step.py): x = n ln 2 + r, and Taylor's polynomial of r. */
+/* e^x with an error of at most 1 ulp (tests/native/test_step.py): x = n ln 2 + r, and Taylor's polynomial of r. */
 INLINE reals exponential(reals x)
 {
     static const double taylor[] = {1. / 6227020800, 1. / 479001600, 1. / 39916800, 1. / 3628800, 1. / 362880,
                                     1. / 40320,      1. / 5040,      1. / 720,      1. / 120,     1. / 24,
                                     1. / 6,          1. / 2};
-    const reals zero = {0}, to_integer = zero + 6755399441055744.0; /* 1.5 · 2^52, which leaves no place for fractions */
-    x = chosen(x < -746, zero - 746, x); /* whose power is 0, as that of 710 is infinite */
+    const reals zero = {0}, to_integer = zero + 6755399441055744.0; /* 1.5 · 2^52: adding it rounds to an integer */
+    x = chosen(x < -746, zero - 746, x); /* e^x is 0 there, and infinite at 710 */
     x = chosen(x > 710, zero + 710, x);
     reals shifted = x * 1.4426950408889634 + to_integer, n = shifted - to_integer;
     reals high = x - n * 6.93147180369123816490e-01, low = n * 1.90821492927058770002e-10, r = high - low;
@@ -112,7 +113,7 @@ INLINE void exponentials(double *lanes)
     }
 }
 
-/* ln x for x > 0, at most 1 ulp from it: the algorithm of FDLIBM (Sun Microsystems, 1993). */
+/* ln x for x > 0 with an error of at most 1 ulp: the algorithm of FDLIBM (Sun Microsystems, 1993). */
 INLINE double logarithm(double x)
 {
     uint64_t bits;

@@ -1,4 +1,4 @@
-/* The loops of one instruction set, ISA(name) each, and the table that _core.c calls them by. */
+/* The loops of one instruction set, each named ISA(name), and the table through which _core.c calls them. */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -8,9 +8,9 @@
 #error "The loops are written for processors that have the lowest byte of a number first."
 #endif
 
-#define LANES 16    /* in which sums run */
-#define PADDING 32  /* newlines that go on behind a text, so that a load never leaves it */
-#define AHEAD 3      /* rows that are asked for before they are gathered */
+#define LANES 16    /* partial sums of a row */
+#define PADDING 32  /* newlines after a text, so that no load goes past its buffer */
+#define AHEAD 3      /* how many rows ahead to prefetch */
 
 #define NEWLINE 10
 #define RETURN 13
@@ -25,24 +25,24 @@ struct layout {
     const int32_t *part; /* [parts][2] role and columns */
     size_t parts, features, item; /* item: bytes of a pixel */
     double low, high;
-    uint32_t byte_low, byte_span; /* the same for pixels of a byte */
+    uint32_t byte_low, byte_span; /* the same for one-byte pixels */
     int has_zero;
-    const int32_t *classes; /* [class_count] what a label becomes that is a number; negative for one to refuse */
+    const int32_t *classes; /* [class_count] class index of each numeric label; negative: refuse it */
     size_t class_count;
-    size_t guard_column; /* a row with this text there is refused, as it may be the header */
+    size_t guard_column; /* a row with the text `guard` there is refused: it may be the header */
     const uint8_t *guard;
     size_t guard_length;
 };
 
 #define WORD_SLOTS 8192
 
-/* The words that labels are, after each other in `text`, and a hash table of them. */
+/* The words that are labels, one after another in `text`, and a hash table of them. */
 struct words {
     uint8_t *text;
     int32_t *ends;           /* [room] */
     size_t text_room, count, room;
-    int32_t *added;            /* the slot of a word that the row being read has added, or NULL */
-    int32_t slots[WORD_SLOTS]; /* a word's index and 1, or 0 */
+    int32_t *added;            /* the slot of the word that the current row has added, or NULL */
+    int32_t slots[WORD_SLOTS]; /* the index of a word plus 1; 0 is empty */
 };
 
 struct loops {
@@ -63,4 +63,4 @@ struct loops {
     void (*score_double)(const double *, size_t, size_t, size_t, const int64_t *, double *, size_t, double *);
 };
 
-extern const struct loops loops_v2, loops_v3, loops_v4; /* v2: of any other processor too */
+extern const struct loops loops_v2, loops_v3, loops_v4; /* v2 is for other processors too */

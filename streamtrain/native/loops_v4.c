@@ -23,5 +23,5 @@
 #pragma clang attribute pop
 #endif
 #else
-typedef int not_this_processor; /* a file may not be empty */
+typedef int not_this_processor; /* C does not allow an empty file */
 #endif

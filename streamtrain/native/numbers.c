@@ -1,4 +1,4 @@
-/* Numbers as text, read exactly or not at all. Every text goes on behind its end with a newline, which ends a number. */
+/* Numbers as text, read exactly or refused. A newline follows every text, so a number always ends. */
 
 typedef uint8_t bytes16 __attribute__((vector_size(16)));
 
@@ -11,7 +11,7 @@ INLINE uint64_t load_8(const uint8_t *at)
     return word;
 }
 
-/* Whether all of 8 bytes are digits, and the number that they are (Lemire, Number Parsing at a Gigabyte per Second). */
+/* Whether 8 bytes are all digits, and their value (Lemire, Number Parsing at a Gigabyte per Second). */
 INLINE int are_digits(uint64_t word)
 {
     return ((word & 0xF0F0F0F0F0F0F0F0) | ((word + 0x0606060606060606) & 0xF0F0F0F0F0F0F0F0) >> 4) ==
@@ -25,7 +25,7 @@ INLINE uint64_t eight_digits(uint64_t word)
     return (word & 0x0000FFFF0000FFFF) * 42949672960001 >> 32;
 }
 
-/* Append the digits at `at` to *number; the place after them. *number holds for 19 digits and no more. */
+/* Append the digits at `at` to *number; return the position after them. *number has room for 19 digits. */
 INLINE const uint8_t *add_digits(const uint8_t *at, uint64_t *number)
 {
     for (uint64_t word; are_digits(word = load_8(at)); at += 8)
@@ -38,8 +38,8 @@ INLINE const uint8_t *add_digits(const uint8_t *at, uint64_t *number)
 static const double tens[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                               1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
 
-/* number / 10^power, correctly rounded, number being positive and power in 0..27: the quotient by 5^power has 62 bits
-   or 63, and it is known whether any that follows is not zero. */
+/* Return number / 10^power, correctly rounded, for number > 0 and power in 0..27: the quotient by 5^power has 62 or 63
+   bits, and the remainder shows whether all further bits are zero. */
 INLINE double quotient_of(uint64_t number, int64_t power)
 {
     uint64_t divisor = 1;
@@ -56,7 +56,7 @@ INLINE double quotient_of(uint64_t number, int64_t power)
     return (double)whole * power_of_2(extra - 62 + down - up - power);
 }
 
-/* number · 10^exponent, correctly rounded; 0 if that is not sure. */
+/* Write number · 10^exponent, correctly rounded; return 0 if that is not certain. */
 INLINE int scaled(uint64_t number, int64_t exponent, double *value)
 {
     if (number >> 53 == 0 && exponent >= -22 && exponent <= 22) { /* both are exact (Clinger, 1990) */
@@ -77,8 +77,8 @@ INLINE int scaled(uint64_t number, int64_t exponent, double *value)
     return 1;
 }
 
-/* The fraction and the exponent that may follow an integer of `digits` digits, the last before *at. The place after
-   them, or NULL if what is there is not sure to be read right. */
+/* Read the fraction and exponent that may follow an integer of `digits` digits, which ends before *at. Return the
+   position after them, or NULL if it is not certain that they are read correctly. */
 static const uint8_t *ISA(read_fraction)(const uint8_t *start, const uint8_t *at, uint64_t number, double *value)
 {
     const uint8_t *digits = start;
@@ -112,8 +112,8 @@ static const uint8_t *ISA(read_fraction)(const uint8_t *start, const uint8_t *at
     return scaled(number, exponent, value) ? at : NULL;
 }
 
-/* The number at `at`, a sign before it or none, with a fraction and an exponent only if `decimal`. The place after it,
-   or NULL. */
+/* Read the number at `at`, which may have a sign and, if `decimal`, a fraction and an exponent. Return the position
+   after it, or NULL. */
 INLINE const uint8_t *read_number(const uint8_t *at, int decimal, double *value)
 {
     int negative = *at == '-';

@@ -1,10 +1,10 @@
-/* See parse.py. Four zeros, as in most of a digit's picture, are one load and one store. Else 16 bytes are looked at
-   at once: they hold four whole values of up to three digits, whose ends are the bytes that are not digits, and no
-   branch asks how long each is. What else a row may hold is read cell by cell. */
+/* See parse.py. Four zeros, which are most of a digit's image, take one load and one store. Otherwise 16 bytes are
+   tested at once: they hold four whole values of up to three digits. The bytes that are not digits end the values, so
+   there is no branch on the length of each. Everything else in a row is read cell by cell. */
 
-#define PATIENCE 4 /* values that are read one by one before fours are tried again, and twice as many each time */
+#define PATIENCE 4 /* values that are read one by one before fours are tried again; doubles each time */
 
-/* A bit for each byte of a mask of 0 and 255, the lowest for the first. */
+/* Return one bit for each byte of a mask of 0 and 255; the lowest bit is the first byte. */
 INLINE uint32_t bits_of(bytes16 mask)
 {
 #if defined(__x86_64__)
@@ -21,7 +21,7 @@ INLINE uint32_t bits_of(bytes16 mask)
 #endif
 }
 
-/* The number of 1 to 3 digits at `at`. */
+/* Return the value of the 1 to 3 digits at `at`. */
 INLINE uint32_t short_number(const uint8_t *at, uint32_t digits)
 {
     uint32_t word;
@@ -30,18 +30,18 @@ INLINE uint32_t short_number(const uint8_t *at, uint32_t digits)
     return (word >> 24) + 10 * (word >> 16 & 255) + 100 * (word >> 8 & 255);
 }
 
-/* Read four values, each before a delimiter; the place after them, or NULL. */
+/* Read four values, each with a delimiter after it; return the position after them, or NULL. */
 INLINE const uint8_t *four_values(const uint8_t *at, const struct layout *how, uint8_t *pixels)
 {
     bytes16 text;
     memcpy(&text, at, 16);
-    uint32_t marks = bits_of((bytes16)((text - (uint8_t)48) > (uint8_t)9)); /* of the bytes that are not digits */
+    uint32_t marks = bits_of((bytes16)((text - (uint8_t)48) > (uint8_t)9)); /* of bytes that are not digits */
     uint32_t marks_2 = marks & (marks - 1), marks_3 = marks_2 & (marks_2 - 1); /* from the second on */
     uint32_t marks_4 = marks_3 & (marks_3 - 1);
-    uint32_t reached = marks_4 ^ (marks_4 - 1); /* the bits up to the fourth; all of them if there is none */
+    uint32_t reached = marks_4 ^ (marks_4 - 1); /* the bits up to the fourth mark; all bits if there is no fourth */
     uint32_t digits = ~marks, faults = marks ^ bits_of((bytes16)(text == how->delimiter));
-    faults |= marks & (marks << 1 | 1);                          /* a value of no digit */
-    faults |= digits & digits >> 1 & digits >> 2 & digits >> 3; /* or of four */
+    faults |= marks & (marks << 1 | 1);                          /* a value without a digit */
+    faults |= digits & digits >> 1 & digits >> 2 & digits >> 3; /* or a value of four digits */
     if (faults & reached & 0xFFFF || !marks_4)
         return NULL;
     uint32_t end = (uint32_t)__builtin_ctz(marks), end_2 = (uint32_t)__builtin_ctz(marks_2);
@@ -67,12 +67,12 @@ INLINE void store_pixel(const size_t item, uint8_t *pixel, double value)
         *(float *)pixel = (float)value;
 }
 
-/* Read values by fours, each before a delimiter, into pixels of `item` bytes while four are left before `stop` and are
-   easy to read; *pixel moves on, and the place after them is returned. */
+/* Read values by fours, each with a delimiter after it, into pixels of `item` bytes, while four are left before `stop`
+   and easy to read. Advances *pixel; returns the position after them. */
 INLINE const uint8_t *read_fours(const size_t item, const uint8_t *at, const struct layout *how, uint8_t **pixel,
                                  const uint8_t *stop)
 {
-    const struct layout local = *how; /* which no pixel that is stored can be */
+    const struct layout local = *how; /* a value that no stored pixel has */
     const uint64_t four_zeros = 0x0030003000300030 | 0x0100010001000100 * (uint64_t)local.delimiter;
     uint8_t *to = *pixel;
     for (; to + 4 * item <= stop; to += 4 * item) {
@@ -93,7 +93,8 @@ INLINE const uint8_t *read_fours(const size_t item, const uint8_t *at, const str
     return at;
 }
 
-/* Read `count` pixels of `item` bytes, each before a delimiter but the last of a row; the place after them, or NULL. */
+/* Read `count` pixels of `item` bytes; a delimiter follows all but the last of a row. Return the position after them,
+   or NULL. */
 INLINE const uint8_t *read_items(const size_t item, const uint8_t *at, size_t count, int last,
                                  const struct layout *how, uint8_t *pixel)
 {
@@ -142,7 +143,7 @@ INLINE const uint8_t *read_onehot(const uint8_t *at, size_t count, const struct 
     return ones == 1 ? at : NULL;
 }
 
-/* Read a label that is a text: a word, or a digit a class of which one is 1. */
+/* Read a label that is text: a word, or one digit for each class, of which one is 1. */
 INLINE const uint8_t *read_text_label(const uint8_t *at, const struct layout *how, struct words *words, int guarded,
                                       int32_t *label)
 {
@@ -163,7 +164,7 @@ INLINE const uint8_t *read_text_label(const uint8_t *at, const struct layout *ho
     return ones == 1 && length == how->class_count ? at : NULL;
 }
 
-/* Read a label of `count` columns; the place after it, or NULL. */
+/* Read a label of `count` columns; return the position after it, or NULL. */
 INLINE const uint8_t *read_label(const uint8_t *at, size_t count, const struct layout *how, struct words *words,
                                  int guarded, int32_t *label)
 {
@@ -178,7 +179,7 @@ INLINE const uint8_t *read_label(const uint8_t *at, size_t count, const struct l
     return (*label = how->classes[(size_t)value]) < 0 ? NULL : at;
 }
 
-/* The place after the line end at `at`, or NULL; the text's end is one. */
+/* Return the position after the line break at `at`, or NULL; the end of the text counts as one. */
 INLINE const uint8_t *line_end(const uint8_t *at, const uint8_t *stop)
 {
     if (at < stop && *at == RETURN)
@@ -186,7 +187,7 @@ INLINE const uint8_t *line_end(const uint8_t *at, const uint8_t *stop)
     return at >= stop || *at == NEWLINE ? at + 1 : NULL;
 }
 
-/* Read cells that are left out, each before a delimiter but the last of a row. */
+/* Skip cells that are left out; a delimiter follows all but the last of a row. */
 INLINE const uint8_t *read_dropped(const uint8_t *at, size_t count, int last, const struct layout *how, size_t column)
 {
     for (size_t i = 0; i < count; i++) {
@@ -201,7 +202,7 @@ INLINE const uint8_t *read_dropped(const uint8_t *at, size_t count, int last, co
     return at;
 }
 
-/* Read a row; the place of the next line, or NULL. */
+/* Read a row; return the position of the next line, or NULL. */
 INLINE const uint8_t *read_row(const uint8_t *at, const uint8_t *stop, const struct layout *how, struct words *words,
                                uint8_t *pixels, int32_t *label)
 {
@@ -237,7 +238,7 @@ INLINE const uint8_t *read_row(const uint8_t *at, const uint8_t *stop, const str
     return line_end(at, stop);
 }
 
-/* The same, no word of a row that is refused being added. */
+/* Do the same, and remove the word that a refused row has added. */
 INLINE const uint8_t *keep_row(const uint8_t *at, const uint8_t *stop, const struct layout *how, struct words *words,
                                uint8_t *pixels, int32_t *label)
 {

@@ -1,10 +1,10 @@
 """Rows as text → pixels: every dialect in C, clean rows of small integers in NumPy.
 
-What C reads, it reads as the careful row parser does; a row that it does not read for certain is refused, and the
-careful row parser decides. NumPy reads rows of exactly the expected fields, each of 1 to 3 digits and in range,
-between single delimiters, ended by a newline or CR newline.
+The loop in C gives the same values as the careful row parser. It refuses every row that it is not sure of, and the
+careful row parser decides. NumPy reads rows that have exactly the expected fields, each of 1 to 3 digits and in
+range, with single delimiters between them and a newline or CR newline at the end.
 
-Every buffer goes on with PADDING newlines that belong to no line, so that a load never leaves it.
+Every buffer ends with PADDING newlines that belong to no line, so that the last load stays inside it.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ NEWLINE, RETURN = 10, 13
 PIXEL, LABEL, DROPPED = 0, 1, 2
 LABEL_KINDS = ("number", "decimal", "word", "text", "declared word", "onehot", "digits")
 MOST_WORDS, WORD_BYTES = 4096, 1 << 16
-_SLAB = 1 << 20  # bytes that NumPy works on at a time, at least a line
+_SLAB = 1 << 20  # bytes that NumPy processes at a time, rounded up to a whole line
 
 
 class Layout(NamedTuple):
     """How rows are written.
 
-    parts:     (parts, 2) int32, from the left: PIXEL, LABEL or DROPPED, and how many columns are that
-    flags:     (6,) int64: the delimiter, of spaces any run of them; whether a pixel may have a fraction or
-               exponent; the place in LABEL_KINDS; whether a delimiter may follow the last value; the column of
-               `guard`, or −1; how many words there are
+    parts:     (parts, 2) int32, from the left: PIXEL, LABEL or DROPPED, and the number of such columns
+    flags:     (6,) int64: the delimiter (a space stands for any number of them); whether a pixel may have a
+               fraction or exponent; the index in LABEL_KINDS; whether a delimiter may follow the last value; the
+               column of `guard`, or −1; the number of known words
     limits:    (2,) float64: the least and the greatest pixel
-    classes:   (labels,) int32: what becomes of a label that is a number, −1 for one to refuse; of another kind of
-               label only how many there are counts
-    word_text: (bytes,) uint8, the words that are known, after each other; words that are met are added if
-               they begin with a letter or, as text, are whole numbers, and words are not declared
-    word_ends: (most words,) int32, where each ends
+    classes:   (labels,) int32: the class index of each label that is a number, −1 to refuse it; for other kinds of
+               label only its length is used
+    word_text: (bytes,) uint8, the known words, one after another. Unless the words are declared, new ones are
+               added if they begin with a letter or, for kind "text", are whole numbers
+    word_ends: (MOST_WORDS,) int32, the end of each word in word_text
     guard:     (bytes,) uint8: a row with this text in its column is refused, since it may be the header
     """
 
@@ -49,7 +49,7 @@ class Layout(NamedTuple):
     guard: Array
 
     def fresh(self) -> Layout:
-        """Return it with words of its own, to which a parse may add some."""
+        """Return a copy with its own arrays of words, to which a parse may add new ones."""
         return self._replace(word_text=self.word_text.copy(), word_ends=self.word_ends.copy())
 
 
@@ -70,17 +70,17 @@ def parse_reference(
     odd: Array,
     counts: Array,
 ) -> None:
-    """Parse the lines of `data`, whose rows are as the seven arrays of a `Layout` say.
+    """Parse the lines of `data`; the seven arrays from `parts` to `guard` are those of a `Layout`.
 
     data:   (≥ size + PADDING,) uint8, whole lines
-    skip:   this many lines from the start are refused whatever they hold
+    skip:   the number of lines at the start that are refused whatever they hold
     pixels: (rows, features) uint8, uint16 or float32, out: the kept rows
     labels: (rows,) int32, out: their labels, −1 if there is none
     lines:  (rows,) int32, out: their lines, from 0
-    odd:    (lines, 3) int32, out: line, start and end of what is refused, with its line end
-    counts: (4,) int64, out: how many lines are kept rows, blank, and refused, and how many words there are
+    odd:    (lines, 3) int32, out: line, start and end of each refused line, its line break included
+    counts: (4,) int64, out: the numbers of kept rows, blank lines, refused lines, and known words
     """
-    text = data[: size + 1]  # with a newline behind a last line that has none
+    text = data[: size + 1]  # includes a padding newline, which ends a last line without one
     stops = np.flatnonzero(text == NEWLINE) + 1
     if not size or data[size - 1] == NEWLINE:
         stops = stops[:-1]
@@ -119,7 +119,7 @@ def _blank_lines(text: Array, starts: Array, stops: Array) -> Array:
 
 
 def _known_labels(values: Array, roles: Array, kind: str, classes: Array) -> Array:
-    """Return which rows have a label that is a known number, or none; of other kinds of labels no row."""
+    """Return which rows have a known number as label; all rows if there is no label, none for other kinds."""
     if LABEL not in roles:
         return np.ones(len(values), dtype=bool)
     if kind not in ("number", "decimal"):
@@ -130,11 +130,11 @@ def _known_labels(values: Array, roles: Array, kind: str, classes: Array) -> Arr
 
 
 def _clean_rows(text: Array, roles: Array, delimiter: int, limits: Array) -> tuple[Array, Array]:
-    """Return which lines of `text` are clean rows, and their values (lines, fields), anything for other lines."""
+    """Return which lines of `text` are clean rows, and the values (lines, fields), arbitrary for other lines."""
     returns = text[:-1] == RETURN
-    if returns.any():  # those of line ends are left out
+    if returns.any():  # leave out the carriage returns that end a line
         text = text[np.append(~(returns & (text[1:] == NEWLINE)), True)]
-    ends = np.flatnonzero(text - np.uint8(48) > 9)  # of values: what is not a digit
+    ends = np.flatnonzero(text - np.uint8(48) > 9)  # the byte after each value, which is not a digit
     marks, digits = text[ends], np.diff(ends, prepend=-1) - 1
     number = (text[ends - 1] - np.uint8(48)).astype(np.uint16)
     for place, power in ((2, 10), (3, 100)):
@@ -142,7 +142,7 @@ def _clean_rows(text: Array, roles: Array, delimiter: int, limits: Array) -> tup
             power
         )
     number[(digits < 1) | (digits > 3)] = 1000
-    last = np.flatnonzero(marks == NEWLINE)  # value of each line
+    last = np.flatnonzero(marks == NEWLINE)  # index of the last value of each line
     first = np.concatenate([[0], last[:-1] + 1])
     clean = last - first == len(roles) - 1
     values = np.full((len(last), len(roles)), 1000, dtype=np.uint16)
@@ -154,12 +154,12 @@ def _clean_rows(text: Array, roles: Array, delimiter: int, limits: Array) -> tup
 
 
 def count_lines_reference(data: Array, size: int) -> int:
-    """Return the lines in data[:size], a last one without a line end included."""
+    """Return the number of lines in data[:size]; a last line without a line break counts."""
     return int(np.count_nonzero(data[:size] == NEWLINE)) + int(size > 0 and data[size - 1] != NEWLINE)
 
 
 def end_lines_reference(data: Array, start: int, stop: int) -> None:
-    """Make newlines of the carriage returns in data[start:stop] that none follows."""
+    """Replace each carriage return in data[start:stop] that no newline follows by a newline."""
     text = data[start:stop]
     text[(text == RETURN) & (np.append(text[1:], 0) != NEWLINE)] = NEWLINE
 

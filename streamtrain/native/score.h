@@ -1,4 +1,4 @@
-/* softmax - one_hot of each row, for REAL logits; see step.py. Included once for each type. */
+/* Compute softmax - one_hot of each row, for logits of type REAL; see step.py. Included once for each type. */
 
 static void SCORE(const REAL *logits, size_t stride, size_t rows, size_t classes, const int64_t *labels,
                   REAL *dlogits, size_t dstride, double *totals)

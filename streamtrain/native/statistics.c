@@ -1,6 +1,6 @@
 /* See statistics.py. */
 
-#define SHORT_ROWS 32768 /* of 255² each, whose sum fits 32 bits */
+#define SHORT_ROWS 32768 /* rows of at most 255² each, whose sum fits in 32 bits */
 
 /* Add rows [start, stop) to sums of 32 bits. */
 INLINE void add_short(const uint8_t *pixels, size_t rows, size_t features, const int64_t *group, uint32_t *short_sums,
@@ -21,7 +21,7 @@ INLINE void add_short(const uint8_t *pixels, size_t rows, size_t features, const
     }
 }
 
-/* 0 if there is no memory. */
+/* Returns 0 if out of memory. */
 static size_t ISA(add_rows)(const uint8_t *pixels, size_t rows, size_t features, const int64_t *group, size_t groups,
                             int64_t *sums, int64_t *squares, uint8_t *low, uint8_t *high)
 {

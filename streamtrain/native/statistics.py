@@ -7,13 +7,13 @@ import numpy as np
 from streamtrain.block import Array
 from streamtrain.native import available, core
 
-_ROWS = 256  # widened at a time
+_ROWS = 256  # converted to int64 at a time
 
 
 def add_rows_reference(pixels: Array, group: Array, sums: Array, squares: Array, low: Array, high: Array) -> None:
-    """Add pixels (rows, features) uint8 to the sums and take them into low and high (features,) uint8.
+    """Add pixels (rows, features) uint8 to the sums; update the extremes low and high (features,) uint8.
 
-    group: (rows,) int64, which row of sums (groups, features) int64 each adds to; squares: (features,) int64
+    group: (rows,) int64, for each row the index in sums (groups, features) int64; squares: (features,) int64
     """
     np.minimum(low, pixels.min(axis=0, initial=255), out=low)
     np.maximum(high, pixels.max(axis=0, initial=0), out=high)

@@ -1,15 +1,15 @@
 /* See step.py. */
 
-#define SEGMENT 1024 /* pixels of a row that are listed at a time */
-#if defined(ISA_V4) || defined(__aarch64__) /* vectors that the registers hold as sums, at most */
+#define SEGMENT 1024 /* pixels of a row to list at a time */
+#if defined(ISA_V4) || defined(__aarch64__) /* the most sums, in vectors, that fit in the registers */
 #define BLOCK 16
 #elif defined(ISA_V3)
 #define BLOCK 12
 #else
-#define BLOCK 4 /* what `fused` leaves */
+#define BLOCK 4 /* `fused` needs the other registers */
 #endif
 
-/* A bit for each of 64 bytes that is not zero, the lowest for the first. */
+/* Return a bit for each of 64 bytes, set if it is not zero; the lowest bit is the first byte. */
 INLINE uint64_t nonzero_64(const uint8_t *bytes)
 {
 #if defined(ISA_V4)
@@ -33,7 +33,7 @@ INLINE uint64_t nonzero_64(const uint8_t *bytes)
 #endif
 }
 
-/* The places of the bytes of bytes[0 .. count) that are not zero, and how many they are. */
+/* Write the indices of the bytes in bytes[0 .. count) that are not zero; return their number. */
 INLINE size_t list_places(const uint8_t *bytes, size_t count, uint32_t *places)
 {
     size_t found = 0, at = 0;
@@ -63,7 +63,7 @@ static void ISA(list_nonzero)(uint32_t *counts, uint32_t *shares, size_t width, 
         }
 }
 
-/* z[0 .. n vectors) = from + Σ x · weight over the places listed. */
+/* z[0 .. n vectors) = from + Σ x · weight over the listed places. */
 INLINE void add_products(const int n, const float *x, const uint8_t *pixels, const uint32_t *places, size_t found,
                          const float *weight, size_t units, const float *from, float *z)
 {
@@ -83,7 +83,7 @@ INLINE void add_products(const int n, const float *x, const uint8_t *pixels, con
         store(z + u * WIDTH, sum[u]);
 }
 
-/* weight[0 .. n vectors) = beta · weight + alpha · Σ x · dz over the shares of a place. */
+/* weight[0 .. n vectors) = beta · weight + alpha · Σ x · dz over the listed pixels of one feature. */
 INLINE void add_shares(const int n, const float *x, const uint32_t *shares, size_t count, const float *dz,
                        size_t units, float beta, float alpha, float *weight)
 {
@@ -105,7 +105,7 @@ INLINE void add_shares(const int n, const float *x, const uint32_t *shares, size
         store(weight + u * WIDTH, multiply_add(all(alpha), sum[u], all(beta) * load(weight + u * WIDTH)));
 }
 
-/* The call with n as a constant, which lets the sums stay in registers. */
+/* Call with n as a constant, so that the sums stay in registers. */
 #define CASE(n, function, ...)                                                                                         \
     case n:                                                                                                            \
         function(n, __VA_ARGS__);                                                                                      \
@@ -123,7 +123,7 @@ INLINE void add_shares(const int n, const float *x, const uint32_t *shares, size
         CASES(__VA_ARGS__)                                                                                             \
     }
 
-/* How many vectors of a row of units are summed together: as many in each block as the registers hold. */
+/* Return how many vectors of a row of units to sum together: blocks of equal size that fit in the registers. */
 INLINE size_t block_of(size_t units)
 {
     size_t vectors = units / WIDTH, blocks = (vectors + BLOCK - 1) / BLOCK;

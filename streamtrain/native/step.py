@@ -1,6 +1,6 @@
-"""The loops of a step that torch has not: products with pixels of which most are zero, and the loss.
+"""The loops of a training step that torch does not have: products with mostly zero pixels, and the loss.
 
-Units are padded to a multiple of LANES with zeros, so that vectors of any width hold whole ones.
+Units are padded with zeros to a multiple of LANES, so that every vector is full whatever its width.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from streamtrain.native.evaluate import likeliest_of, sum_in_lanes
 
 
 def list_nonzero_reference(counts: Array, shares: Array, pixels: Array) -> None:
-    """List the pixels that are not zero by their places in a row.
+    """List the pixels that are not zero, grouped by feature.
 
-    counts: (features,) uint32, out: how many there are at a place
-    shares: (features, rows or more) uint32, out: of each of these its row · 256 + its value, by rows
+    counts: (features,) uint32, out: how many rows have such a pixel at this feature
+    shares: (features, rows or more) uint32, out: row · 256 + value for each of them, in the order of rows
     pixels: (rows · features,) uint8
     """
     table = pixels.reshape(-1, len(counts))
@@ -27,9 +27,9 @@ def list_nonzero_reference(counts: Array, shares: Array, pixels: Array) -> None:
 
 
 def forward_reference(x: Array, weight: Array, bias: Array, z: Array, pixels: Array) -> None:
-    """Fill z with x W + b of pixels, those that are zero left out.
+    """Fill z with x W + b, where x are the scaled pixels; pixels that are zero are skipped.
 
-    x: (256,) float32, what each value of a pixel stands for, x[0] being 0; pixels: (rows · features,) uint8
+    x: (256,) float32, the scaled value of each byte, with x[0] = 0; pixels: (rows · features,) uint8
     weight: (features, units), bias: (units,), z: (rows or more, units), all float32 and padded
     """
     table = pixels.reshape(-1, len(weight))
@@ -39,9 +39,9 @@ def forward_reference(x: Array, weight: Array, bias: Array, z: Array, pixels: Ar
 def accumulate_reference(
     x: Array, counts: Array, shares: Array, dz: Array, weight: Array, bias: Array, beta: float, alpha: float
 ) -> None:
-    """Move weight to beta · weight + alpha · x^T dz of the listed pixels, and bias as if its x were 1.
+    """Update weight ← beta · weight + alpha · x^T dz for the listed pixels x, and bias as if x were 1.
 
-    dz: (rows, units) float32; counts and shares are what `list_nonzero` made of as many rows
+    dz: (rows, units) float32; counts and shares are from `list_nonzero` for the same rows
     """
     listed = shares[np.arange(shares.shape[1]) < counts[:, None]]
     dense = np.zeros((len(dz), len(counts)), dtype=np.float32)
@@ -54,7 +54,7 @@ def score_reference(logits: Array, classes: int, labels: Array, dlogits: Array, 
     """Write softmax − one_hot of each row to dlogits; see `functional.cross_entropy_gradient`.
 
     logits, dlogits: (rows, classes or more) float32 or float64; labels: (rows,) int64
-    totals: (2,) float64, out: the sum of the rows' losses in nats, how many have their largest logit at the label
+    totals: (2,) float64, out: the sum of the rows' losses in nats, and how many rows are right
     """
     rows, wide = np.arange(len(labels)), logits[:, :classes].astype(np.float64)
     likeliest = likeliest_of(wide)
@@ -68,7 +68,7 @@ def score_reference(logits: Array, classes: int, labels: Array, dlogits: Array, 
 
 
 def _score(logits: Array, classes: int, labels: Array, dlogits: Array, totals: Array) -> None:
-    """See `score_reference`."""
+    """Run the loop for the dtype of `logits`; see `score_reference`."""
     score_as = core.score_float if logits.dtype == np.float32 else core.score_double
     score_as(logits, classes, labels, dlogits, totals)
 

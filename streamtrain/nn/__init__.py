@@ -1,4 +1,4 @@
-"""The maths to be read aloud: functions, the net and the optimiser, with their formulas. Imports torch alone."""
+"""The maths, written to be read: functions, the net and the optimiser, with their formulas. Imports only torch."""
 
 import os
 from functools import partial

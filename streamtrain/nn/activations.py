@@ -1,4 +1,4 @@
-"""The activations, each described once: what the net, the fast step and the ONNX export need of it."""
+"""The activations, each described once: all that the net, the fast step and the ONNX export need."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The network: linear layers with an activation between them, forward and backward by hand.
 
-Layer i computes z = a W^T + b, with W (out, in) as in torch.nn.Linear; all but the last go on with σ(z), where σ
+Layer i computes z = a W^T + b, with W (out, in) as in torch.nn.Linear; all but the last apply σ(z), where σ
 is the sigmoid, tanh or max(z, 0). With dz the gradient by z, the chain rule gives dW = dz^T a, db = Σ_rows dz and
 da = dz W, and through the activation dz = da · σ'(z), which is computed from a = σ(z): a (1 − a) for the sigmoid.
 

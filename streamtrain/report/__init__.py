@@ -1,1 +1,1 @@
-"""Data sets and runs as people look at them: text, pictures, an HTML page."""
+"""Data sets and runs shown to people: as text, pictures and an HTML page."""

@@ -67,7 +67,7 @@ def write_shards(
     >>> folder.cleanup()
     """
     if schema and any(given is not None for given in (image_shape, pixel_range, classes)):
-        raise UsageError("`schema` says the shape, range and classes. Pass it, or the others", option="schema")
+        raise UsageError("`schema` has the shape, range and classes. Pass it, or the others", option="schema")
     shape = _checked("image_shape", image_shape, declare.image_shape)
     limits = _checked("pixel_range", pixel_range, declare.pixel_range)
     names = _checked("classes", classes, declare.class_names) or ()

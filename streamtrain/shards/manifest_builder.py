@@ -1,7 +1,7 @@
 """Written rows in their order → the manifests of their parts.
 
 The class indices of a shard are fixed when it is written, but only the last row shows which classes there are. If
-a shard's indices turn out to be others, `finish` reads it back and writes it again: a hidden second pass.
+the indices in a shard differ from the final ones, `finish` reads it and writes it again: a hidden second pass.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rows → a shard for each part of a split, and what the manifest has to know of them."""
+"""Rows → a shard for each part of a split, and the facts about them for the manifest."""
 
 from __future__ import annotations
 

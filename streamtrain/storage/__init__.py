@@ -1,1 +1,1 @@
-"""Where bytes lie: files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""

@@ -43,11 +43,13 @@ class Destination:
         if not path.exists():
             return
         if not path.is_dir():
-            raise UsageError(f"{path} is a file; a folder would go there. {_OTHER_NAME}")
+            raise UsageError(f"{path} is a file, but this command writes a folder. {_OTHER_NAME}")
         if Path.cwd().is_relative_to(real_path(path)):
             raise UsageError(f"{path} holds the current folder, which cannot be replaced. {_OTHER_NAME}")
         if read := _overlapping(path, self.reads):
-            raise UsageError(f"{path} exists already, and {read} is read, which must not be lost. {_OTHER_NAME}")
+            raise UsageError(
+                f"{path} exists already, and replacing it would destroy the input {read}. {_OTHER_NAME}"
+            )
         if reason := why_foreign(path):
             raise UsageError(f"{path} exists already, and {reason}. {_OTHER_NAME}")
         if not self.overwrite:
@@ -126,13 +128,13 @@ def discard(folder: Path) -> None:
 def check_file(path: Path, *, overwrite: bool, reads: Sequence[Path], is_ours: Callable[[Path], bool]) -> None:
     """Raise UsageError unless a file can be written at `path`: there is none, or one that `is_ours` replaces."""
     if path.is_dir():
-        raise UsageError(f"{path} is a folder; a file would go there. {_OTHER_NAME}")
+        raise UsageError(f"{path} is a folder, but this command writes a file. {_OTHER_NAME}")
     if not os.path.lexists(path):
         return
     if path.is_symlink():
         raise UsageError(f"{path} is a link, which is not written through. Name {real_path(path)} itself")
     if any(read.exists() and read.samefile(path) for read in reads):
-        raise UsageError(f"{path} is read, and must not be lost. {_OTHER_NAME}")
+        raise UsageError(f"{path} is an input, which must not be overwritten. {_OTHER_NAME}")
     if not stat.S_ISREG(path.stat().st_mode) or not is_ours(path):
         raise UsageError(f"{path} exists already, and is not what this command wrote. {_OTHER_NAME}")
     if not overwrite:

@@ -1,7 +1,7 @@
-"""Which files are streamtrain's own: told by what a manifest lists and what a checkpoint holds, not by a pattern.
+"""Which files are streamtrain's own, as decided by manifests and by the content of files, not by name patterns.
 
-The names of all files that streamtrain writes into its folders stand here. A folder of any other content, or with
-one file more, is not streamtrain's: it is never replaced or removed.
+This module has the names of all files that streamtrain writes into its folders. A folder with any other content,
+even one file more, is not streamtrain's: it is never replaced or removed.
 """
 
 from __future__ import annotations
@@ -86,12 +86,12 @@ def is_export(path: Path) -> bool:
 
 
 def begins_with(*firsts: bytes) -> Callable[[Path], bool]:
-    """Return what tells whether a file begins in one of some ways, as predictions do with the names of columns."""
+    """Return a function of a path that says whether the file begins with one of `firsts`."""
     return lambda path: _start(path).startswith(firsts)
 
 
 def _shard_names(folder: Path) -> set[str]:
-    """Return what belongs to a folder of shards by its manifest; nothing if there is none."""
+    """Return the names that belong to a folder of shards by its manifest; none without a manifest."""
     manifest = _manifest(folder)
     return _listed(manifest) | _rejected([manifest]) if manifest else set()
 

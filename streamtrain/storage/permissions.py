@@ -1,4 +1,4 @@
-"""Who may read what is written: only who could read what it is made of. Nothing is written through a link."""
+"""Permissions of new files: only who can read the sources can read the result. No link is written through."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Buffers that threads fill ahead of the consumer, and who owns a buffer when."""
+"""Buffers that threads fill ahead of the consumer; each has one owner at a time."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Windows of decoded rows: the buffers that hold them, and their loading ahead of the consumer.
+"""Windows of decoded rows: their buffers, and the threads that load them ahead of the consumer.
 
-Decoded rows are held for longer than a call only here.
+No other module keeps decoded rows for longer than one call.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from streamtrain.shards.row_groups import RowGroups
 from streamtrain.stream.order import Cursor, Order, Window
 from streamtrain.stream.prefetch import Task, prefetch
 
-_GROUPS_PER_TASK = 4  # of one shard: with more, a thread idles while another one finishes
+_GROUPS_PER_TASK = 4  # all of one shard; in larger tasks, one thread idles at the end while another one works
 
 
 class WindowBuffer(NamedTuple):
@@ -27,8 +27,8 @@ class WindowBuffer(NamedTuple):
 
     pixels:   (rows, row bytes) uint8, raw
     labels:   (rows,) int64
-    order:    (rows,) int64, in which to visit them
-    resident: whether pixels and labels are the resident copy of the whole set: shared and read-only
+    order:    (rows,) int64, the rows in the order in which to visit them
+    resident: whether pixels and labels belong to the resident copy of the whole set, which is shared and read-only
     """
 
     pixels: Array
@@ -38,7 +38,7 @@ class WindowBuffer(NamedTuple):
 
 
 class DecodedRows:
-    """The rows of a data set that are decoded in memory: windows of them, or a resident copy of all.
+    """The decoded rows of a data set that are in memory: windows, or one resident copy of all rows.
 
     row_groups: the data set on disk
     peak_rows:  the largest number of decoded rows ever buffered
@@ -68,7 +68,7 @@ class DecodedRows:
             self._count(-count * window_rows)
 
     def _decode_all(self, workers: int) -> WindowBuffer:
-        """Return the resident copy, decoded at the first call."""
+        """Return the resident copy; the first call decodes it."""
         if self._resident is None:
             buffer = self._new_buffer(self.row_groups.rows)
             tasks = decode_tasks(self.row_groups, np.arange(len(self.row_groups)), buffer)
@@ -105,7 +105,7 @@ class DecodedRows:
 
 
 def decode_tasks(row_groups: RowGroups, groups: Array, buffer: WindowBuffer) -> Iterator[Callable[[], None]]:
-    """Yield tasks that together decode row groups into a buffer, end to end; they may run at the same time.
+    """Yield tasks that decode `groups` into `buffer` without gaps; they may run at the same time.
 
     groups: ascending indices
     """
@@ -119,13 +119,13 @@ def decode_tasks(row_groups: RowGroups, groups: Array, buffer: WindowBuffer) -> 
 
 
 def _decode(row_groups: RowGroups, run: list[int], buffer: WindowBuffer, at: int) -> None:
-    """Decode row groups of one shard into a buffer, from its row `at` on."""
+    """Decode the row groups `run`, all of one shard, into `buffer`, the first row at index `at`."""
     for block in row_groups.read(run, lines=False):
         stop = at + len(block)
         buffer.pixels[at:stop] = block.pixels.view(np.uint8).reshape(len(block), -1)
         buffer.labels[at:stop] = block.labels
         at = stop
-        del block  # or it would stay in memory while the next is decoded
+        del block  # otherwise it stays in memory while the next one is decoded
 
 
 class WindowPosition(NamedTuple):
@@ -137,11 +137,11 @@ class WindowPosition(NamedTuple):
 
 
 class LoadedWindow(NamedTuple):
-    """A window in memory, valid until the next one is asked for.
+    """A window in memory, valid until the next one is requested.
 
-    pixels: (any, row bytes) uint8, raw; the window's rows are those that `order` names
-    order:  (rows,) int64, in which to visit them
-    labels: (rows,) int64, in this order
+    pixels: (rows of the buffer, row bytes) uint8, raw; `order` has the indices of the window's rows
+    order:  (rows,) int64, the rows in the order in which to visit them
+    labels: (rows,) int64, in the same order
     """
 
     position: WindowPosition
@@ -155,9 +155,9 @@ def load_windows(
 ) -> Generator[LoadedWindow]:
     """Yield each window from `start` to the end of epoch `last`, loaded ahead of the consumer.
 
-    prefetch_threads: threads that load the next window, also across an epoch boundary; with 0 there is one buffer,
-    and each window is loaded when it is asked for
-    A window that holds all rows is decoded once. Closing the generator stops the threads.
+    prefetch_threads: threads that load the next window, also across an epoch boundary; if 0, there is one buffer,
+    and each window is loaded when the consumer requests it
+    If a window holds all rows, it is decoded once. Closing the generator stops the threads.
     """
     row_groups = decoded.row_groups
 
@@ -186,9 +186,9 @@ def load_windows(
 def labels_in_order(
     row_groups: RowGroups, order: Order, epoch: int, *, stop: int | None = None
 ) -> Iterator[Array]:
-    """Yield the labels of the first `stop` rows of an epoch in its order, a window at a time, reading no pixels.
+    """Yield the labels of the first `stop` rows of an epoch, in its order; no pixels are read.
 
-    Each is (rows,) int64. Without `stop`, of all rows.
+    Each array is (rows,) int64 and has the labels of one window. By default all rows are included.
     """
     for window in order.windows(row_groups.group_rows, epoch):
         left = window.rows if stop is None else stop - window.start

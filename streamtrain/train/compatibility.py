@@ -149,9 +149,9 @@ def check_held_out(train: DataSummary, data: DataSummary, *, where: str) -> list
     """Return warnings of what makes data unfit to judge a training."""
     warnings = []
     if data.content == train.content:
-        warnings.append(f"{where} is the training data itself: its accuracy says nothing of new data")
+        warnings.append(f"{where} is the training data itself: its accuracy says nothing about new data")
     if len(data.present) == 1 < len(train.present):
-        warnings.append(f"{where} has rows of class {data.present[0]!r} alone: its accuracy says little")
+        warnings.append(f"{where} only has rows of class {data.present[0]!r}: its accuracy says little")
     return warnings
 
 

@@ -57,8 +57,8 @@ def iter_evaluate(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluati
     """
     if shards.schema.features != model.features or len(shards.schema.classes) != model.classes:
         raise DataError(
-            f"{shards.folder} has {shards.schema.features} pixels and {len(shards.schema.classes)} classes, the "
-            f"model {model.features} and {model.classes}. Evaluate data of the same kind",
+            f"{shards.folder} has {shards.schema.features} pixels and {len(shards.schema.classes)} classes, but "
+            f"the model takes {model.features} and has {model.classes}. Evaluate data of the same kind",
             path=shards.folder,
         )
     return _iter_evaluate(model, shards, threads)

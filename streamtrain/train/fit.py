@@ -40,10 +40,11 @@ def fit(model: MLP, train: Data, options: FitOptions) -> list[EpochReport]:
     """Train `model` in place by SGD and return a report of each epoch.
 
     model: its tensors stay the same objects and hold the trained values afterwards; it gets the schema of `train`
-    train: shards, their path, or that of a CSV, with as many pixels and classes as the model
-    test, val: such data to evaluate after each epoch, read with the classes and range of the training data
-    Raises UsageError or DataError for settings out of range and sets that do not fit; RunError before a loss that
-    is not finite reaches the weights. Torch's threads share the products; their number changes nothing but time.
+    train: shards, or the path of shards or of a CSV; it has as many pixels and classes as the model
+    test, val: data to evaluate after each epoch, read with the classes and range of `train`
+    Raises UsageError or DataError if a setting is out of range or a set does not fit the model, and RunError if a
+    loss is not finite; a step with such a loss is not taken. Torch's threads share the matrix products; their
+    number changes the time, not the result.
     """
     training = _with_warnings(Training(model, open_data(train), options))
     return [event for event in training if isinstance(event, EpochReport)]
@@ -51,17 +52,17 @@ def fit(model: MLP, train: Data, options: FitOptions) -> list[EpochReport]:
 
 @spelled_out(FitOptions)
 def iter_fit(model: MLP, train: Data, options: FitOptions) -> Iterator[Event]:
-    """Train as `fit` does, and yield what happens: Progress, Evaluating or EpochReport.
+    """Train as `fit` does, and yield events: Progress, Evaluating or EpochReport.
 
     Progress comes after each step, Evaluating several times during an evaluation, EpochReport after each epoch.
-    The tensors of the model are up to date at each of them.
+    The tensors of the model are up to date at each event.
     """
     return _written_back(_with_warnings(Training(model, open_data(train), options)))
 
 
 def _with_warnings(training: Training) -> Training:
     for text in training.warnings:
-        warnings.warn(text, stacklevel=4)  # of the caller of `fit`
+        warnings.warn(text, stacklevel=4)  # points to the line that called `fit`
     return training
 
 
@@ -79,7 +80,7 @@ def plan_memory(train: Shards, hidden: Sequence[int], config: FitConfig) -> Plan
     """
     layers = [train.schema.features, *hidden, len(train.schema.classes)]
     parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(layers))
-    parameters *= 2 if config.momentum else 1  # each has a velocity then
+    parameters *= 2 if config.momentum else 1  # momentum adds a velocity for each
     return train.plan(
         config.memory_bytes,
         batch_size=config.batch_size,
@@ -93,12 +94,12 @@ class Training:
     """A model in training; loop over it once to train.
 
     model: if it was trained before, all sets are read with the classes and range that it learned
-    warnings: what makes the data unlike what the model learned, or unfit to judge it
+    warnings: how the data differs from what the model learned, or why it cannot judge the model
     model, optimizer: up to date at each Evaluating and EpochReport, after `write_back`, and when the loop ends
-    start: resume from here; `model` and `optimizer` must be as they were then
+    start: resume from here; `model` and `optimizer` must have the state that they had at this point
     optimizer: by default with zero velocity
     plan: sizes to keep, such as those of an earlier run; by default what `memory_bytes` allows
-    Raises UsageError or DataError for settings out of range and sets that do not fit.
+    Raises UsageError or DataError if a setting is out of range or a set does not fit the model.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class Training:
         self.summary = DataSummary.of(train)
         if len(self.summary.present) == 1:
             self.warnings.append(
-                f"{train.folder} has rows of class {self.summary.present[0]!r} alone: nothing to learn"
+                f"all rows of {train.folder} are of class {self.summary.present[0]!r}: there is nothing to learn"
             )
         self.evaluated: Mapping[str, Shards | None] = {
             "train": train if config.eval_train else None,
@@ -137,7 +138,7 @@ class Training:
         self._write_back: Callable[[], None] = lambda: None
 
     def _read(self, data: Shards) -> Shards:
-        """Return a set to evaluate, read as the training data, and note what is unlike it."""
+        """Return `data` with the schema of the training data; add a warning for each way in which they differ."""
         shards, summary, where = data.with_schema(self.train.schema), DataSummary.of(data), str(data.folder)
         self.warnings += check_against(self.summary, self.train.schema, summary, where=where)
         self.warnings += check_held_out(self.summary, summary, where=where)
@@ -156,9 +157,8 @@ class Training:
     def _on_cpu(self, threads: int) -> Generator[Event]:
         rows = min(self.config.batch_size, self.train.rows)
         layers = [first_layer_for(self.train, self.model, rows, threads=threads)]
-        if (
-            self.plan.prefetch_batch and threads > 1 and isinstance(layers[0], Sparse)
-        ):  # a dense one uses all threads itself
+        # A second layer prepares the next batch in a thread of its own. A dense layer already uses all threads.
+        if self.plan.prefetch_batch and threads > 1 and isinstance(layers[0], Sparse):
             layers.append(first_layer_for(self.train, self.model, rows, threads=threads))
         step = CpuStep(self.model, self.optimizer, rows, first_layers=layers, threads=threads)
         yield from self._events(step, threads)
@@ -189,7 +189,7 @@ class Training:
                 trained, waited = yield from self._train_epoch(step, _counted(batches, disorder), progress)
                 step.write_back()
                 began = time.perf_counter()
-                # Without memory for one prefetch thread there is none for a second row group either.
+                # If the memory is too small for a prefetch thread, it is too small for a second row group.
                 evaluations = yield from self._evaluate(trained, threads if plan.prefetch_threads else 1)
                 seconds = trained.seconds - progress.seconds
                 yield EpochReport(
@@ -209,9 +209,9 @@ class Training:
     def _train_epoch(
         self, step: TrainStep[B], minibatches: Iterator[Batch], progress: Progress
     ) -> Generator[Progress, None, tuple[Progress, float]]:
-        """Take a step for each minibatch that is left of the epoch.
+        """Take a step for each remaining minibatch of the epoch.
 
-        Returns the progress at its end, and the seconds that were spent waiting for minibatches.
+        Returns the progress at the end of the epoch, and the seconds spent waiting for minibatches.
         """
         (number, rows), loss_sum, correct, seconds = progress
         began, waited = time.perf_counter() - seconds, 0.0
@@ -241,7 +241,7 @@ class Training:
     def _evaluate(
         self, progress: Progress, threads: int
     ) -> Generator[Evaluating, None, dict[str, Evaluation | None]]:
-        """Evaluate the sets after an epoch; returns the evaluation of each name."""
+        """Evaluate each set after an epoch; return the evaluations by name, None for a set that is not given."""
         found: dict[str, Evaluation | None] = dict.fromkeys(self.evaluated)
         for name, data in self.evaluated.items():
             if not data:
@@ -256,14 +256,14 @@ class Training:
 
 
 def _counted(batches: Iterator[Batch], disorder: LabelDisorder) -> Iterator[Batch]:
-    """Yield the batches, their labels counted."""
+    """Yield the batches, and count the labels of each."""
     for batch in batches:
         disorder.update(batch.labels)
         yield batch
 
 
 def _in_one_thread(events: Generator[Event]) -> Iterator[Event]:
-    """Yield the events, each computed by torch in one thread; the caller's settings hold in between."""
+    """Yield the events, computed with one thread of torch; between them the caller's settings hold."""
     try:
         while True:
             with one_thread():
@@ -278,7 +278,7 @@ def _in_one_thread(events: Generator[Event]) -> Iterator[Event]:
 
 def _not_finite(what: str, lr: float) -> RunError:
     return RunError(
-        f"{what} at `lr` = {lr:g}. The last saved weights are from before it. Train again with a smaller rate: "
+        f"{what} at `lr` = {lr:g}. The weights were last saved before that. Train again with a smaller rate: "
         f"{argument('lr', lr / 10)}",
         option="lr",
     )
@@ -290,5 +290,5 @@ def _check_fit(model: MLP, train: Shards) -> None:
     if (train.schema.features, len(train.schema.classes)) != (model.features, model.classes):
         raise DataError(
             f"{train.folder} has {train.schema.features} pixels and {len(train.schema.classes)} classes, "
-            f"the model reads {model.features} and gives {model.classes}"
+            f"but the model takes {model.features} pixels and has {model.classes} classes"
         )

@@ -77,7 +77,7 @@ def predict_block(model: MLP, schema: Schema, block: Block) -> Iterator[Predicti
 
 def _predict(model: MLP, schema: Schema, block: Block, where: str) -> Iterator[Predictions]:
     if block.pixels.shape[1] != model.features:
-        raise DataError(f"{where}: a row has {block.pixels.shape[1]} pixels, the model reads {model.features}")
+        raise DataError(f"{where}: a row has {block.pixels.shape[1]} pixels, but the model takes {model.features}")
     for start in range(0, len(block), _ROWS):
         pixels = block.pixels[start : start + _ROWS]
         with one_thread():

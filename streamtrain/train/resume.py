@@ -100,7 +100,7 @@ def open_recorded_sets(
                 place = "DATA" if name in missing else shlex.quote(str(path))
                 command += f" {place}" if name == "data" else f" --{name} {place}"
         name, path = missing[0], paths[missing[0]]
-        raise RunError(f"the {name} of {run.folder} is not at {path}. Name where it is: {command}", path=path)
+        raise RunError(f"the {name} of {run.folder} is not at {path}. Pass its new place: {command}", path=path)
     return {name: _open_recorded(run, name, path, open_data) if path else None for name, path in paths.items()}
 
 
@@ -108,8 +108,8 @@ def _open_recorded(run: Run, name: str, path: str, open_data: Callable[[str], Sh
     data = open_data(path)
     if not data.manifest.matches(run.data_digest if name == "data" else run.recipe.get(f"{name}_digest")):
         raise RunError(
-            f"{path} is not the {name} that {run.folder} was started with: its content differs. Name the place of "
-            "that, or start a new run with `out`",
+            f"{path} is not the {name} that {run.folder} was started with: its content differs. Pass the "
+            "original data, or start a new run with `out`",
             path=path,
         )
     return data

@@ -143,8 +143,8 @@ class Run:
         for name, value in self.recipe.items():
             if name not in _CHANGEABLE and found.get(name, value) != value:
                 raise RunError(
-                    f"{path}: {name} is {found[name]!r}, but the weights were trained with {value!r}. Put that "
-                    "back, or start a new run with `out`"
+                    f"{path}: {name} is {found[name]!r}, but the weights were trained with {value!r}. Restore "
+                    "that value, or start a new run with `out`"
                 )
 
     def _recipe_bytes(self) -> bytes:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         (("--memory", "much"), "is not a size such as 256MB"),
         (("--label", "kind"), "has no column 'kind'"),
         (("--label", "5-99"), "--label 5-99 is not a range of columns"),
-        (("--shape", "4x8"), "--shape 4x8 is 32 pixels, a row has 64"),
+        (("--shape", "4x8"), "--shape 4x8 is 32 pixels, but a row has 64"),
         (("--labels", "labels-*.csv"), "no file"),
     ],
 )

@@ -134,7 +134,7 @@ def test_a_csv_of_another_width_is_refused(call_cli: RunCli, run: Path, tmp_path
     (tmp_path / "narrow.csv").write_text("".join(f"0,{i},0,{i % 7}\n" for i in range(50)))
     done = call_cli("predict", run, "narrow.csv", "--label", "none")
     assert done.returncode == 1
-    assert "narrow.csv: a row has 4 pixels, the model reads 64" in done.stderr
+    assert "narrow.csv: a row has 4 pixels, but the model takes 64" in done.stderr
 
 
 def test_an_evaluation_counts_each_row_once_in_the_confusion_of_torch_and_sklearn(

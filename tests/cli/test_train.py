@@ -452,7 +452,7 @@ def test_a_project_that_moved_goes_on_from_a_copy_of_its_source(
     lost = call_cli("train", "--resume", "new/my run", "--epochs", "3")
     assert lost.returncode == 1
     command = "streamtrain train --resume 'new/my run' DATA --test DATA"
-    assert f"old/digits.csv. Name where it is: {command}" in lost.stderr
+    assert f"old/digits.csv. Pass its new place: {command}" in lost.stderr
     call_cli("convert", "new/copy.csv", "new/copy.csv.shards")
     words = ("--resume", "new/my run", "new/copy.csv", "--test", "new/copy.csv.shards")
     done = call_cli("train", *words, "--epochs", "3", "--json")
@@ -579,7 +579,7 @@ def test_evaluate_and_report_say_which_checkpoint_and_which_data_they_took(
     (tmp_path / "data").rename(tmp_path / "moved")
     lost = call_cli("report", "run")
     assert lost.returncode == 1
-    assert f"{tmp_path / 'data'}. Name where it is: streamtrain report run --test DATA" in lost.stderr
+    assert f"{tmp_path / 'data'}. Pass its new place: streamtrain report run --test DATA" in lost.stderr
     assert call_cli("report", "run", "--test", "moved").returncode == 0
     assert call_cli("train", "--resume", "run", "moved", "--test", "moved").returncode == 0
     assert "is missing or has changed" in (tmp_path / "run" / "report.html").read_text()

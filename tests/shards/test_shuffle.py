@@ -150,7 +150,7 @@ def test_what_cannot_be_is_refused_at_the_call(shards: Path, tmp_path: Path) -> 
         iter_shuffle(shards, tmp_path / "out", seed=-1)
     with pytest.raises(UsageError, match="Pass `memory_bytes=68000000`"):
         iter_shuffle(shards, tmp_path / "out", memory_bytes=10_000_000)
-    with pytest.raises(UsageError, match="is read, which must not be lost"):
+    with pytest.raises(UsageError, match="replacing it would destroy the input"):
         shuffle(shards, shards, overwrite=True)
     with (
         lock_file(tmp_path / ".out.lock", busy="?"),

@@ -170,11 +170,11 @@ def test_what_judges_nothing_is_said(tmp_path: Path) -> None:
     train, one = shards(tmp_path / "train", table()), shards(tmp_path / "one", table(seed=1, classes=(3,)))
     with pytest.warns(UserWarning, match="is the training data itself"):
         st.fit(st.MLP(64, (4,), 10), train, test=train, epochs=1)
-    with pytest.warns(UserWarning, match="rows of class '3' alone"):
+    with pytest.warns(UserWarning, match="only has rows of class '3'"):
         st.fit(st.MLP(64, (4,), 10), train, val=one, epochs=1)
     with pytest.warns(UserWarning, match="the model has not been trained"):
         st.evaluate(st.MLP(64, (4,), 10), train)
-    with pytest.warns(UserWarning, match="class '3' alone: nothing to learn"):
+    with pytest.warns(UserWarning, match="are of class '3': there is nothing to learn"):
         st.fit(st.MLP(64, (4,), 1), one, epochs=1)
     with pytest.raises(st.DataError, match="train it first"):
         st.predict(st.MLP(64, (4,), 10), train)

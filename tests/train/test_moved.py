@@ -73,7 +73,7 @@ def test_a_moved_run_on_moved_data_ends_with_the_weights_of_one_that_stayed(
     moved = (tmp_path / "half").rename(tmp_path / "moved")
     data = (tmp_path / "data").rename(tmp_path / "elsewhere")
     with pytest.raises(
-        RunError, match=r"is not at .*data. Name where it is: streamtrain train --resume .*moved DATA --test DATA"
+        RunError, match=r"not at .*data. Pass its new place: streamtrain train --resume .*moved DATA --test DATA"
     ):
         resume_fit(moved, epochs=3)
     with pytest.raises(

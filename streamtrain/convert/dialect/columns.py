@@ -1,4 +1,4 @@
-"""Which columns hold the label, which the pixels and which neither, with the reasons."""
+"""Which columns hold the label, which hold pixels, and which are left out, with the reasons."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamtrain.convert.dialect.options import ReadOptions
 from streamtrain.convert.dialect.sample import RESERVED, Sample, median
 from streamtrain.errors import UsageError, argument
 
-_INDEX_NAMES = frozenset(  # without digits, blanks and the like: "Unnamed: 0" is unnamed
+_INDEX_NAMES = frozenset(  # compared without digits and punctuation: "Unnamed: 0" is "unnamed"
     (
         *(
             "",
@@ -38,15 +38,15 @@ _INDEX_NAMES = frozenset(  # without digits, blanks and the like: "Unnamed: 0" i
         *("obs", "observation", "sno", "unnamed", "level", "guid", "uid", "uuid", "pk", "record", "seq", "line"),
     )
 )
-_MOST = 0.9  # of the rows: what each of them should show, odd ones aside
-_FEWEST_ROWS = 8  # that show that a column counts
-_SURE_ROWS = 20  # from which on a column without a repeated value is not a label
-_AT_THE_END = 4  # columns from either end among which an index without a name is looked for
+_MOST = 0.9  # share of the rows that must have a property; the rest may be odd
+_FEWEST_ROWS = 8  # with fewer, a column of different numbers need not be an index
+_SURE_ROWS = 20  # if there are as many rows, a column without repeated values is not a label
+_AT_THE_END = 4  # an index without a name is looked for among as many columns at either end
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The parts of a row, columns counted from 0, and why."""
+    """The columns of the label and those that are left out, counted from 0, with the reasons."""
 
     label: range
     dropped: tuple[int, ...]
@@ -54,7 +54,7 @@ class Columns:
 
 
 def declared_column(sample: Sample, text: str, option: str) -> int:
-    """Return the column that an option names. Raises UsageError if there is none or if it may be two."""
+    """Return the column that an option names. Raises UsageError unless exactly one column fits."""
     if text in ("first", "last"):
         return 0 if text == "first" else sample.fields - 1
     named = [c for c, name in enumerate(sample.names) if name == text]
@@ -66,14 +66,17 @@ def declared_column(sample: Sample, text: str, option: str) -> int:
         numbers = " or ".join(argument(option, f"{c + 1}") for c in named[:3])
         raise UsageError(f"{sample.path}: {len(named)} columns are called {text!r}. Pass {numbers}", option=option)
     raise UsageError(
-        f"{sample.path} has no column {text!r}: `{option}` takes first, last, none, a name of its header, or a "
+        f"{sample.path} has no column {text!r}: `{option}` takes first, last, none, a name from its header, or a "
         f"number from 1 to {sample.fields}",
         option=option,
     )
 
 
 def _numbered_column(sample: Sample, number: int, named: Sequence[int], option: str) -> int:
-    """A number is a position, unless another column has that number for its name."""
+    """Return the column at position `number`.
+
+    Raises UsageError if there is none, or if the name of another column is this number.
+    """
     here = number - 1 if 1 <= number <= sample.fields else None
     other = next((c for c in named if c != here), None)
     if here is not None and other is None:
@@ -86,7 +89,7 @@ def _numbered_column(sample: Sample, number: int, named: Sequence[int], option: 
     both = [c for c in (here, other) if c is not None]
     ways = " or ".join(argument(option, f"{c + 1}-{c + 1}") for c in both)
     raise UsageError(
-        f"{sample.path}: {number} is the name of column {other + 1}, while a number counts columns. Pass {ways}",
+        f"{sample.path}: {number} is the name of column {other + 1}, but a number means a position. Pass {ways}",
         option=option,
     )
 
@@ -106,7 +109,7 @@ def declared_range(sample: Sample, text: str, option: str) -> range | None:
 
 
 def declared_drops(sample: Sample, options: ReadOptions) -> tuple[int, ...]:
-    """Return the columns that `drop` names; of a preset's, those that this file has."""
+    """Return the columns that `drop` names; if a preset names them, only those that this file has."""
     found: list[int] = []
     for text in options.drop or ():
         optional = "drop" in options.preset_fields and not text.isdecimal()
@@ -116,7 +119,7 @@ def declared_drops(sample: Sample, options: ReadOptions) -> tuple[int, ...]:
 
 
 def drop_advice(sample: Sample, options: ReadOptions, columns: Sequence[int]) -> str:
-    """Return the argument that leaves columns out, next to those that are declared already."""
+    """Return the argument that leaves out `columns` in addition to those that `options` already leave out."""
     before = tuple(text for text in options.drop or () if text not in RESERVED)
     first, last = columns[0], columns[-1]
     if len(columns) > 2 and list(columns) == [*range(first, last + 1)]:
@@ -128,7 +131,7 @@ def drop_advice(sample: Sample, options: ReadOptions, columns: Sequence[int]) ->
 
 
 def empty_columns(sample: Sample, left: Sequence[int]) -> list[int]:
-    """Return the columns at either end that are empty."""
+    """Return the empty columns at the start and at the end of the row."""
     empty = sample.facts.empty > _MOST
     found: list[int] = []
     for ordered in (left, left[::-1]):
@@ -151,7 +154,7 @@ def index_columns(sample: Sample, left: Sequence[int], options: ReadOptions, lab
             if column in found or column == label:
                 continue
             if counts_rows(sample, column, left):
-                found[column] = "it holds another whole number in each row"
+                found[column] = "it holds a different whole number in each row"
             elif sample.facts.numeric[column] > 0.5 and not is_label_like(sample, column, left):
                 break
     only = next(iter(found)) if len(found) == 1 else None
@@ -171,13 +174,13 @@ def _index_by_name(sample: Sample, column: int) -> str:
 
 
 def _may_be_label(column: int, sample: Sample, left: Sequence[int], label: int | None) -> bool:
-    """Whether the only column that counts may be a label instead: of a few rows, each of its own class."""
+    """Whether the only index found may be the label instead: in a file of a few rows, each of another class."""
     few = len(sample.rows) < _SURE_ROWS and not sample.names and label is None
     return few and is_square(len(left) - 1) and column in (left[0], left[-1])
 
 
 def _only_fits_with(found: dict[int, str], left: Sequence[int], options: ReadOptions) -> bool:
-    """Whether the pixels are as many as declared, else a square, only if the columns found are pixels too."""
+    """Whether the number of pixels, as declared or a square, is right only if `found` are pixels too."""
     if options.label is None or options.preset:
         widths: tuple[int, ...] = (0, 1)
     else:
@@ -191,7 +194,7 @@ def _only_fits_with(found: dict[int, str], left: Sequence[int], options: ReadOpt
 
 
 def counts_rows(sample: Sample, column: int, left: Sequence[int]) -> bool:
-    """Whether a column holds another whole number in each row, which pixels do not."""
+    """Whether a column holds a different whole number in each row, as pixels do not."""
     facts, rows = sample.facts, len(sample.rows)
     if rows < _FEWEST_ROWS or facts.whole[column] < _MOST or facts.distinct[column] < _MOST:
         return False
@@ -203,7 +206,7 @@ def counts_rows(sample: Sample, column: int, left: Sequence[int]) -> bool:
 
 
 def is_label_like(sample: Sample, column: int, left: Sequence[int]) -> bool:
-    """Whether a column holds a few integer classes, unlike the pixels: no other maximum, not mostly one value."""
+    """Whether a column holds integer classes: several common values, dense, whose maximum no pixel has."""
     values = sample.table[:, column]
     values = values[(values >= 0) & (values % 1 == 0)]
     if len(values) < 0.8 * len(sample.rows):
@@ -218,5 +221,5 @@ def is_label_like(sample: Sample, column: int, left: Sequence[int]) -> bool:
 
 
 def is_square(number: int) -> bool:
-    """Whether a number of pixels may be an image as high as wide."""
+    """Whether `number` pixels can be a square image."""
     return number > 0 and math.isqrt(number) ** 2 == number

@@ -1,4 +1,4 @@
-"""A sample of an unknown file → its dialect, with the reasons for each verdict."""
+"""A sample of an unknown file → its dialect, with the reason for each decision."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["SAMPLE_BYTES", "Detection", "detect"]
 
 @dataclass(frozen=True)
 class Detection:
-    """A dialect and, a line each, how it was decided."""
+    """A dialect and the reasons for it, one line each."""
 
     dialect: Dialect
     reasons: tuple[str, ...]
@@ -110,7 +110,7 @@ def find_columns(sample: Sample, options: ReadOptions) -> Columns:
 
 
 def _label_by_name(sample: Sample, options: ReadOptions, dropped: dict[int, str]) -> int | None:
-    """The column that is declared as the label by name or number, or that the header calls so."""
+    """Return the label's column if it is declared by name or number, or if the header names it."""
     if options.label in ("first", "last", "none"):
         return None
     if options.label and "-" not in options.label:
@@ -121,18 +121,18 @@ def _label_by_name(sample: Sample, options: ReadOptions, dropped: dict[int, str]
 
 
 def _shortened(reasons: Sequence[str]) -> list[str]:
-    """The reasons, those of many columns in one line."""
+    """Return at most five reasons; the last one counts the rest."""
     more = len(reasons) - 4
     return [*reasons] if more < 2 else [*reasons[:4], f"and {more} further columns are left out"]
 
 
 def _refuse_drawing(sample: Sample, options: ReadOptions) -> None:
-    """Raise DataError for one image as a table: as many rows as columns, which are not a square."""
+    """Raise DataError if the file is one image: as many rows as columns, and a row is not a square image."""
     rows, columns = len(sample.rows), sample.fields
     alone = options.label is None and options.shape is None and options.features is None
     if alone and rows == columns > 8 and not is_square(columns) and not is_square(columns - 1):
         raise DataError(
-            f"{sample.path}: {rows} rows of {columns} values look like one image, a line of it in each row. "
-            "streamtrain reads one image a row",
+            f"{sample.path}: {rows} rows of {columns} values look like one image that fills the file. "
+            "streamtrain reads files with one image in each row",
             path=sample.path,
         )

@@ -20,7 +20,7 @@ class Dialect:
 
     delimiter:   one byte, of spaces any run of them; spaces and tabs around a value are ignored
     header:      whether the first row of each file names the columns
-    names:       the column names of that header, else empty
+    names:       the column names of that header, or empty
     fields:      values in a row
     label:       the label's first column counted from 0, or None if there is none
     label_kind:  number (a non-negative integer), decimal (one written as 6.0000), word, text (words and
@@ -29,18 +29,18 @@ class Dialect:
     label_width: columns that the label takes: more than one if it is onehot
     decimal:     whether a pixel may be written with a fraction or exponent
     dtype:       how a pixel is stored: uint8, uint16 or float32
-    low, high:   what a pixel may be; the declared range, else that of the dtype
+    low, high:   what a pixel may be; the declared range, or that of the dtype
     declared_range: whether the range was given, not found
-    classes:     class names in index order if they are declared, else empty: found by the full pass
+    classes:     class names in index order if they are declared; if empty, the full pass finds them
     source_labels: how the source writes each of those classes
     image_shape: rows × columns of the image as it stands upright, or (features,)
     transposed:  whether the source has its images column by column
     dropped:     columns that are neither label nor pixel, counted from 0
     trailing_delimiter: whether a delimiter follows the last value
-    class_header: the first line of each file if it lists the classes, else empty
+    class_header: the first line of each file if it lists the classes, or empty
     skipped:     the values of each line before the rows that is neither: a title, Excel's sep=
     pixel_order: the columns of the pixels in the order of the image, if that is not the order of the columns
-    labels_file: the file of the labels, one a data row, if the columns do not have them; else empty
+    labels_file: the file of the labels, one a data row, if the columns do not have them, or empty
     labels_header: whether the first line of that file is a header
     """
 

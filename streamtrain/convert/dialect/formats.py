@@ -93,7 +93,7 @@ def refuse_foreign_lines(first: Sequence[Line], lines: Sequence[Line], *, path: 
         line.text.strip().lower().startswith("@attribute") for line in first
     ):
         raise DataError(
-            f"{path}:{first[0].number}: this is an ARFF file (Weka). Keep what follows its line @data: "
+            f"{path}:{first[0].number}: this is an ARFF file (Weka). Keep only the lines after @data: "
             "sed '1,/^@data/Id'"
         )
     for is_such, what, step in _LINES:

@@ -27,7 +27,7 @@ class Opening:
     """The lines of a file before its rows.
 
     header:  whether one of them names the columns; names: as many as a row has values, or none
-    skipped: the values of each line that is not a row, the header aside
+    skipped: the values of each line that is neither a row nor the header
     top:     the values of the line that is the header or the first row
     """
 
@@ -88,7 +88,7 @@ def rows_after(opening: Opening, lines: Sequence[Line], *, path: str) -> Sample:
 
 
 def class_header(opening: Opening, sample: Sample, label: range) -> tuple[str, ...]:
-    """Return line 1 if it lists the classes, being of another width than the rows: UCI's copies have one."""
+    """Return line 1 if it lists the classes and has another width than the rows, as in UCI's copies."""
     top = opening.top
     if opening.header or len(label) != 1 or len(top) == sample.fields or not 2 <= len(set(top)) == len(top):
         return ()
@@ -142,7 +142,7 @@ def _is_header(
     if named:
         return True, f"line {line.number} is a header: {shown}, …"
     if numbered:
-        return True, f"line {line.number} is a header, its numbers being unlike those of the rows: {shown}, …"
+        return True, f"line {line.number} is a header, since its numbers are unlike those of the rows: {shown}, …"
     return False, "no header: line 1 holds numbers"
 
 

@@ -25,19 +25,19 @@ _LABEL_NAMES = (
     *("category", "classlabel", "class_label", "symbol"),
 )
 _ONEHOT = range(3, 101)  # classes that a one-hot label may have
-_MOST = 0.8  # of the rows: what each of them should show, odd ones aside
+_MOST = 0.8  # share of the rows that must have a property; the rest may be odd
 TRUTH = {"true": 1.0, "false": 0.0}
 
 
 def find_label(sample: Sample, left: list[int], options: ReadOptions) -> tuple[range, str]:
-    """Return the columns of the label and why; `left` are those that are not left out.
+    """Return the columns of the label and the reason; `left` are the columns that are not left out.
 
     Raises DataError if two readings are possible, naming the option that decides.
     """
     if len(left) < 2 and options.label != "none":
-        raise UsageError(f"{sample.path}: no column is left for the pixels. Drop fewer", option="drop")
+        raise UsageError(f"{sample.path}: no column is left for the pixels. Drop fewer columns", option="drop")
     if options.pixels == len(left) and (options.label in (None, "none") or options.preset):
-        # A preset's label is optional: the same set's test file may come without.
+        # The label of a preset is optional: the test file of the same set may have none.
         return range(0), f"no label: a row is as wide as the {len(left)} pixels that are wanted"
     if options.label is not None:
         return _declared(sample, left, options.label, options.declared_by("label"))
@@ -48,7 +48,7 @@ def find_label(sample: Sample, left: list[int], options: ReadOptions) -> tuple[r
         ways = " or ".join(argument("label", sample.option_value(c)) for c in named[:3])
         raise DataError(
             f"{sample.path}: {len(named)} columns are named like a label, {sample.title(named[0])} and "
-            f"{sample.title(named[1])}. Say which: pass {ways}",
+            f"{sample.title(named[1])}. Pass {ways}",
             option="label",
         )
     return _by_names(sample, left) or _by_values(sample, left, options.pixels)
@@ -74,7 +74,7 @@ def _declared(sample: Sample, left: list[int], text: str, who: str) -> tuple[ran
 
 
 def _by_names(sample: Sample, left: list[int]) -> tuple[range, str] | None:
-    """The only column at an end that is named unlike the pixels, if it may be a label."""
+    """Return the only column at an end that is named unlike the pixels, if it may be a label."""
     if not sample.names or len(left) < 3:
         return None
     odd = [c for c in left if c in sample.odd_names]
@@ -143,7 +143,7 @@ def _are_alike(sample: Sample, left: Sequence[int]) -> bool:
 
 
 def _has_words(sample: Sample, column: int) -> bool:
-    """Whether words are in enough rows to be meant, next to numbers perhaps."""
+    """Whether enough rows hold words for these to be classes; other rows may hold numbers."""
     return bool(sample.facts.numeric[column] + sample.facts.empty[column] < 0.85)
 
 
@@ -159,7 +159,7 @@ def is_digits(values: Sequence[str]) -> bool:
 
 
 def onehot_columns(sample: Sample, left: list[int], pixels: int | None) -> dict[str, range]:
-    """Return the columns at either end with one 1 among zeros, if the rest is a square or as many as wanted."""
+    """Return the columns at either end with one 1 among zeros, if the rest is a square or has `pixels`."""
     found = {}
     for end in ("first", "last"):
         for width in _ONEHOT:
@@ -174,7 +174,7 @@ def onehot_columns(sample: Sample, left: list[int], pixels: int | None) -> dict[
 
 
 def is_onehot(values: Array) -> bool:
-    """Whether most rows of (rows, columns) hold one 1 among zeros, most columns being that 1 in some row."""
+    """Whether most rows of `values` (rows, columns) have one 1 among zeros, and most columns have a 1."""
     binary = ((values == 0) | (values == 1)).all(axis=1) & (values.sum(axis=1) == 1)
     hit = (values[binary] == 1).any(axis=0).sum()
     return bool(binary.mean() > _MOST and hit > values.shape[1] / 2)

@@ -31,14 +31,14 @@ def detect_labels(path: Path, detection: Detection, options: ReadOptions) -> Det
     several = [n for n, row in numbered if len(row) != 1]
     if 2 * len(several) >= len(numbered):
         raise DataError(
-            f"{path}:{several[0]}: most lines do not hold one label alone. Write the labels into a file of their "
+            f"{path}:{several[0]}: most lines do not hold exactly one label. Write the labels to a file of their "
             "own, one in each line",
             option="labels",
             path=path,
             line=several[0],
         )
     values = [" ".join(row) for _, row in numbered]
-    empty = not lines[0].strip()  # which is a label at fault, for a header is line 1 or none
+    empty = not lines[0].strip()  # a wrong label, since only line 1 can be a header
     header = not empty and _is_header(values, detection.dialect.header, options)
     cells = [[value] for value in values[header:]]
     found = Sample(str(path), cells, [n for n, _ in numbered[header:]])

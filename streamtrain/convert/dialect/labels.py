@@ -100,18 +100,18 @@ def _of_names(
 def _of_classes(
     sample: Sample, classes: tuple[str, ...], values: Sequence[str], reasons: list[str]
 ) -> LabelEncoding:
-    """The classes are declared: labels are their names, or numbers that count from 0 or from 1."""
+    """Return how labels name declared classes: by their names, or by numbers from 0 or from 1."""
     found = Counter(map(canonical, values))
     listed = sum(found[name] for name in {*map(canonical, classes)})
     numbered = sum(times for name, times in found.items() if name.isdecimal())
     if listed > len(values) / 2 or numbered <= len(values) / 2 or all(name.isdecimal() for name in classes):
         return _of_names(classes, classes, values, reasons)
     zeros, tops = found["0"], found[str(len(classes))]
-    from_zero, from_one = zeros > 4 * tops, tops > 4 * zeros  # an odd row aside, only one of them occurs
+    from_zero, from_one = zeros > 4 * tops, tops > 4 * zeros  # only one of the two occurs, except in odd rows
     if from_zero == from_one:
         raise DataError(
             f"{sample.path}: are the labels of {len(classes)} named classes counted from 0 or from 1? "
-            "Say it in a preset file: labels = [0, 1, …]",
+            "Declare it in a preset file: labels = [0, 1, …]",
             option="classes",
         )
     first = 0 if from_zero else 1
@@ -132,7 +132,7 @@ def _onehot(
 
 
 def _names_of(sample: Sample, label: range) -> tuple[str, ...]:
-    """The classes that the header gives the columns of a one-hot label: label_cat, label_dog are cat and dog."""
+    """Return the classes of a one-hot label from the header: label_cat and label_dog are cat and dog."""
     if not sample.names:
         return ()
     names = [sample.names[c] for c in label]
@@ -145,7 +145,7 @@ def _names_of(sample: Sample, label: range) -> tuple[str, ...]:
 
 
 def _common_start(names: Sequence[str]) -> str:
-    """The text that all names begin with, without digits at its end."""
+    """Return the text that all names begin with, without the digits at its end."""
     low, high = min(names), max(names)
     length = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
     return low[:length].rstrip("0123456789")
@@ -156,7 +156,7 @@ def _number_kind(values: Sequence[str]) -> str:
 
 
 def _kind(sample: Sample, column: int) -> str:
-    """The kind of labels that are not declared: numbers, words, or both as they are written."""
+    """Return the kind of labels that are not declared: numbers, words, or text, which may be either."""
     values = sample.cells(column)
     names = [canonical(value) for value in values]
     plain = [name for name in names if name.isdecimal() and int(name) <= LARGEST_LABEL]
@@ -180,7 +180,7 @@ def _kind(sample: Sample, column: int) -> str:
 
 
 def _are_some(part: Sequence[str], names: Sequence[str]) -> bool:
-    """Whether a kind of label is meant: it has several classes that occur again, or are in enough rows."""
+    """Whether a kind of label is real, not odd rows: it has several repeated classes, or enough rows."""
     times = Counter(part)
     repeated = sum(count > 1 for count in times.values())
     enough = len(part) >= _SOME * len(names) and (repeated > 1 or len(times) >= _SOME_CLASSES)
@@ -192,8 +192,8 @@ def _refuse_unreadable(sample: Sample, column: int) -> None:
     joined = [bool(_TWO_VALUES.fullmatch(value)) for value in values]
     if sum(joined) > len(values) / 2:
         raise DataError(
-            f"{sample.first_cell(column, joined)}, which is a label and a pixel behind another separator. "
-            "Use one separator throughout",
+            f"{sample.first_cell(column, joined)}, which is a label and a pixel with another separator between "
+            "them. Use one separator throughout",
             path=sample.path,
             column=column + 1,
         )

@@ -40,7 +40,7 @@ class Layout:
 
 
 def find_layout(lines: Sequence[Line], declared: str | None, *, path: str) -> Layout:
-    """Return the delimiter that most lines agree on, their values being numbers, with the most values.
+    """Return the delimiter by which most lines have equally many numbers, and the most of them.
 
     Raises DataError if most lines have different numbers of values, whatever separates them.
     """

@@ -1,4 +1,4 @@
-"""What a user declares of a CSV, by options or by a preset; the rest is found."""
+"""What a user declares about a CSV, by options or by a preset; the rest is detected."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def find_shape(features: int, last_name: str, options: ReadOptions) -> tuple[tup
         if math.prod(options.shape) != features:
             who = f"preset {options.preset}" if "shape" in options.preset_fields else "`shape`"
             raise UsageError(
-                f"{who} {said} is {math.prod(options.shape)} pixels, a row has {features}. "
+                f"{who} {said} is {math.prod(options.shape)} pixels, but a row has {features}. "
                 "Does it have further columns, or another label?",
                 option="shape",
             )

@@ -44,7 +44,7 @@ def sample_lines(sample: bytes, *, whole: bool, path: str) -> tuple[list[Line], 
         sample = sample[: sample.rfind(b"\n") + 1]
         if not sample:
             raise DataError(
-                f"{path}:1: the line is longer than {SAMPLE_BYTES >> 20} MB, which is more than a row may take. "
+                f"{path}:1: the line is longer than {SAMPLE_BYTES >> 20} MB, the limit for a row. "
                 "Does a newline end each row?"
             )
     lines = enumerate(sample.removeprefix(b"\xef\xbb\xbf").splitlines(), 1)
@@ -70,6 +70,7 @@ class Sample:
 
     @property
     def fields(self) -> int:
+        """How many columns there are."""
         return len(self.rows[0])
 
     @functools.cached_property
@@ -97,12 +98,12 @@ class Sample:
         return frozenset(c for c, stem in enumerate(stems) if times[stem] == 1 or "#" not in stem)
 
     def title(self, column: int) -> str:
-        """Return a column for people: its number from 1, and its name if it has one."""
+        """Return how messages name a column: its number from 1, and its name if it has one."""
         name = self.names[column][:20] if self.names else ""
         return f"column {column + 1} ({quoted(name)})" if name else f"column {column + 1}"
 
     def option_value(self, column: int) -> str:
-        """Return how --label and --drop name a column: its name if nothing else can be meant, else its number."""
+        """Return how --label and --drop name a column: its name if that is unambiguous, otherwise its number."""
         name = self.names[column] if self.names else ""
         plain = name.isprintable() and name.isascii() and not set(name) & set(",-'") and len(name) <= 40
         if plain and name and not name.isdecimal() and self.names.count(name) == 1 and name not in RESERVED:

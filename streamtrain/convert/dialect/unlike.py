@@ -1,4 +1,4 @@
-"""Columns that look like no pixel: by their names, their values, or because they tell the label."""
+"""Columns that do not look like pixels: by their names or values, or because they repeat the label."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from streamtrain.convert.dialect.sample import Sample
 from streamtrain.convert.text.cells import DECIMAL
 from streamtrain.errors import DataError, UsageError, argument
 
-_MOST = 0.9  # of the rows: what each of them should show, odd ones aside
-_FEWEST_ROWS = 20  # that show that a column follows from the label
-_FEWEST_PIXELS = 4  # with which another column is compared
+_MOST = 0.9  # share of the rows that must have a property; the rest may be odd
+_FEWEST_ROWS = 20  # with fewer, it is not decided whether a column follows from the label
+_FEWEST_PIXELS = 4  # up to this number of pixels, a column is not compared with the others
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """The columns that are left for the pixels, and what else is known of the rows."""
+    """The columns that are left for the pixels, with the sample, the label's columns and the options."""
 
     sample: Sample
     pixels: list[int]
@@ -75,7 +75,7 @@ def _refuse_too_few(found: Candidates) -> None:
     if len(found.pixels) == 1 and options.pixels != 1:
         raise DataError(
             f"{sample.path}: only {sample.title(found.pixels[0])} is left for the pixels. "
-            "Is it a CSV with one image a row, a pixel a column?",
+            "Does the CSV have one image in each row and one pixel in each column?",
             path=sample.path,
         )
 
@@ -107,7 +107,7 @@ def _refuse_words(found: Candidates) -> None:
 
 
 def _has_words(sample: Sample, column: int) -> bool:
-    """Whether a column holds words in enough rows to be none of the pixels, if numbers in most."""
+    """Whether a column with numbers in most rows holds words in too many for a pixel."""
     if sample.facts.numeric[column] > 0.85:
         return False
     words = [
@@ -122,17 +122,17 @@ def _named_unlike(found: Candidates) -> tuple[list[int], str]:
 
 
 def _label_again(found: Candidates) -> tuple[list[int], str]:
-    """A column at an end, or next to the label, that holds the label once more, in other words perhaps."""
+    """Find a column at an end, or next to the label, that repeats the label, perhaps by other names."""
     labels = _labels(found)
     for ordered in () if _are_complete(found) else _ends(found):
         cells = found.sample.cells(ordered[0])
         if _follows(labels, cells) and _follows(cells, labels):
-            return ordered[:1], "tells the label of each row"
+            return ordered[:1], "repeats the label of each row"
     return [], ""
 
 
 def _onehot_again(found: Candidates) -> tuple[list[int], str]:
-    """Columns at an end, or next to the label, that hold the label once more, a column for each class."""
+    """Find columns at an end, or next to the label, that repeat the label, one column for each class."""
     sample, labels = found.sample, _labels(found)
     classes = len(set(labels))
     for ordered in _ends(found) if labels else ():
@@ -143,12 +143,12 @@ def _onehot_again(found: Candidates) -> tuple[list[int], str]:
             table = truth_table(sample, columns)
             every = (table == 1).any(axis=0).all()
             if every and is_onehot(table) and _follows(labels, np.nan_to_num(table).argmax(axis=1).tolist()):
-                return columns, "tell the label of each row, a 1 in the column of its class"
+                return columns, "repeat the label of each row, as a 1 in the column of its class"
     return [], ""
 
 
 def _label_in_part(found: Candidates) -> tuple[list[int], str]:
-    """A column at an end that is the same for all rows of a class, but not for all rows."""
+    """Find a column at an end that is the same in all rows of a class, but not in all rows."""
     labels = _labels(found)
     for ordered in () if _are_complete(found) else _ends(found):
         cells = found.sample.cells(ordered[0])
@@ -164,7 +164,7 @@ def _are_complete(found: Candidates) -> bool:
 
 
 def _labels(found: Candidates) -> list[str]:
-    """The label of each row as text; none if there are too few rows to judge by."""
+    """Return the label of each row as text, or an empty list if there are too few rows to judge by."""
     if not found.label:
         return []
     labels = [" ".join(row[c] for c in found.label) for row in found.sample.rows]
@@ -174,7 +174,7 @@ def _labels(found: Candidates) -> list[str]:
 
 
 def _ends(found: Candidates) -> list[list[int]]:
-    """The pixels' columns from either end and away from the label on either side."""
+    """Return the pixels' columns in four orders: from each end, and away from the label on each side."""
     pixels, label = found.pixels, found.label
     before = [c for c in pixels if c < label.start][::-1]
     after = [c for c in pixels if c >= label.stop]
@@ -182,7 +182,7 @@ def _ends(found: Candidates) -> list[list[int]]:
 
 
 def _follows(values: Sequence[object], keys: Sequence[object]) -> bool:
-    """Whether rows with the same key have the same value, odd rows aside, and values are not all the same."""
+    """Whether rows with the same key have the same value, with few exceptions, and values differ."""
     common: dict[object, Counter[object]] = {}
     if not keys or not values:
         return False
@@ -195,7 +195,7 @@ def _follows(values: Sequence[object], keys: Sequence[object]) -> bool:
 
 
 def _beyond_the_others(found: Candidates) -> tuple[list[int], str]:
-    """A column of which half the values lie outside the range of all other pixels."""
+    """Find a column whose middle value lies outside the range of all other pixels."""
     facts, pixels = found.sample.facts, found.pixels
     if _are_complete(found) or len(pixels) <= _FEWEST_PIXELS:
         return [], ""
@@ -208,14 +208,15 @@ def _beyond_the_others(found: Candidates) -> tuple[list[int], str]:
             edge = float(np.sort(np.nanmax(others, axis=1, initial=-np.inf))[int(_MOST * (len(table) - 1))])
             inner = float(np.sort(np.nanmin(others, axis=1, initial=np.inf))[int((1 - _MOST) * (len(table) - 1))])
             middle = min(sign * float(facts.middle[c]) for c in some)
-            margin = 0.05 * (edge - inner) if edge > 0 else 0  # a number below 0 is unlike all that are above
+            # If all others are 0 or more, any number below 0 is outside.
+            margin = 0.05 * (edge - inner) if edge > 0 else 0
             if middle > max(edge + margin, 0):
                 return some[:1], f"is mostly {sign * middle:g} or {'more' if sign > 0 else 'less'}"
     return [], ""
 
 
 def _refuse_another_label(found: Candidates) -> None:
-    """Raise DataError if the first or the last pixel looks like the label, which another column is said to be."""
+    """Raise DataError if the first or the last pixel looks like a label although it is not declared as one."""
     sample, pixels = found.sample, found.pixels
     for column in (pixels[0], pixels[-1]):
         if column in found.label or not _is_like_classes(sample, column, pixels):
@@ -236,7 +237,7 @@ def _refuse_another_label(found: Candidates) -> None:
 
 
 def _is_like_classes(sample: Sample, column: int, pixels: Sequence[int]) -> bool:
-    """Whether a column holds classes beyond doubt: few, dense, none in most rows, far below the brightest."""
+    """Whether a column surely holds classes: few and dense, no class in most rows, far below the maximum."""
     facts = sample.facts
     values = [cell for cell in sample.cells(column) if cell]
     common = Counter(values).most_common()

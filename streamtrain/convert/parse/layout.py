@@ -1,4 +1,4 @@
-"""What the parser in C has to know of a dialect."""
+"""A dialect in the form that the parser in C takes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ NO_ROWS = Layout(
     word_ends=np.zeros(0, dtype=np.int32),
     guard=np.zeros(0, dtype=np.uint8),
 )
-"""Of which no row is kept."""
+"""A layout by which no row is kept."""
 
 
 def words_of(how: Layout, count: int) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""Compressed streams of one member or several → their text: gz, bz2, xz, zst."""
+"""Compressed streams (gz, bz2, xz, zst) of one or more members → their text."""
 
 from __future__ import annotations
 
@@ -25,12 +25,19 @@ class Decompressor(Protocol):
     """The interface that bz2, lzma, zstd and igzip_lib share."""
 
     @property
-    def eof(self) -> bool: ...
+    def eof(self) -> bool:
+        """Whether the member has ended."""
+
     @property
-    def needs_input(self) -> bool: ...
+    def needs_input(self) -> bool:
+        """Whether there is no more text without more data."""
+
     @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+    def unused_data(self) -> bytes:
+        """The bytes behind the end of the member."""
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        """Return at most `max_length` bytes of text; what `data` has beyond them is kept for the next call."""
 
 
 def _gz() -> Decompressor:
@@ -61,16 +68,18 @@ DECOMPRESS_ERRORS = (
 class MultiMemberStream(io.RawIOBase):
     """The text of a compressed stream of one or more members. Reading raises EOFError if the last is cut off.
 
-    A member may be followed by another, or by zero bytes, with which tapes and xz pad.
+    After a member comes another one, or zero bytes, which tapes and xz use as padding.
     """
 
     def __init__(self, raw: io.BufferedReader[Any], make: Callable[[], Decompressor]) -> None:
         self._raw, self._make, self._member = raw, make, make()
 
     def readable(self) -> bool:
+        """Return True."""
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # any writable buffer
+        """Fill the start of `buffer` with text; return how many bytes, 0 at the end."""
         text = b""
         while not text:
             data = b""

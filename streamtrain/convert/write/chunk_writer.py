@@ -1,4 +1,4 @@
-"""A chunk → its rows as a shard of each part, and all else that the pass has to know of it."""
+"""A chunk → its rows as a shard of each part, and the facts about it that the pass needs."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def write(tmp_path: Path, digits: Callable[..., Digits]) -> Callable[..., Path]:
     [
         (
             {"label": "3"},
-            "3 is the name of column 5, while a number counts columns. Pass `label='3-3'` or `label='5-5'`",
+            "3 is the name of column 5, but a number means a position. Pass `label='3-3'` or `label='5-5'`",
         ),
         ({"drop": "70"}, "has no column '70'"),
         ({"drop": "2-80"}, "is not a range of columns from 1 to 66"),
@@ -79,12 +79,12 @@ def test_a_number_is_a_position_unless_it_may_be_a_name(
             None,
             r"column 2 is \"f\", and most rows have a word.*`drop='2'`",
         ),
-        (lambda k, p, i: [k, 3 * k, *p], None, r"column 2 tells the label of each row.*`drop='2'`"),
+        (lambda k, p, i: [k, 3 * k, *p], None, r"column 2 repeats the label of each row.*`drop='2'`"),
         (lambda k, p, i: [k, k // 4, *p], None, r"column 2 is the same in all rows of a class.*`drop='2'`"),
         (
             lambda k, p, i: [k, *(int(c == k) for c in range(10)), *p],
             None,
-            r"columns 2 to 11 tell the label of each row.*`drop='2-11'`",
+            r"columns 2 to 11 repeat the label of each row.*`drop='2-11'`",
         ),
         (lambda k, p, i: [k, *p[:63], p[63] if i % 9 else "NA"], None, ""),
     ],
@@ -153,7 +153,7 @@ def test_labels_are_read_as_they_are_written(
     [
         (lambda k, i: f"{k}.5", "the label has a fraction in most rows"),
         (lambda k, i: "" if i % 3 else k, "is empty, as in most rows"),
-        (lambda k, i: f"{k};0", "behind another separator"),
+        (lambda k, i: f"{k};0", "with another separator between them"),
     ],
 )
 def test_a_label_that_cannot_be_one_is_refused(

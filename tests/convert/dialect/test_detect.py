@@ -85,11 +85,11 @@ WAYS: dict[str, tuple[bytes, str]] = {
     ),
     "a row number": (
         joined(lambda r: [1000 + r, *plain(r)]),
-        "column 1 is left out: it holds another whole number",
+        "column 1 is left out: it holds a different whole number",
     ),
     "numbers for a header": (
         joined(plain, header=",".join(map(str, range(17)))),
-        "line 1 is a header, its numbers",
+        "line 1 is a header, since its numbers",
     ),
     "pipes": (joined(plain, "|"), "separated by pipes"),
     "an id": (
@@ -162,7 +162,7 @@ UNDECIDED: dict[str, tuple[bytes, str, dict[str, Any]]] = {
     ),
     "named classes counted from 0 or 1": (
         joined(lambda r: [1 + LABELS[r] % 8, *PIXELS[r]]),
-        "counted from 0 or from 1? Say it in a preset file: labels",
+        "counted from 0 or from 1? Declare it in a preset file: labels",
         {"classes": tuple("123456789")},
     ),
 }
@@ -199,7 +199,7 @@ def test_named_classes_say_where_the_count_begins(tmp_path: Path) -> None:
         ({"label": "9-3"}, "is not a range of columns"),
         ({"drop": ("nope",)}, "has no column 'nope'"),
         ({"delimiter": "colon"}, "comma, semicolon, tab, space, pipe, ctrl-a, not 'colon'"),
-        ({"shape": (5, 5)}, "`shape` 5x5 is 25 pixels, a row has 16"),
+        ({"shape": (5, 5)}, "`shape` 5x5 is 25 pixels, but a row has 16"),
         ({"max_rejected": 5}, "Pass `on_bad_row="),
     ],
 )

@@ -191,5 +191,5 @@ def test_a_preset_of_ones_own_reads_a_dialect_that_nothing_knows_and_options_ove
 
 def test_a_preset_on_another_set_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("".join(f"{i % 10},0,{i},{i * 2},0\n" for i in range(60)))
-    with pytest.raises((UsageError, DataError), match="preset mnist 28x28 is 784 pixels, a row has 4"):
+    with pytest.raises((UsageError, DataError), match="preset mnist 28x28 is 784 pixels, but a row has 4"):
         convert(tmp_path / "a.csv", tmp_path / "out", preset="mnist")

@@ -281,7 +281,7 @@ def test_what_cannot_be_is_a_usage_error(data: Path, tmp_path: Path) -> None:
         convert(data, tmp_path / "out", labels=file, label="first")
     with pytest.raises(UsageError, match="Name two files"):
         convert(data, tmp_path / "out", labels=data)
-    with pytest.raises(DataError, match="one label alone"):
+    with pytest.raises(DataError, match="exactly one label"):
         convert(data, tmp_path / "out", labels=write(tmp_path / "e.csv", [row(i) for i in range(9)]))
 
 
