@@ -140,7 +140,9 @@ class Reference:
         assert d.label is not None
         cell = cells[d.label]
         if d.label_kind == "onehot":
-            values = [float(cells[c]) if DECIMAL.fullmatch(cells[c]) else 2 for c in d.label_columns]
+            truth = {"true": 1.0, "false": 0.0}  # as pandas.get_dummies writes them
+            parts = [cells[c] for c in d.label_columns]
+            values = [float(part) if DECIMAL.fullmatch(part) else truth.get(part.lower(), 2) for part in parts]
             return values.index(1) if sorted(values) == [0, 0, 0, 1] else None
         if d.label_kind == "word":
             shown = all(c.isprintable() or c in "\u200c\u200d" or category(c) == "Zs" for c in cell)
