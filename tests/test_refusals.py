@@ -56,7 +56,7 @@ def test_weights_that_overflow_in_the_evaluation_stop_the_run(shards: Path) -> N
 
 
 def test_rows_of_another_width_are_neither_evaluated_nor_predicted(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has 64 pixels and 10 classes, the model 9 and 10"):
+    with pytest.raises(DataError, match="has 64 pixels and 10 classes, but the model takes 9 and has 10"):
         st.evaluate(st.MLP(9), st.open_shards(shards))
     run = Run.create(tmp_path / "run", Training(st.MLP(64), st.open_shards(shards), FitConfig()), {})
     block = Block(np.zeros((2, 63), np.uint8), np.zeros(2, np.int32), np.arange(2))

@@ -77,8 +77,10 @@ def command(
     )
 
 
-def _recorded_data(run: str, checkpoint: Checkpoint) -> tuple[str, str]:
-    """Return path and digest of the data that a run was evaluated on, or else trained on, with a warning.
+def _recorded_data(run: str, checkpoint: Checkpoint) -> tuple[str, str | None]:
+    """Return path and digest of the data of a run: its test or validation set, or its training set with a warning.
+
+    The digest is None if the run does not record it.
 
     Raises RunError if it is missing.
     """
@@ -91,7 +93,7 @@ def _recorded_data(run: str, checkpoint: Checkpoint) -> tuple[str, str]:
     if name == "data":
         warn(f"{run} has no test data, so its figures are for its training rows. Pass other data with --test")
         return path, checkpoint.data_digest
-    return path, recipe[f"{name}_digest"]
+    return path, recipe.get(f"{name}_digest")
 
 
 def _status(step: ErrorAnalysis | RunView, *, run: str, rows: int) -> Status | None:

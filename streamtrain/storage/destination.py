@@ -134,7 +134,7 @@ def check_file(path: Path, *, overwrite: bool, reads: Sequence[Path], is_ours: C
     if path.is_symlink():
         raise UsageError(f"{path} is a link, which is not written through. Name {real_path(path)} itself")
     if any(read.exists() and read.samefile(path) for read in reads):
-        raise UsageError(f"{path} is an input, which must not be overwritten. {_OTHER_NAME}")
+        raise UsageError(f"{path} is an input, which must not be replaced. {_OTHER_NAME}")
     if not stat.S_ISREG(path.stat().st_mode) or not is_ours(path):
         raise UsageError(f"{path} exists already, and is not what this command wrote. {_OTHER_NAME}")
     if not overwrite:

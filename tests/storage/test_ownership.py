@@ -156,14 +156,14 @@ def _lies_in(name: str, folder: str) -> bool:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["convert", "home/d.csv", "home"], "home/d.csv is read"),
-        (["convert", "home", "home"], "home is read"),
-        (["train", "split/train", "--out", "split"], "split/train is read"),
-        (["train", "shards", "--test", "split/test", "--out", "split"], "split/test is read"),
-        (["shuffle", "split/train", "split"], "split/train is read"),
-        (["shuffle", "split", "split/train"], "split is read"),
-        (["predict", "run", "d.csv", "--out", "d.csv"], "d.csv is read"),
-        (["predict", "run", "d.csv", "--out", "home/../d.csv"], "d.csv is read"),
+        (["convert", "home/d.csv", "home"], "the input home/d.csv"),
+        (["convert", "home", "home"], "the input home"),
+        (["train", "split/train", "--out", "split"], "the input split/train"),
+        (["train", "shards", "--test", "split/test", "--out", "split"], "the input split/test"),
+        (["shuffle", "split/train", "split"], "the input split/train"),
+        (["shuffle", "split", "split/train"], "the input split"),
+        (["predict", "run", "d.csv", "--out", "d.csv"], "d.csv is an input"),
+        (["predict", "run", "d.csv", "--out", "home/../d.csv"], "d.csv is an input"),
         (["report", "run", "--out", "run/last.safetensors"], "not what this command wrote"),
         (["export", "run", "--to", "torch", "--out", "run/last.safetensors"], "not what this command wrote"),
         (["report", "run", "--out", "shards/manifest.json"], "not what this command wrote"),
@@ -188,9 +188,9 @@ def test_a_link_or_a_second_name_of_a_source_is_the_source(tree: Path) -> None:
         (here / "link").symlink_to("split")
         (here / "second.csv").hardlink_to("d.csv")
         (here / "other.csv").symlink_to("d.csv")
-        assert "is read" in call("train", "split/train", "--out", "link", "--overwrite")
-        assert "is read" in call("train", "link/train", "--out", "split", "--overwrite")
-        assert "is read" in call("predict", "run", "second.csv", "--out", "d.csv", "--overwrite")
+        assert "the input split/train" in call("train", "split/train", "--out", "link", "--overwrite")
+        assert "the input link/train" in call("train", "link/train", "--out", "split", "--overwrite")
+        assert "d.csv is an input" in call("predict", "run", "second.csv", "--out", "d.csv", "--overwrite")
         assert "is a link" in call("predict", "run", "d.csv", "--out", "other.csv", "--overwrite")
         assert files_below(here)["d.csv"] == files_below(tree)["d.csv"]
 
@@ -274,9 +274,9 @@ def test_an_unfinished_folder_goes_only_if_all_of_it_is_ours(tmp_path: Path) -> 
 
 def test_the_python_interface_refuses_as_the_command_does(tree: Path) -> None:
     with copied(tree) as here:
-        with pytest.raises(UsageError, match="is read"):
+        with pytest.raises(UsageError, match=r"the input home/d\.csv"):
             streamtrain.convert("home/d.csv", "home", overwrite=True)
-        with pytest.raises(UsageError, match="is read"):
+        with pytest.raises(UsageError, match="the input split/train"):
             shuffle("split/train", "split", overwrite=True)
         assert files_below(here) == files_below(tree)
 

@@ -66,7 +66,7 @@ def test_a_number_is_a_position_unless_it_may_be_a_name(
 @pytest.mark.parametrize(
     ("change", "header", "said"),
     [
-        (lambda k, p, i: [k, k, *p], ["label", "digit", *NAMES], r"pass `label='label'` or `label='digit'`"),
+        (lambda k, p, i: [k, k, *p], ["label", "digit", *NAMES], r"Pass `label='label'` or `label='digit'`"),
         (
             lambda k, p, i: [k, *p, sum(map(bool, p))],
             ["label", *NAMES, "ink"],
