@@ -80,7 +80,7 @@ def command(
 def _recorded_data(run: str, checkpoint: Checkpoint) -> tuple[str, str | None]:
     """Return path and digest of the data of a run: its test or validation set, or its training set with a warning.
 
-    The digest is None if the run does not record it.
+    A run that records no digest gives None for it.
 
     Raises RunError if it is missing.
     """
