@@ -12,7 +12,6 @@ from streamtrain.cli.console import say, warn
 from streamtrain.cli.signals import exit_code, sigterm_exits
 from streamtrain.errors import DataError
 from streamtrain.import_path import python_command
-from streamtrain.shards.manifest import Manifest
 from streamtrain.stream.dataset import Shards, open_shards
 from streamtrain.train.inputs import changed, check_place_of
 
@@ -29,7 +28,7 @@ def open_data(path: str, *, quiet: bool, workers: int) -> Shards:
     if not folder.exists():
         check_place_of(folder, source)
         _convert_in_subprocess(source, folder, quiet=quiet, workers=workers)
-    elif changed(source, Manifest.load(folder).sources):
+    elif changed(source, folder):
         raise DataError(
             f"{path} changed after it was converted to {folder}. Convert it again: "
             + shlex.join(["streamtrain", "convert", path, str(folder), "--overwrite"])

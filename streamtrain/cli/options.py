@@ -71,7 +71,10 @@ def names(text: Any) -> tuple[str, ...]:
 def shares(text: Any) -> dict[str, float]:
     """Return the share of each part from a text such as train=0.9,val=0.1."""
     try:
-        return {name: float(share) for name, share in (part.split("=") for part in str(text).split(","))}
+        pairs = [(name, float(share)) for name, share in (part.split("=") for part in str(text).split(","))]
+        if len(dict(pairs)) < len(pairs):
+            raise click.BadParameter(f"{text!r} names a part twice. Give each part a name of its own")
+        return dict(pairs)
     except ValueError:
         raise click.BadParameter(f"{text!r} is not of the form train=0.9,val=0.1") from None
 

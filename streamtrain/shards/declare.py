@@ -13,6 +13,9 @@ from typing import Any
 
 from streamtrain.settings import Integer, Number, integers
 
+_LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
+_OUR_FILES = re.compile(r"(manifest\.json|rejected\.jsonl|shard-\d+\.parquet)", re.IGNORECASE)
+
 
 def image_shape(value: Any) -> tuple[int, ...]:
     """Return the sides of an image.
@@ -36,8 +39,10 @@ def pixel_range(value: Any) -> tuple[float, float]:
         low, high = (float(number) for number in value if not isinstance(number, str))
     except (TypeError, ValueError):
         low = high = math.nan
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    if not low < high:  # of numbers that are not, neither is
         raise ValueError("two numbers, the smaller first, as (0, 255)")
+    if max(-low, high, high - low) > _LARGEST_FLOAT32:
+        raise ValueError("two numbers that float32 holds, as their difference")
     return low, high
 
 
@@ -63,7 +68,10 @@ def split_shares(value: Any) -> dict[str, float]:
     """
     if not isinstance(value, Mapping) or not value:
         raise ValueError("a share for each part, as {'train': 0.9, 'val': 0.1}")
-    if not all(isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name) for name in value):
+    if not all(
+        isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name) and not _OUR_FILES.fullmatch(name)
+        for name in value
+    ):
         raise ValueError("parts that are names of folders, as {'train': 0.9, 'val': 0.1}")
     share = Number(0, above_least=True)
     shares = {name: share(number) for name, number in value.items()}

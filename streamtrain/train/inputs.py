@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import warnings
@@ -11,6 +12,7 @@ from streamtrain.errors import DataError, UsageError, argument
 from streamtrain.nn.mlp import MLP
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Manifest, Source, digest_of_file
+from streamtrain.storage.ownership import MANIFEST
 from streamtrain.stream.dataset import Shards, open_shards
 from streamtrain.train.checkpoint import Checkpoint, load
 
@@ -51,7 +53,7 @@ def open_data(data: Data) -> Shards:
         from streamtrain.convert import convert
 
         convert(path, folder, resume=True)
-    elif changed(path, Manifest.load(folder).sources):
+    elif changed(path, folder):
         raise DataError(
             f"{path} changed since {folder} was made from it. Convert it again with {argument('overwrite', True)}",
             path=path,
@@ -86,16 +88,24 @@ def check_place_of(folder: Path, csv: Path) -> None:
         )
 
 
-def changed(path: Path, sources: tuple[Source, ...]) -> bool:
-    """Return whether a file differs from the one source of shards, or the file of its labels changed."""
-    rows, *others = sources
+def changed(path: Path, folder: Path) -> bool:
+    """Return whether a file differs from the one source of the shards in `folder`, or its labels do."""
+    rows, *others = Manifest.load(folder).sources
+    made_ns = (folder / MANIFEST).stat().st_mtime_ns
     labels = [source for source in others if not source.lines and Path(source.path).is_file()]
     several = any(source.lines for source in others)
-    return several or _differs(path, rows) or any(_differs(Path(source.path), source) for source in labels)
+    differs = functools.partial(_differs, made_ns=made_ns)
+    return several or differs(path, rows) or any(differs(Path(source.path), source) for source in labels)
 
 
-def _differs(path: Path, source: Source) -> bool:
-    """Return whether a file differs from what it was; if size and time leave it open, its digest decides."""
-    if path.stat().st_size != source.size:
+def _differs(path: Path, source: Source, *, made_ns: int) -> bool:
+    """Return whether a file differs from what it was; if size and times leave it open, its digest decides.
+
+    made_ns: when the shards were made. No program can set the time of a file's last change of any kind (ctime),
+    while many set that of its last write.
+    """
+    facts = path.stat()
+    if facts.st_size != source.size:
         return True
-    return path.stat().st_mtime_ns != source.mtime_ns and digest_of_file(path) != source.digest
+    untouched = facts.st_mtime_ns == source.mtime_ns and facts.st_ctime_ns < made_ns
+    return not untouched and digest_of_file(path) != source.digest

@@ -79,3 +79,9 @@ def test_quiet_leaves_only_the_result_and_loud_says_the_range_that_was_found(
     assert quiet.stderr == ""
     assert quiet.stdout.startswith("one: 600 rows")
     assert "pixels are 0..239, found by the full pass" in loud.stderr
+
+
+def test_a_part_that_is_named_twice_is_refused(call_cli: RunCli, digits_csv: Path) -> None:
+    done = call_cli("convert", digits_csv, "out", "--split", "a=1,a=1")
+    assert done.returncode == 2
+    assert "names a part twice" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from pathlib import Path
 
@@ -205,6 +206,22 @@ def test_a_csv_is_evaluated_as_the_shards_that_are_made_of_it_once(trained: st.M
         == first.loss
     )
     write(path, table(seed=2))
+    with pytest.raises(st.DataError, match="changed since"):
+        st.evaluate(trained, path)
+
+
+def test_a_csv_that_changed_in_neither_size_nor_time_is_noticed_all_the_same(
+    trained: st.MLP, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "data.csv", table(seed=1))
+    os.utime(path, (1_000_000_000, 1_000_000_000))  # as an archive or a container image sets it
+    first = st.evaluate(trained, path)
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    assert st.evaluate(trained, path).loss == first.loss
+    text = bytearray(path.read_bytes())
+    text[-2] = ord("1") if text[-2] == ord("0") else ord("0")
+    path.write_bytes(text)
+    os.utime(path, (1_000_000_000, 1_000_000_000))
     with pytest.raises(st.DataError, match="changed since"):
         st.evaluate(trained, path)
 

@@ -18,6 +18,7 @@ from streamtrain.convert.dialect.sample import Sample
 from streamtrain.errors import DataError, UsageError
 
 _HALF = 0.5
+_EXACT_IN_FLOAT32 = 1 << 24
 _NUMBERED = re.compile(r"(\D*)(\d+)(?:(\D+)(\d+))?(\D*)")
 
 
@@ -56,6 +57,12 @@ def find_range(pixels: Array, options: ReadOptions) -> tuple[str, float, float, 
     if options.pixel_range is not None:
         low, high = options.pixel_range
         integers = not fraction and low >= 0 and float(low).is_integer() and float(high).is_integer()
+        if integers and high > _EXACT_IN_FLOAT32:
+            raise UsageError(
+                f"pixels are integers up to {high:.0f} by `pixel_range`, but stored as float32, which is exact "
+                f"for integers up to {_EXACT_IN_FLOAT32:,} only. Divide the pixels of the source instead",
+                option="pixel_range",
+            )
         dtype = ("uint8" if high <= 255 else "uint16" if high <= 65535 else "float32") if integers else "float32"
         return dtype, low, high, f"pixels {low:g}..{high:g}, {options.declared_by('pixel_range')}"
     if fraction or (pixels.min(axis=1) < 0).mean() > _HALF:

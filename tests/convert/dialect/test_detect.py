@@ -19,6 +19,7 @@ from streamtrain.convert.dialect.options import ReadOptions
 from streamtrain.convert.rows import iter_rows
 from streamtrain.errors import DataError, UsageError
 from streamtrain.shards.manifest import Manifest
+from streamtrain.stream.dataset import open_shards
 
 RANDOM = np.random.default_rng(23)
 LABELS = np.arange(60) % 10
@@ -283,3 +284,17 @@ def test_a_prediction_reads_the_images_of_a_preset_upright(tmp_path: Path) -> No
     (tmp_path / "more.csv").write_text("")
     with pytest.raises(UsageError, match="names 2 files"):
         iter_rows(tmp_path, features=784)
+
+
+def test_integers_that_float32_would_round_are_refused(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).integers(0, (1 << 24) + 2, (40, 17))
+    rows[:, 0] = np.arange(40) % 4
+    np.savetxt(tmp_path / "d.csv", rows, fmt="%d", delimiter=",")
+    with pytest.raises(UsageError, match="exact for integers up to 16,777,216 only"):
+        convert(tmp_path / "d.csv", tmp_path / "out", label="first", pixel_range=(0, (1 << 24) + 1))
+    rows[:, 1:] %= (1 << 24) + 1
+    rows[5, 5] = 1 << 24
+    np.savetxt(tmp_path / "d.csv", rows, fmt="%d", delimiter=",")
+    convert(tmp_path / "d.csv", tmp_path / "out", label="first", pixel_range=(0, 1 << 24))
+    (block,) = open_shards(tmp_path / "out").blocks()
+    np.testing.assert_array_equal(block.pixels.astype(np.int64), rows[:, 1:])
