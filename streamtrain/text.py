@@ -1,6 +1,30 @@
-"""Numbers as text for people: counts with their nouns, and sizes."""
+"""Text for people: counts with their nouns, sizes, and what came from a file without its control characters."""
 
 from __future__ import annotations
+
+import re
+
+_OUR_COLOURS = re.compile(r"(\x1b\[(?:38;5;\d+;48;5;\d+|0)m)")
+
+
+def printable(text: str) -> str:
+    r"""Return a text with every character escaped that a terminal would not show, but for newlines.
+
+    Names, labels, cells and paths come from files: they must not set a terminal's title or reverse its text. The
+    colours in which this package draws images stay.
+
+    >>> print(printable("a\x1b]0;title\x07 b\u202e"))
+    a\x1b]0;title\x07 b\u202e
+    """
+    parts = _OUR_COLOURS.split(text)
+    parts[::2] = ["".join(map(_shown, part)) for part in parts[::2]]
+    return "".join(parts)
+
+
+def _shown(character: str) -> str:
+    if character.isprintable() or character == "\n":
+        return character
+    return character.encode("unicode_escape", "surrogatepass").decode()
 
 
 def plural(count: int, noun: str, plural: str = "") -> str:

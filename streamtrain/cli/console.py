@@ -13,6 +13,7 @@ from typing import IO, Any
 import click
 
 from streamtrain.cli.progress import ProgressLine
+from streamtrain.text import printable
 
 
 @dataclass
@@ -25,7 +26,7 @@ class Console:
 
     def result(self, values: Mapping[str, Any], text: str) -> None:
         """Print a result on stdout: `values` as one line of JSON with --json, otherwise `text`."""
-        click.echo(json.dumps(values) if self.json else text)
+        click.echo(json.dumps(values) if self.json else printable(text))
         sys.stdout.flush()
 
     def note(self, text: str) -> None:
@@ -43,7 +44,7 @@ pass_console = click.make_pass_decorator(Console, ensure=True)
 
 def say(text: str) -> None:
     """Print a line on stderr, with --quiet too."""
-    click.echo(text, err=True)
+    click.echo(printable(text), err=True)
 
 
 def warn(text: str) -> None:

@@ -11,6 +11,8 @@ from typing import NamedTuple, TypeVar
 
 import click
 
+from streamtrain.text import printable
+
 _REDRAW_SECONDS = 0.1
 _BAR = 8, 30  # characters of the progress bar: the fewest that are useful, and the most
 
@@ -78,7 +80,7 @@ class ProgressLine:
     def update(self, status: Status, *, seconds: float = 0.0) -> None:
         """Show a status that was reached in `seconds`; on a terminal with a bar if the line has room for one."""
         share = status.done / status.total if status.total else 0.0
-        text = "  ".join(filter(None, [status.task, percent_and_eta(share, seconds), status.text]))
+        text = printable("  ".join(filter(None, [status.task, percent_and_eta(share, seconds), status.text])))
         if self._terminal:
             width = shutil.get_terminal_size().columns - 1  # some terminals wrap after the last column
             line = text + bar(share, width - len(text) - 2)

@@ -109,3 +109,23 @@ def test_debug_shows_the_traceback(run_cli: RunCli) -> None:
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "DataError" in done.stderr
+
+
+def test_control_characters_of_names_and_cells_are_shown_escaped(call_cli: RunCli, tmp_path: Path) -> None:
+    evil, escaped = "\x1b]0;title\x07\u202e", "\\x1b]0;title\\x07\\u202e"
+    rows = [f"{'ab'[k % 2]},{k % 7 * 30},{k % 5 * 50},{k % 3 * 100},{k}\n" for k in range(40)]
+    (tmp_path / f"{evil}.csv").write_text("".join(rows))
+    (tmp_path / "cell.csv").write_text("".join([*rows[:20], f"{evil},1,2,3,4\n", *rows[20:]]))
+    options = ("--label", "first", "--shape", "2x2")
+    for words in (
+        ("convert", f"{evil}.csv", "out", *options),  # the warnings name the file
+        ("convert", f"{evil}.csv", "out", *options),  # which exists by now
+        ("inspect", "out", "--line", "2"),
+        ("convert", "cell.csv", "other", *options),
+        ("convert", f"{evil}", "third"),
+    ):
+        done = call_cli(*words)
+        assert not {"\x1b", "\x07", "\u202e"} & set(done.stdout + done.stderr), words
+    assert escaped in done.stderr
+    assert escaped in call_cli("inspect", "out", "--line", "2").stdout
+    assert escaped in call_cli("convert", "cell.csv", "other", *options).stderr
