@@ -196,9 +196,15 @@ def _selection_score(line: Mapping[str, Any]) -> float | None:
 
 
 def _link(target: Path, name: Path) -> None:
-    """Give a file a second name, in one step, in place of the file of that name."""
+    """Give a file a second name, in one step, in place of the file there; without hard links, a copy of it."""
     hidden = name.with_name(f".{name.name}.link")
     hidden.unlink(missing_ok=True)
-    hidden.hardlink_to(target)
+    try:
+        hidden.hardlink_to(target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # exFAT, SMB and many file systems in user space have none
+        write_file(name, target.read_bytes())
+        return
     hidden.replace(name)
     hidden.unlink(missing_ok=True)  # replacing one name of a file by another name of the same does nothing

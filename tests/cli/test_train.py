@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -591,3 +592,22 @@ def test_a_file_named_as_shards_is_refused_with_the_command_that_converts_it(dig
         st.DataError, match=r"digits\.csv is a file.* streamtrain convert .*digits\.csv .*csv\.shards"
     ):
         st.open_shards(digits_csv)
+
+
+def test_a_run_on_a_file_system_without_hard_links_keeps_both_checkpoints(
+    call_cli: RunCli, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, json_lines: JsonLines
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    train = ("train", shards, "--epochs", "2", "-q", "--json", "--out")
+    whole = json_lines(call_cli(*train, "linked").stdout)[-1]
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    copied = json_lines(call_cli(*train, "copied").stdout)[-1]
+    assert copied["weights_sha256"] == whole["weights_sha256"]
+    for name in ("last.safetensors", "previous.safetensors"):
+        epochs = [st.load(tmp_path / run / name).progress.cursor.epoch for run in ("linked", "copied")]
+        assert epochs[0] == epochs[1], name
+    assert sorted(p.name for p in (tmp_path / "copied").iterdir()) == sorted(
+        p.name for p in (tmp_path / "linked").iterdir()
+    )

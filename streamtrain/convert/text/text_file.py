@@ -141,9 +141,11 @@ class TextFile:
             chosen = str(self.path)[len(f"{self._file}:") :]
             if chosen and chosen not in names:
                 raise DataError(f"{self._file} has no member {chosen!r}. It has {_few(names)}")
+            if not names:
+                raise DataError(f"{self._file} holds no data file. Check the download, or name another")
             if not chosen and len(names) != 1:
                 what = f"holds {len(names)} files ({_few(names)}). Choose one: '{self._file}:{names[0]}'"
-                raise DataError(f"{self._file} {what}" if names else f"{self._file} holds no file. Name another")
+                raise DataError(f"{self._file} {what}")
             return io.BufferedReader(archive.open(chosen or names[0]), _READ_BYTES)  # type: ignore[type-var]  # reads
         except (zipfile.BadZipFile, EOFError, OSError, ValueError, struct.error) as error:
             raise self._damaged(error) from error

@@ -109,6 +109,13 @@ def test_one_flipped_bit_is_an_error_or_changes_nothing(tmp_path: Path, kind: st
     assert changed == []
 
 
+def test_a_zip_without_a_data_file_is_refused(tmp_path: Path) -> None:
+    for members in ({}, {"data/": b"", "__MACOSX/._x.csv": b"x"}):
+        path = zipped(tmp_path / "d.zip", **members)
+        with pytest.raises(DataError, match="holds no data file"):
+            TextFile(path)
+
+
 def test_a_zip_gives_its_one_file_or_the_chosen_one(tmp_path: Path) -> None:
     one = zipped(tmp_path / "one.zip", **{"a.csv": TEXT, "__MACOSX/._a.csv": b"\0\5\x16\7", "folder/": b""})
     assert text_of(one) == TEXT
