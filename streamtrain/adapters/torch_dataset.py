@@ -168,7 +168,8 @@ class ShardDataset(IterableDataset[Minibatch]):
                 f"the state was taken with {start.workers} workers, and {workers} share the rows in another way. "
                 f"Continue with num_workers={start.workers}"
             )
-        if info:
+        left = not start.own and start.number != int(self._shared[0])  # another epoch has begun meanwhile
+        if info and not left:
             self._shared[_WORKERS] = workers
         if not start.own:
             self._shared[_BEGUN + worker] = start.number
