@@ -77,7 +77,7 @@ def command(
     from streamtrain.storage.ownership import begins_with
     from streamtrain.storage.permissions import common_mode
     from streamtrain.train.checkpoint import load
-    from streamtrain.train.compatibility import DataSummary, check
+    from streamtrain.train.compatibility import DataSummary, check, pixel_names
 
     reads = [Path(run), *filter(None, [physical_path(Path(source))])]
     if out:
@@ -98,7 +98,9 @@ def command(
         write = _writer(stream, names, as_json=console.json)
         for rows in line.follow(chunks, status):
             if not done and len(rows.block):
-                for text in check(checkpoint.model, DataSummary.of_block(rows.block), where=source):
+                names_of_pixels = pixel_names(rows.parse, checkpoint.schema.features)
+                summary = DataSummary.of_block(rows.block, names_of_pixels)
+                for text in check(checkpoint.model, summary, where=source):
                     warn(text)
             for number, bad in rows.bad:
                 rejected += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,12 +23,14 @@ class Rows(NamedTuple):
     """Data rows of a chunk: the good ones as a block, and the bad ones, each with its ordinal in the file from 0.
 
     share: of the file that was read so far, 0..1; 0 for standard input, whose size is not known
+    parse: how the file is written, as JSON values
     """
 
     block: Block
     ordinals: Array  # (rows,) int64
     bad: list[tuple[int, BadRow]]
     share: float
+    parse: dict[str, Any]
 
 
 def iter_rows(
@@ -56,7 +58,7 @@ def iter_rows(
         )
 
     def rows() -> Iterator[Rows]:
-        before = 0
+        before, parse = 0, dialect.to_json()
         with TextFile(path) as file:
             for chunk in chunks(file):
                 parsed = parse_chunk(chunk, dialect, ChunkBuffer())
@@ -66,7 +68,7 @@ def iter_rows(
                 good = len(parsed.block)
                 bad = list(zip(ordinals[good:].tolist(), parsed.bad, strict=True))
                 share = file.raw_bytes / file.size if file.size else 0.0
-                yield Rows(parsed.block, ordinals[:good], bad, share)
+                yield Rows(parsed.block, ordinals[:good], bad, share, parse)
                 before += len(lines)
 
     return rows()

@@ -16,7 +16,7 @@ from streamtrain.block import Array, Block
 from streamtrain.errors import DataError
 from streamtrain.nn.mlp import MLP
 from streamtrain.schema import Schema
-from streamtrain.shards.manifest import Manifest, digest_bytes
+from streamtrain.shards.manifest import digest_bytes
 from streamtrain.stream.dataset import Shards
 
 _MIN_ROWS = 100  # of data whose mean image is compared
@@ -64,17 +64,18 @@ class DataSummary:
             high=max(manifest.pixels["max"]),
             zeros=1 - data.density,
             means=np.array(manifest.pixels["sum"], np.float64) / max(manifest.rows, 1),
-            names=_pixel_names(manifest),
+            names=pixel_names(manifest.parse, manifest.schema.features),
             content=digest_bytes("".join(shard.digest for shard in manifest.shards).encode()),
             present=tuple(name for name, rows in zip(classes, counts, strict=True) if rows),
         )
 
     @classmethod
-    def of_block(cls, block: Block) -> DataSummary:
-        """Return the statistics of rows in memory, at least one."""
+    def of_block(cls, block: Block, names: tuple[str, ...] = ()) -> DataSummary:
+        """Return the statistics of rows in memory, at least one; names: as in `DataSummary`."""
         pixels = block.pixels
         zeros = 1 - np.count_nonzero(pixels) / pixels.size
-        return cls(len(block), float(pixels.min()), float(pixels.max()), zeros, pixels.mean(0, dtype=np.float64))
+        means = pixels.mean(0, dtype=np.float64)
+        return cls(len(block), float(pixels.min()), float(pixels.max()), zeros, means, names)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values, the inverse of `from_json`; the means to 4 digits."""
@@ -240,11 +241,14 @@ def _turn(before: Array, now: Array, shape: tuple[int, ...]) -> str | None:
     return turn if found[turn] > max(0.95, _correlation(before, now) + 0.05) else None
 
 
-def _pixel_names(manifest: Manifest) -> tuple[str, ...]:
-    """Return the distinct names of the pixel columns, or () if the source has none."""
-    parse = manifest.parse
-    names = list(parse.get("names") or ())
+def pixel_names(parse: Mapping[str, Any], features: int) -> tuple[str, ...]:
+    """Return the distinct names of the pixels in the order of the image, or () if the source has none.
+
+    parse: a dialect as JSON values, as the manifest has it
+    """
+    names, order = list(parse.get("names") or ()), parse.get("pixel_order") or ()
     label, dropped = parse.get("label"), parse.get("dropped") or ()
     labels = range(label, label + parse.get("label_width", 1)) if isinstance(label, int) else range(0)
-    pixels = tuple(name for at, name in enumerate(names) if at not in labels and at not in dropped)
-    return pixels if len(set(pixels)) == manifest.schema.features == len(pixels) else ()
+    columns = order or [at for at in range(len(names)) if at not in labels and at not in dropped]
+    pixels = tuple(names[at] for at in columns) if names else ()
+    return pixels if len(set(pixels)) == features == len(pixels) else ()

@@ -20,7 +20,7 @@ from streamtrain.nn.mlp import MLP
 from streamtrain.schema import Schema
 from streamtrain.stream.batches import normalise
 from streamtrain.stream.dataset import Shards, open_shards
-from streamtrain.train.compatibility import DataSummary, check
+from streamtrain.train.compatibility import DataSummary, check, pixel_names
 from streamtrain.train.inputs import Model, open_model, schema_of
 
 _ROWS = 1024  # at a time
@@ -66,7 +66,7 @@ def predict(model: Model, data: Shards | str | os.PathLike[str] | Iterable[Block
     elif isinstance(data, str | os.PathLike):
         blocks, where = _check_first(net, _csv_blocks(Path(data), schema), str(data)), str(data)
     else:
-        blocks, where = _check_first(net, iter(data), "the data"), "the data"
+        blocks, where = _check_first(net, ((block, ()) for block in data), "the data"), "the data"
     return (part for block in blocks for part in _predict(net, schema, block, where))
 
 
@@ -92,24 +92,24 @@ def _checked(model: MLP, shards: Shards) -> Iterator[Block]:
     return shards.blocks(lines=False)
 
 
-def _check_first(model: MLP, blocks: Iterator[Block], where: str) -> Iterator[Block]:
-    """Return the blocks; the first is compared with the training data."""
-    first = next(blocks, None)
-    if first is None:
+def _check_first(model: MLP, blocks: Iterator[tuple[Block, tuple[str, ...]]], where: str) -> Iterator[Block]:
+    """Return the blocks; the first, and the names of the pixels with it, are compared with the training data."""
+    block, names = next(blocks, (None, ()))
+    if block is None:
         return iter(())
-    if len(first) and first.pixels.shape[1] == model.features:
-        _warn(check(model, DataSummary.of_block(first), where=where))
-    return chain([first], blocks)
+    if len(block) and block.pixels.shape[1] == model.features:
+        _warn(check(model, DataSummary.of_block(block, names), where=where))
+    return chain([block], (block for block, _ in blocks))
 
 
-def _csv_blocks(path: Path, schema: Schema) -> Iterator[Block]:
+def _csv_blocks(path: Path, schema: Schema) -> Iterator[tuple[Block, tuple[str, ...]]]:
     from streamtrain.convert.rows import iter_rows
 
     for rows in iter_rows(path, features=schema.features):
         if rows.bad:
             _, bad = rows.bad[0]
             raise DataError(f"{bad.path}:{bad.file_line}: {bad.what}", path=bad.path, line=bad.file_line)
-        yield rows.block
+        yield rows.block, pixel_names(rows.parse, schema.features)
 
 
 def _warn(texts: Iterable[str]) -> None:

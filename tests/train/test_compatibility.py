@@ -80,11 +80,28 @@ def test_data_of_another_scale_is_refused_by_evaluate_predict_and_fit(
         st.fit(st.MLP(64, (16,), 10), train, test=data)
 
 
-def test_the_same_columns_in_another_order_are_refused_by_name(trained: st.MLP, tmp_path: Path) -> None:
-    order = [*range(63, -1, -1)]
-    data = shards(tmp_path / "data", table(seed=1), order)
-    with pytest.raises(st.DataError, match=r"pixel 1 is '7x7', not '0x0'\. Write them in the order"):
-        st.evaluate(trained, data)
+def test_numbered_columns_in_another_order_are_put_in_order(trained: st.MLP, tmp_path: Path) -> None:
+    straight = shards(tmp_path / "straight", table(seed=1))
+    turned = shards(tmp_path / "turned", table(seed=1), [*range(63, -1, -1)])
+    assert st.evaluate(trained, turned).loss == st.evaluate(trained, straight).loss
+
+
+def test_the_same_columns_in_another_order_are_refused_by_name(tmp_path: Path) -> None:
+    names = "".join(f"{'abcdefghijklmnop'[at // 4]}{'stuv'[at % 4]}," for at in range(64)).rstrip(",")
+    rows = write(tmp_path / "rows.csv", table(seed=1)).read_text().splitlines()[1:]
+    order = [0, *range(64, 0, -1)]
+    (tmp_path / "straight.csv").write_text("\n".join([f"label,{names}", *rows]))
+    lines = [line.split(",") for line in [f"label,{names}", *rows]]
+    (tmp_path / "turned.csv").write_text("\n".join(",".join(line[at] for at in order) for line in lines))
+    for name in ("straight", "turned"):
+        st.convert(tmp_path / f"{name}.csv", tmp_path / name, label="first")
+    model = st.MLP(64, (16,), 10)
+    st.fit(model, tmp_path / "straight", epochs=1)
+    with pytest.raises(st.DataError, match=r"pixel 1 is 'pv', not 'as'\. Write them in the order"):
+        st.evaluate(model, tmp_path / "turned")
+    with pytest.raises(st.DataError, match="Write them in the order"):
+        list(st.predict(model, tmp_path / "turned.csv"))
+    assert sum(len(part.labels) for part in st.predict(model, tmp_path / "straight.csv")) == ROWS
 
 
 def test_an_inverted_and_a_mirrored_set_are_warned_of_and_an_ordinary_one_is_not(
