@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import warnings
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from inspect import GEN_CLOSED, getgeneratorstate
@@ -19,9 +20,11 @@ from torch.utils.data._utils.collate import default_collate_fn_map  # the place 
 
 from streamtrain.adapters.shares import Share, batches_given
 from streamtrain.errors import UsageError
+from streamtrain.nn.mlp import MLP
 from streamtrain.schema import Schema
 from streamtrain.stream.batches import Minibatch
-from streamtrain.stream.dataset import open_shards
+from streamtrain.stream.dataset import Shards, open_shards
+from streamtrain.train.compatibility import DataSummary, check, check_against
 
 _ENDED, _WORKERS, _BEGUN = 4, 5, 6  # places in the memory that workers share, after those of a _Start
 _MOST_WORKERS = 1024
@@ -92,7 +95,9 @@ class ShardDataset(IterableDataset[Minibatch]):
         self.memory_bytes = operator.index(memory_bytes)
         self._ranks = _checked_ranks(rank, ranks)
         store = open_shards(self.path)
-        store = store if like is None else store.with_schema(_schema_of(like))
+        if like is not None:
+            store = store.with_schema(_schema_of(like))
+            _compare(store, like)
         # Checks the arguments.
         store.minibatches(batch_size=self.batch_size, seed=self.seed, memory_bytes=self.memory_bytes)
         self.schema, self.manifest_digest, self._rows = store.schema, store.manifest.digest, store.rows
@@ -288,6 +293,18 @@ def _schema_of(like: object) -> Schema:
             "streamtrain has trained or loaded"
         )
     return schema
+
+
+def _compare(store: Shards, like: object) -> None:
+    """Warn if data is unlike other shards or what a model learned. Raises DataError if every answer would be wrong."""
+    model, found, where = getattr(like, "model", like), DataSummary.of(store), str(store.folder)
+    texts: list[str] = []
+    if isinstance(model, MLP):
+        texts = check(model, found, where=where)
+    elif isinstance(like, Shards):
+        texts = check_against(DataSummary.of(like), like.schema, found, where=where)
+    for text in texts:
+        warnings.warn(text, stacklevel=3)
 
 
 def _refuse_to_collate(batch: object, *, collate_fn_map: object = None) -> NoReturn:

@@ -102,6 +102,10 @@ def test_the_same_columns_in_another_order_are_refused_by_name(tmp_path: Path) -
     with pytest.raises(st.DataError, match="Write them in the order"):
         list(st.predict(model, tmp_path / "turned.csv"))
     assert sum(len(part.labels) for part in st.predict(model, tmp_path / "straight.csv")) == ROWS
+    for like in (model, st.open_shards(tmp_path / "straight")):
+        with pytest.raises(st.DataError, match="Write them in the order"):
+            st.ShardDataset(tmp_path / "turned", like=like)
+        assert len(st.ShardDataset(tmp_path / "straight", like=like)) > 0
 
 
 def test_an_inverted_and_a_mirrored_set_are_warned_of_and_an_ordinary_one_is_not(
