@@ -296,7 +296,7 @@ def _schema_of(like: object) -> Schema:
 
 
 def _compare(store: Shards, like: object) -> None:
-    """Warn if data is unlike other shards or what a model learned. Raises DataError if every answer would be wrong."""
+    """Warn if data is unlike other shards or what a model learned. Raises DataError if it cannot be used."""
     model, found, where = getattr(like, "model", like), DataSummary.of(store), str(store.folder)
     texts: list[str] = []
     if isinstance(model, MLP):
