@@ -20,11 +20,10 @@ from torch.utils.data._utils.collate import default_collate_fn_map  # the place 
 
 from streamtrain.adapters.shares import Share, batches_given
 from streamtrain.errors import UsageError
-from streamtrain.nn.mlp import MLP
 from streamtrain.schema import Schema
 from streamtrain.stream.batches import Minibatch
-from streamtrain.stream.dataset import Shards, open_shards
-from streamtrain.train.compatibility import DataSummary, check, check_against
+from streamtrain.stream.dataset import open_shards
+from streamtrain.train.compatibility import check_like
 
 _ENDED, _WORKERS, _BEGUN = 4, 5, 6  # places in the memory that workers share, after those of a _Start
 _MOST_WORKERS = 1024
@@ -97,7 +96,8 @@ class ShardDataset(IterableDataset[Minibatch]):
         store = open_shards(self.path)
         if like is not None:
             store = store.with_schema(_schema_of(like))
-            _compare(store, like)
+            for text in check_like(store, like):
+                warnings.warn(text, stacklevel=2)
         # Checks the arguments.
         store.minibatches(batch_size=self.batch_size, seed=self.seed, memory_bytes=self.memory_bytes)
         self.schema, self.manifest_digest, self._rows = store.schema, store.manifest.digest, store.rows
@@ -293,18 +293,6 @@ def _schema_of(like: object) -> Schema:
             "streamtrain has trained or loaded"
         )
     return schema
-
-
-def _compare(store: Shards, like: object) -> None:
-    """Warn if data is unlike other shards or what a model learned. Raises DataError if it cannot be used."""
-    model, found, where = getattr(like, "model", like), DataSummary.of(store), str(store.folder)
-    texts: list[str] = []
-    if isinstance(model, MLP):
-        texts = check(model, found, where=where)
-    elif isinstance(like, Shards):
-        texts = check_against(DataSummary.of(like), like.schema, found, where=where)
-    for text in texts:
-        warnings.warn(text, stacklevel=3)
 
 
 def _refuse_to_collate(batch: object, *, collate_fn_map: object = None) -> NoReturn:

@@ -146,6 +146,16 @@ def check_against(learned: DataSummary, schema: Schema, data: DataSummary, *, wh
     return [f"{where}: {finding.text}" for finding in findings]
 
 
+def check_like(data: Shards, like: object) -> list[str]:
+    """Return warnings and raise errors as `check` does, for data that is read as a model or other shards."""
+    model, found, where = getattr(like, "model", like), DataSummary.of(data), str(data.folder)
+    if isinstance(model, MLP):
+        return check(model, found, where=where)
+    if isinstance(like, Shards):
+        return check_against(DataSummary.of(like), like.schema, found, where=where)
+    return []
+
+
 def check_held_out(train: DataSummary, data: DataSummary, *, where: str) -> list[str]:
     """Return warnings of what makes data unfit to judge a training."""
     warnings = []
