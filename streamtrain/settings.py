@@ -19,6 +19,7 @@ from streamtrain.errors import UsageError
 
 Check = Callable[[Any], Any]  # returns the value in its own type, or raises ValueError with what it must be
 
+LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127  # as NumPy has it, which is not imported for that
 _KEY = "setting"
 P = ParamSpec("P")
 A = TypeVar("A")

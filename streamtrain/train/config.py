@@ -9,12 +9,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from streamtrain.errors import UsageError
-from streamtrain.settings import Integer, Number, OneOf, boolean, check_settings, integers, setting, settings
+from streamtrain.settings import (
+    LARGEST_FLOAT32,
+    Integer,
+    Number,
+    OneOf,
+    boolean,
+    check_settings,
+    integers,
+    setting,
+    settings,
+)
 
 if TYPE_CHECKING:
     from streamtrain.train.inputs import Data
 
-_FLOAT32_MAX = 3.4028234663852886e38
 ACTIVATION_NAMES = ("sigmoid", "tanh", "relu")  # the keys of nn.mlp.ACTIVATIONS, which would import torch
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -25,12 +34,12 @@ class FitConfig:
 
     epochs: int = setting(20, help="Passes over the training data.", check=Integer(1))
     batch_size: int = setting(256, help="Rows per step.", check=Integer(1))
-    lr: float = setting(0.05, help="Learning rate.", check=Number(0, _FLOAT32_MAX, above_least=True))
+    lr: float = setting(0.05, help="Learning rate.", check=Number(0, LARGEST_FLOAT32, above_least=True))
     momentum: float = setting(
         0.0, help="Share of the last step that the next one keeps.", check=Number(0, 1, below_most=True)
     )
     weight_decay: float = setting(
-        0.0, help="Share of a parameter that is added to its gradient.", check=Number(0, _FLOAT32_MAX)
+        0.0, help="Share of a parameter that is added to its gradient.", check=Number(0, LARGEST_FLOAT32)
     )
     seed: int = setting(0, help="Seed of the weights and of the order of rows.", check=Integer(0, 2**64 - 1))
     memory_bytes: int = setting(
