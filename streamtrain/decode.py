@@ -17,12 +17,13 @@ from msgspec import Meta
 T = TypeVar("T")
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
+Positive = Annotated[int, Meta(ge=1, le=2**53)]
 Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
 # A number that stays an integer if it is one. Sums of squares of float32 numbers are within its limits.
 Number = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | Annotated[float, Meta(ge=-1e100, le=1e100)]
 PathText = Annotated[str, Meta(max_length=4096, pattern=r"\A[^\x00]*\Z")]
 
-_WORDS = {"int": "an integer", "float": "a number", "str": "text", "bool": "true or false", "null": "nothing"}
+_WORDS = {"int": "an integer", "float": "a number", "str": "text", "bool": "true or false"}
 _WORDS |= {"array": "a list", "object": "a table of keys"}
 
 
@@ -37,7 +38,7 @@ def decode_json(text: bytes | str, kind: type[T]) -> T:
 
 
 def parse(loads: Callable[[Any], Any], text: bytes | str) -> Any:
-    """Return what a parser of JSON or TOML returns. Raises ValueError for text that is malformed or nested deep."""
+    """Return what a parser of JSON or TOML returns. Raises ValueError for a malformed or deep text."""
     try:
         return loads(text)
     except RecursionError:
@@ -69,8 +70,12 @@ def _in_words(message: str) -> str:
     what, place = (what, place) if at else (message, "")
     what = re.sub("Object missing required field (.*)", r"the key \1 is missing", what, flags=re.DOTALL)
     what = re.sub(" matching regex .*", " that is a valid name", what, flags=re.DOTALL)
-    what = re.sub("`([^`]*)`", lambda kinds: " or ".join(_WORDS.get(k, k) for k in kinds[1].split(" | ")), what)
+    what = re.sub(r"`(.*?)(?: \| null)?`", lambda kinds: " or ".join(map(_word, kinds[1].split(" | "))), what)
     key = place.replace("`", "").replace("key in", "a key of").replace("$.", "").removeprefix("$")
     if what.startswith("Expected "):
         return f"{key or 'it'} should be {what.removeprefix('Expected ')}"
     return f"{key}: {what}" if key else what
+
+
+def _word(kind: str) -> str:
+    return _WORDS.get(kind, kind)

@@ -38,6 +38,7 @@ class Setting:
     flag: of the command line, such as "--memory"; by default the name with dashes
     metavar: of the command line's help, for a value that is written as text, such as "64MB"
     recorded: whether a recipe keeps it and a resume compares it; False for what changes no result
+    added: whether recipes of earlier versions lack it, which trained with what is its default
     """
 
     name: str
@@ -48,6 +49,7 @@ class Setting:
     flag: str
     metavar: str | None
     recorded: bool
+    added: bool
 
     @property
     def key(self) -> str:
@@ -63,6 +65,7 @@ def setting(
     flag: str | None = None,
     metavar: str | None = None,
     recorded: bool = True,
+    added: bool = False,
 ) -> Any:
     """Return the `dataclasses.field` of a setting; the arguments are those of `Setting`.
 
@@ -75,8 +78,8 @@ def setting(
     Traceback (most recent call last):
     streamtrain.errors.UsageError: `memory_bytes` is 0, but must be an integer of at least 1
     """
-    metadata = {"help": help, "check": check, "flag": flag, "metavar": metavar, "recorded": recorded}
-    return dataclasses.field(default=default, metadata={_KEY: metadata})
+    facts = {"help": help, "check": check, "flag": flag, "metavar": metavar, "recorded": recorded, "added": added}
+    return dataclasses.field(default=default, metadata={_KEY: facts})
 
 
 def settings(config: Any) -> Iterator[Setting]:
@@ -108,7 +111,7 @@ def checked(name: str, value: Any, check: Check) -> Any:
     try:
         return check(value)
     except ValueError as error:
-        raise UsageError(f"`{name}` is {value!r}, but must be {error}", option=name) from None
+        raise UsageError(f"`{name}` is {repr(value)[:80]}, but must be {error}", option=name) from None
 
 
 @dataclass(frozen=True)

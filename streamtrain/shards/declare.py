@@ -13,6 +13,7 @@ from typing import Any
 
 from streamtrain.settings import LARGEST_FLOAT32, Integer, Number, integers
 
+MOST_CLASSES = 65_536  # a label is below it
 _OUR_FILES = re.compile(r"(manifest\.json|rejected\.jsonl|shard-\d+\.parquet)", re.IGNORECASE)
 
 
@@ -53,7 +54,11 @@ def class_names(value: Any) -> tuple[str, ...]:
     """
     if isinstance(value, str | Mapping):
         raise ValueError("a list of names, or how many classes there are")
-    names = tuple(map(str, value)) if hasattr(value, "__iter__") else tuple(map(str, range(Integer(1)(value))))
+    names = (
+        tuple(map(str, value))
+        if hasattr(value, "__iter__")
+        else tuple(map(str, range(Integer(1, MOST_CLASSES)(value))))
+    )
     if not names or len(set(names)) < len(names):
         raise ValueError("names that differ")
     return names

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypedDict
 import xxhash
 from msgspec import Meta
 
-from streamtrain.decode import Count, Finite, Number, PathText, convert, parse
+from streamtrain.decode import Count, Finite, Number, PathText, Positive, convert, parse
 from streamtrain.errors import DataError
 from streamtrain.metrics.pixel_statistics import Pixels
 from streamtrain.schema import Schema
@@ -22,9 +22,6 @@ from streamtrain.storage.ownership import FORMAT, MANIFEST
 from streamtrain.storage.publish import write_file
 
 VERSION = 1
-
-
-Positive = Annotated[int, Meta(ge=1, le=2**53)]
 
 
 @dataclass(frozen=True)
