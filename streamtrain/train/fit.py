@@ -26,8 +26,9 @@ from streamtrain.stream.batches import Batch, pixel_epochs
 from streamtrain.stream.dataset import Shards
 from streamtrain.stream.order import Cursor, Order
 from streamtrain.stream.windows import labels_in_order
+from streamtrain.train.build import build_schedule
 from streamtrain.train.compatibility import DataSummary, check_against, check_held_out, read_as_learned
-from streamtrain.train.config import FitConfig, FitOptions, lr_at
+from streamtrain.train.config import FitConfig, FitOptions
 from streamtrain.train.evaluate import iter_evaluate
 from streamtrain.train.inputs import Data, open_data
 from streamtrain.train.progress import EpochReport, Evaluating, Progress
@@ -135,6 +136,7 @@ class Training:
         settings = {"momentum": config.momentum, "weight_decay": config.weight_decay}
         self.optimizer = optimizer or SGD.at_rest(model, **settings)
         self.plan = plan or plan_memory(train, model.hidden, config)
+        self._schedule = build_schedule(config, train.rows)
         self._write_back: Callable[[], None] = lambda: None
 
     def _read(self, data: Shards) -> Shards:
@@ -223,7 +225,7 @@ class Training:
                 waited += time.perf_counter() - asked
                 if batch is None:
                     break
-                lr = lr_at(self.config, steps)
+                lr = self._schedule.rate(steps)
                 batch_loss, batch_correct = step.forward_backward(batch)
                 if not math.isfinite(batch_loss):
                     raise _not_finite(f"epoch {number}, row {rows + 1}: the loss is {batch_loss}", lr)

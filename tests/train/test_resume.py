@@ -77,6 +77,13 @@ OPTIONS = (
 )
 
 
+# Whatever else changes what a step computes; each is killed and resumed on its own.
+VARIANTS = {
+    "cosine": ("--schedule", "cosine", "--warmup", "0.5"),
+    "steps": ("--schedule", "step", "--step-epochs", "1"),
+}
+
+
 class Nursery:
     """Processes of the command line that start at once."""
 
@@ -124,20 +131,29 @@ def outcome(run: Path) -> dict[str, Any]:
     }
 
 
-def begin_or_go_on(shards: Path, run: Path) -> tuple[str | Path, ...]:
+def begin_or_go_on(shards: Path, run: Path, more: tuple[str, ...] = ()) -> tuple[str | Path, ...]:
     if run.exists():
         return ("train", "--resume", run, "-q", "--checkpoint-every", "15steps")
-    return ("train", shards, "--test", shards, "--out", run, *OPTIONS)
+    return ("train", shards, "--test", shards, "--out", run, *OPTIONS, *more)
 
 
 def survive(
-    nursery: Nursery, shards: Path, tmp_path: Path, *, kills: int, moments: random.Random
+    nursery: Nursery,
+    shards: Path,
+    tmp_path: Path,
+    *,
+    kills: int,
+    moments: random.Random,
+    more: tuple[str, ...] = (),
 ) -> tuple[int, int]:
-    """Kill runs until `kills` have struck, each at another call; returns how many kills struck how many runs."""
+    """Kill runs until `kills` have struck, each at another call; returns how many kills struck how many runs.
+
+    more: options of the runs
+    """
     calls = {}
     for kind in ("disk", "any"):
         shutil.rmtree(tmp_path / "whole", ignore_errors=True)
-        code, calls[kind] = nursery.run(*begin_or_go_on(shards, tmp_path / "whole"), kind=kind)
+        code, calls[kind] = nursery.run(*begin_or_go_on(shards, tmp_path / "whole", more), kind=kind)
         assert code == 0
     expected = outcome(tmp_path / "whole")
     assert len(expected["metrics"]) == 3
@@ -147,10 +163,10 @@ def survive(
         for _ in range(1 + ended % 3):
             kind = ("any", "disk")[ended % 2]
             moment = moments.randint(1, calls[kind])
-            code, _ = nursery.run(*begin_or_go_on(shards, run), kind=kind, die_at=moment)
+            code, _ = nursery.run(*begin_or_go_on(shards, run, more), kind=kind, die_at=moment)
             assert code in (-9, 0)  # 0: the rest of a run has fewer calls than a whole one
             struck += code == -9
-        nursery.finish(*begin_or_go_on(shards, run))
+        nursery.finish(*begin_or_go_on(shards, run, more))
         assert outcome(run) == expected, f"after {ended} runs"
         shutil.rmtree(run)
         ended += 1
@@ -161,6 +177,13 @@ def test_killed_runs_end_with_the_weights_and_metrics_of_the_uninterrupted_one(
     nursery: Nursery, shards: Path, tmp_path: Path
 ) -> None:
     survive(nursery, shards, tmp_path, kills=5, moments=random.Random(4))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_killed_runs_end_as_the_uninterrupted_one_with_each_option_that_changes_a_step(
+    nursery: Nursery, shards: Path, tmp_path: Path, name: str
+) -> None:
+    survive(nursery, shards, tmp_path, kills=3, moments=random.Random(name), more=VARIANTS[name])
 
 
 @pytest.mark.long
