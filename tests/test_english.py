@@ -31,7 +31,7 @@ ODD = {
 }
 FOUND = re.compile(rf"\b({'|'.join(ODD)})\b(?!-)", re.IGNORECASE)
 
-SHELL = [path for path in ROOT.glob("scripts/*") if path.read_bytes().startswith((b"#!/usr/bin/env bash", b"# "))]
+SHELL = [path for path in ROOT.glob("scripts/*") if path.is_file() and path.read_bytes()[:1] == b"#"]
 FILES = sorted(
     str(path.relative_to(ROOT))
     for path in (
