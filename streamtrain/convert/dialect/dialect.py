@@ -24,7 +24,7 @@ class Dialect:
     fields:      values in a row
     label:       the label's first column counted from 0, or None if there is none
     label_kind:  number (a non-negative integer), decimal (the same written as 6.0000), word, text (words and
-                 whole numbers of any size), onehot (a column for each class), or digits (one value with a digit for
+                 whole numbers of any size), onehot (a column for each class), or digits (a value with a digit for
                  each class, as 0000100000)
     label_width: columns that the label takes: more than one if it is onehot
     decimal:     whether a pixel may be written with a fraction or exponent
