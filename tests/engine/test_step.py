@@ -1,4 +1,4 @@
-"""The fast step computes what the plain one says, the same to the bit on any number of threads."""
+"""The fast step computes what the plain one does, the same to the bit on any number of threads."""
 
 import copy
 
@@ -20,7 +20,7 @@ Settings = dict[str, float | str]
 
 
 def batches(count: int, rows: int) -> list[tuple[Tensor, Tensor]]:
-    """Batches that can be learned: a class is a pattern under noise; the last is short."""
+    """Return batches that can be learned: a class is a pattern under noise; the last batch is short."""
     generator = torch.Generator().manual_seed(4)
     patterns = torch.rand(CLASSES, FEATURES, generator=generator)
     made = []

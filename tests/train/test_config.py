@@ -1,4 +1,4 @@
-"""Every setting reaches the weights, the recipe and the command line, or it is said here why it must not."""
+"""Every setting reaches the weights, the recipe and the command line, or the reason why not is written here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from streamtrain.train.resume import build_model
 if TYPE_CHECKING:
     from conftest import RunCli
 
-# Another value of each setting that decides the weights, on a base in which each of them counts.
+# For each setting that decides the weights: another value, on a base in which it matters.
 BASE = {"epochs": 2, "batch_size": 50, "hidden": (8,), "memory_bytes": 8_000_000}
 OTHER: dict[str, Any] = {
     "epochs": 3,
@@ -38,12 +38,12 @@ OTHER: dict[str, Any] = {
     "hidden": (9,),
     "activation": "tanh",
 }
-# What must be set for a setting to count.
+# What must be set for a setting to matter.
 TOGETHER: dict[str, dict[str, Any]] = {
     "step_epochs": {"schedule": "step", "step_epochs": 1},
     "step_factor": {"schedule": "step", "step_epochs": 1},
 }
-# Why the others must not change a weight.
+# The other settings, and why they must not change a weight.
 SAME: dict[str, tuple[Any, str]] = {
     "memory_bytes": (16_000_000, "it decides the window, and here either window holds all rows"),
     "eval_train": (False, "an evaluation only reads the weights"),

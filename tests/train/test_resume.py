@@ -1,4 +1,4 @@
-"""A run that is killed at any call, and as often as you like, ends as the one that was not."""
+"""A run that is killed at any call, any number of times, ends as one that was not."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Nursery:
         )
 
     def run(self, *arguments: str | Path, kind: str = "disk", die_at: int = NEVER) -> tuple[int, int]:
-        """Run a process to its end; returns its exit code and how many calls it made."""
+        """Run a process to its end; return its exit code and how many calls it made."""
         assert self.process.stdin
         assert self.process.stdout
         self.process.stdin.write(json.dumps([list(map(str, arguments)), kind, die_at]) + "\n")
@@ -104,7 +104,7 @@ class Nursery:
         return code, calls
 
     def finish(self, *arguments: str | Path) -> None:
-        """Run a process that has to end well."""
+        """Run a process that must succeed."""
         code, _ = self.run(*arguments)
         assert code == 0
 
@@ -119,7 +119,7 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """What must not depend on what happened to a run on its way."""
+    """Return what must not depend on the interruptions of a run."""
     measured = {"seconds", "eval_seconds", "rows_per_second", "peak_rss_mb", "wait_share"}
     lines = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
     last, best = load_checkpoint(run / LAST), load(run)
@@ -195,12 +195,12 @@ def test_200_kills(nursery: Nursery, shards: Path, tmp_path: Path) -> None:
 
 
 def damaged_runs(nursery: Nursery, shards: Path, run: Path, *, flips: int, cuts: int) -> dict[str, int]:
-    """Damage the newest checkpoint so often, resume, and count what was told; only what was saved is loaded."""
+    """Damage the newest checkpoint so often, resume, and count the warnings; only what was saved is loaded."""
     nursery.finish(*begin_or_go_on(shards, run))
     data = (run / LAST).read_bytes()
     saved = {name: load_checkpoint(run / name) for name in (LAST, PREVIOUS)}
     moments = random.Random(6)
-    told = {"warned": 0, "harmless": 0}
+    counts = {"warned": 0, "harmless": 0}
     for number in range(flips + cuts):
         damaged = bytearray(data)
         if number < flips:
@@ -212,18 +212,18 @@ def damaged_runs(nursery: Nursery, shards: Path, run: Path, *, flips: int, cuts:
         (run / LAST).write_bytes(damaged)
         _, checkpoint, warning = Run.open(run)
         origin = saved[PREVIOUS if warning else LAST]
-        told["warned" if warning else "harmless"] += 1
+        counts["warned" if warning else "harmless"] += 1
         assert checkpoint.progress == origin.progress
         expected = origin.model.state_dict()
         assert all(torch.equal(tensor, expected[name]) for name, tensor in checkpoint.model.state_dict().items())
-    return told
+    return counts
 
 
 def test_a_damaged_newest_checkpoint_is_never_taken_for_another(
     nursery: Nursery, shards: Path, tmp_path: Path
 ) -> None:
-    told = damaged_runs(nursery, shards, tmp_path / "run", flips=40, cuts=10)
-    assert told["warned"] > 40
+    counts = damaged_runs(nursery, shards, tmp_path / "run", flips=40, cuts=10)
+    assert counts["warned"] > 40
 
 
 @pytest.mark.long
