@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import safetensors.torch
+from shared import without_times
 
 import streamtrain as st
 from streamtrain.metrics.evaluation import Evaluation
@@ -24,7 +25,7 @@ from streamtrain.train.checkpoint import load_checkpoint, weights_sha256
 from streamtrain.train.run import Run
 
 if TYPE_CHECKING:
-    from conftest import JsonLines, RunCli, SignalAt, WithoutTimes
+    from conftest import JsonLines, RunCli, SignalAt
 
 EPOCH_KEYS = {
     *("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "rows", "seconds"),
@@ -117,7 +118,7 @@ def test_a_csv_in_a_folder_that_cannot_be_written_to_is_refused_with_the_command
 
 
 def test_a_finished_run_repeats_its_last_line_and_goes_on_when_epochs_are_raised(
-    call_cli: RunCli, shards: Path, tmp_path: Path, json_lines: JsonLines, without_times: WithoutTimes
+    call_cli: RunCli, shards: Path, tmp_path: Path, json_lines: JsonLines
 ) -> None:
     whole = json_lines(call_cli("train", shards, "--out", "whole", "--epochs", "4", "--json").stdout)
     half = json_lines(call_cli("train", shards, "--out", "half", "--epochs", "2", "--json").stdout)
@@ -165,7 +166,6 @@ def test_an_interrupted_run_is_saved_and_ends_as_the_uninterrupted_one(
     number: signal.Signals,
     code: int,
     json_lines: JsonLines,
-    without_times: WithoutTimes,
 ) -> None:
     options = ("--test", str(shards), "--epochs", "3", "--batch-size", "60", "--json")
     whole = json_lines(call_cli("train", shards, "--out", "whole", *options).stdout)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from shared import without_times
 
 from streamtrain.errors import RunError
 from streamtrain.storage.ownership import LAST, METRICS, PREVIOUS
@@ -120,7 +121,6 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 
 def outcome(run: Path) -> dict[str, Any]:
     """Return what must not depend on the interruptions of a run."""
-    measured = {"seconds", "eval_seconds", "rows_per_second", "peak_rss_mb", "wait_share"}
     lines = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
     last, best = load_checkpoint(run / LAST), load(run)
     kept = [t for gradients in last.buffers.values() for pair in gradients for t in pair]
@@ -128,7 +128,7 @@ def outcome(run: Path) -> dict[str, Any]:
         "weights": weights_sha256(last.model.state_dict()),
         "kept by the optimiser": weights_sha256({f"{number:03}": t for number, t in enumerate(kept)}),
         "best": weights_sha256(best.model.state_dict()),
-        "metrics": [{key: value for key, value in line.items() if key not in measured} for line in lines],
+        "metrics": without_times(lines),
         "files": sorted(path.name for path in run.iterdir()),
     }
 
