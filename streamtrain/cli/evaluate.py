@@ -19,6 +19,8 @@ _MATRIX = 1000  # most classes whose confusion --json prints as a matrix; with m
 def command(console: Console, /, run: str, data: str, workers: int) -> None:
     """Evaluate a run's best weights, or a checkpoint file, on every row of shards or of a CSV.
 
+    With over 1,000 classes, --json has the pairs of classes that occur, confusion_pairs, instead of the matrix.
+
     Example: streamtrain evaluate runs/first shards/test
     """
     from streamtrain.cli.data import is_transposed, open_data, warn_if_orientation_differs
