@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xxhash
@@ -16,6 +15,7 @@ import xxhash
 from streamtrain.block import Block
 from streamtrain.errors import DataError, UsageError
 from streamtrain.schema import DTYPES, Schema
+from streamtrain.settings import checked
 from streamtrain.shards import declare
 from streamtrain.shards.builder import ShardBuilder
 from streamtrain.shards.manifest import LineCounts, Manifest, Source
@@ -67,10 +67,10 @@ def write_shards(
     """
     if schema and any(given is not None for given in (image_shape, pixel_range, classes)):
         raise UsageError("`schema` has the shape, range and classes. Pass it, or the others", option="schema")
-    shape = _checked("image_shape", image_shape, declare.image_shape)
-    limits = _checked("pixel_range", pixel_range, declare.pixel_range)
-    names = _checked("classes", classes, declare.class_names) or ()
-    shares = _checked("split", split, declare.split_shares) or {"": 1.0}
+    shape = None if image_shape is None else checked("image_shape", image_shape, declare.image_shape)
+    limits = None if pixel_range is None else checked("pixel_range", pixel_range, declare.pixel_range)
+    names = () if classes is None else checked("classes", classes, declare.class_names)
+    shares = {"": 1.0} if split is None else checked("split", split, declare.split_shares)
     destination = Destination(Path(dest), overwrite)
     destination.check()
     first, blocks = _first(blocks, source)
@@ -78,13 +78,6 @@ def write_shards(
     rows = _Rows(source, schema or found, bool(schema or limits), bool((first.labels >= 0).any()))
     with destination.published() as staging:
         return _write(rows, _regroup(rows.checked(blocks), rows.schema), staging, shares)
-
-
-def _checked(name: str, value: Any, check: Callable[[Any], Any]) -> Any:
-    try:
-        return None if value is None else check(value)
-    except ValueError as error:
-        raise UsageError(f"`{name}` is {value!r}, but must be {error}", option=name) from None
 
 
 def _first(blocks: Iterable[Block], source: str) -> tuple[Block, Iterator[Block]]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ACTIVATION_NAMES = ("sigmoid", "tanh", "relu")  # the keys of nn.mlp.ACTIVATIONS, which would import torch
 DEVICES = ("auto", "cpu", "cuda")
+RATES = {"sgd": 0.05, "adam": 0.001}  # the learning rate of each optimiser, unless one is given
 SCHEDULES = ("constant", "cosine", "step")
 
 
@@ -35,7 +36,15 @@ class FitConfig:
 
     epochs: int = setting(20, help="Passes over the training data.", check=Integer(1))
     batch_size: int = setting(256, help="Rows per step.", check=Integer(1))
-    lr: float = setting(0.05, help="Learning rate.", check=Number(0, LARGEST_FLOAT32, above_least=True))
+    optimizer: str = setting(
+        "sgd", help="sgd, or adam with decoupled weight decay (AdamW).", check=OneOf(tuple(RATES)), added=True
+    )
+    lr: float = setting(
+        None,
+        help="Learning rate.",
+        check=Number(0, LARGEST_FLOAT32, above_least=True),
+        default_text=", ".join(f"{rate:g} for {name}" for name, rate in RATES.items()),
+    )
     schedule: str = setting(
         "constant",
         help="How the rate changes: not at all, along a cosine to 0, or in steps.",
@@ -55,10 +64,12 @@ class FitConfig:
         added=True,
     )
     momentum: float = setting(
-        0.0, help="Share of the last step that the next one keeps.", check=Number(0, 1, below_most=True)
+        0.0, help="Share of the last step of sgd that the next one keeps.", check=Number(0, 1, below_most=True)
     )
     weight_decay: float = setting(
-        0.0, help="Share of a parameter that is added to its gradient.", check=Number(0, LARGEST_FLOAT32)
+        0.0,
+        help="Share of a parameter that sgd adds to its gradient, and that adam takes off, times the rate.",
+        check=Number(0, LARGEST_FLOAT32),
     )
     seed: int = setting(0, help="Seed of the weights and of the order of rows.", check=Integer(0, 2**64 - 1))
     memory_bytes: int = setting(
@@ -71,11 +82,17 @@ class FitConfig:
     eval_train: bool = setting(True, help="Evaluate the whole training set after each epoch.", check=boolean)
 
     def __post_init__(self) -> None:
+        if vars(self)["lr"] is None:  # not given
+            object.__setattr__(self, "lr", RATES.get(str(self.optimizer)))
         check_settings(self)
         if self.lr * self.weight_decay >= 1:
             raise UsageError(
                 f"`lr` · `weight_decay` is {self.lr:g} · {self.weight_decay:g}, but must be below 1",
                 option="weight_decay",
+            )
+        if self.momentum and self.optimizer != "sgd":
+            raise UsageError(
+                f"`momentum` is of sgd, and {self.optimizer} has its own. Leave `momentum` out", option="momentum"
             )
         if self.warmup >= self.epochs:
             raise UsageError(
@@ -107,7 +124,11 @@ class TrainConfig(FitConfig):
         "auto", help="Where to compute; auto is a GPU if there is one.", check=OneOf(DEVICES), recorded=False
     )
     workers: int = setting(
-        os.cpu_count() or 1, help="Threads that read the data.", check=Integer(1), recorded=False
+        os.cpu_count() or 1,
+        help="Threads that read the data.",
+        check=Integer(1),
+        recorded=False,
+        default_text="the number of processors",
     )
 
     def to_recipe(self) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from streamtrain.decode import PathText, Positive, convert
 from streamtrain.errors import RunError, UsageError
 from streamtrain.memory import Plan
 from streamtrain.nn.mlp import MLP
-from streamtrain.nn.sgd import SGD
 from streamtrain.stream.dataset import Shards, open_shards
+from streamtrain.train.build import build_optimizer, steps_before
 from streamtrain.train.checkpoint import Checkpoint
 from streamtrain.train.config import TrainConfig
 from streamtrain.train.fit import Training, plan_memory
@@ -158,6 +158,11 @@ def resume_training(
     assert data
     plan = plan_memory(data, config.hidden, config)
     to = device or torch.device("cpu")
+    steps = steps_before(config, data.rows, start.cursor)
+    try:
+        optimizer = build_optimizer(config, checkpoint.model, steps=steps, buffers=checkpoint.buffers)
+    except ValueError as error:
+        raise _foreign_recipe(run, str(error)[:120]) from error
     return Training(
         checkpoint.model if to.type == "cpu" else checkpoint.model.to(to),
         data,
@@ -165,7 +170,7 @@ def resume_training(
         test=sets["test"],
         val=sets["val"],
         start=start,
-        optimizer=SGD(config.momentum, config.weight_decay, checkpoint.velocity).to(to),
+        optimizer=optimizer.to(to),
         plan=replace(plan, window_rows=run.recipe["window_rows"]),
     )
 

@@ -19,6 +19,7 @@ GIVEN: dict[str, dict[str, tuple[str, Any]]] = {
     "train": {
         "epochs": ("3", 3),
         "batch_size": ("7", 7),
+        "optimizer": ("adam", "adam"),
         "lr": ("0.5", 0.5),
         "schedule": ("cosine", "cosine"),
         "warmup": ("0.5", 0.5),

@@ -1,4 +1,4 @@
-"""Every setting reaches the weights, the recipe and the command line, or it is said here why it must not."""
+"""Every setting reaches the weights, the recipe and the command line, or the reason why not is written here."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from streamtrain.train.resume import build_model
 if TYPE_CHECKING:
     from conftest import RunCli
 
-# Another value of each setting that decides the weights, on a base in which each of them counts.
+# For each setting that decides the weights: another value, on a base in which it matters.
 BASE = {"epochs": 2, "batch_size": 50, "hidden": (8,), "memory_bytes": 8_000_000}
 OTHER: dict[str, Any] = {
     "epochs": 3,
     "batch_size": 60,
+    "optimizer": "adam",
     "lr": 0.1,
     "schedule": "cosine",
     "warmup": 1.5,
@@ -37,12 +38,12 @@ OTHER: dict[str, Any] = {
     "hidden": (9,),
     "activation": "tanh",
 }
-# What must be set for a setting to count.
+# What must be set for a setting to matter.
 TOGETHER: dict[str, dict[str, Any]] = {
     "step_epochs": {"schedule": "step", "step_epochs": 1},
     "step_factor": {"schedule": "step", "step_epochs": 1},
 }
-# Why the others must not change a weight.
+# The other settings, and why they must not change a weight.
 SAME: dict[str, tuple[Any, str]] = {
     "memory_bytes": (16_000_000, "it decides the window, and here either window holds all rows"),
     "eval_train": (False, "an evaluation only reads the weights"),
@@ -100,7 +101,7 @@ def test_an_option_of_the_command_line_reaches_what_the_setting_of_that_name_rea
 
 
 def test_a_recipe_comes_back_and_one_that_lacks_a_setting_is_refused() -> None:
-    config = TrainConfig(**BASE | OTHER, eval_train=False)
+    config = TrainConfig(**BASE | OTHER | {"momentum": 0.0}, eval_train=False)
     recipe = json.loads(json.dumps(config.to_recipe()))
     assert TrainConfig.from_recipe(recipe) == config
     for each in settings(TrainConfig):

@@ -70,7 +70,7 @@ def test_the_model_is_up_to_date_at_every_step_and_after_a_loop_that_was_left(da
     assert digest(left) == seen[0]
 
 
-def test_an_evaluation_is_told_from_training_by_its_type(data: Shards) -> None:
+def test_the_type_of_an_event_distinguishes_evaluation_from_training(data: Shards) -> None:
     kinds = [type(step) for step in st.iter_fit(st.MLP(64, (20,), 10), data, test=data, epochs=1, batch_size=300)]
     at = kinds.index(st.Evaluating)
     assert {*kinds[:at]} == {st.Progress}

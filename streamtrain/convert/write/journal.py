@@ -9,8 +9,8 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,25 +79,41 @@ class Journal:
     def __call__(self, chunk: Chunk, number: int, buffer: ChunkBuffer) -> ChunkResult:
         """Return the result of a chunk, its shards on the disk. Raises DataError if the chunk's text changed."""
         path = self.folder / f"{number:05d}.record"
-        result = _read(path)
+        result = self._earlier(path)
         if result and result.digest != digest_bytes(chunk.data[: chunk.size].data):
             raise DataError(
                 f"{chunk.path} changed since its conversion was interrupted. {_START_AGAIN}", path=chunk.path
             )
-        if result and all(self._is_there(name, part.shard) for name, part in result.rows.parts.items()):
+        if result:
             if self.writer.labels:
                 self.writer.labels.take(number, result.totals.kept + result.totals.rejected)
             return result
         result = self.writer(chunk, number, buffer)
-        if not (result.bad and self.writer.strict):
-            body = _pack(result)
-            with opened(path, "wb") as file:
-                file.write(digest_bytes(body).encode() + body)
+        if result.bad and self.writer.strict:
+            return replace(result, bad=(result.bad[0],))
+        if result.bad:
+            result = replace(result, bad=(), rejected=_write_rejected(path, result.bad))
+        body = _pack(result)
+        with opened(path, "wb") as file:
+            file.write(digest_bytes(body).encode() + body)
         return result
+
+    def _earlier(self, path: Path) -> ChunkResult | None:
+        """Return the result that was recorded, or None if something of it is missing or torn."""
+        found = _read(path)
+        if not found:
+            return None
+        result, rejected_digest = found
+        parts = result.rows.parts
+        if not all(name in self.writer.builder.parts for name in parts):
+            return None
+        if not all(self._is_there(name, part.shard) for name, part in parts.items()):
+            return None
+        return result if not result.rejected or _is_file(result.rejected, rejected_digest) else None
 
     def _is_there(self, part: str, shard: Shard) -> bool:
         path = self.writer.builder.parts[part].folder / shard.file
-        return path.exists() and digest_of_file(path) == shard.digest
+        return _is_file(path, shard.digest)
 
 
 def open_journal(destination: Destination, now: Fingerprint, *, resume: bool) -> Path:
@@ -172,7 +188,7 @@ class _Record(Struct):
 
     digest: str
     totals: LineCounts
-    bad: tuple[BadRow, ...]
+    rejected_digest: str
     names: tuple[str, ...]
     parts: dict[str, _PartRecord]
 
@@ -186,7 +202,8 @@ def _pack(result: ChunkResult) -> bytes:
         parts[name] = _PartRecord(part.shard, part.names, None if sums is None else [*sums], extremes)
         pixels = part.pixels
         arrays += [pixels.sum, pixels.sum_of_squares, pixels.min, pixels.max, np.array([*(sums or {}).values()])]
-    record = _Record(result.digest, result.totals, result.bad, result.rows.names, parts)
+    rejected_digest = digest_of_file(result.rejected) if result.rejected else ""
+    record = _Record(result.digest, result.totals, rejected_digest, result.rows.names, parts)
     file = io.BytesIO()
     file.write(json.dumps(to_builtins(record)).encode() + b"\n")
     for array in arrays:
@@ -194,8 +211,11 @@ def _pack(result: ChunkResult) -> bytes:
     return file.getvalue()
 
 
-def _read(path: Path) -> ChunkResult | None:
-    """Return a result, or None if there is none of this user's, or one that is torn or not of `_pack`."""
+def _read(path: Path) -> tuple[ChunkResult, str] | None:
+    """Return a result and the digest of its rejected rows, or None if there is none of this user's.
+
+    So it is too for one that is torn, or not as `_pack` writes it.
+    """
     data = path.read_bytes() if path.exists() and _is_own(path) else b""
     start = len(digest_bytes(b""))
     if data[:start] != digest_bytes(data[start:]).encode():
@@ -208,8 +228,24 @@ def _read(path: Path) -> ChunkResult | None:
     except (ValueError, MemoryError):
         return None
     rows = WrittenRows(record.names, labels, part_of_row, parts)
-    result = ChunkResult(record.digest, record.totals, record.bad, rows)
-    return result if _is_whole(result) else None
+    rejected = _rejected(path) if record.rejected_digest else None
+    result = ChunkResult(record.digest, record.totals, rows, rejected=rejected)
+    return (result, record.rejected_digest) if _is_whole(result) else None
+
+
+def _rejected(record: Path) -> Path:
+    """Return the file for the rejected rows of a chunk, next to its record."""
+    return record.with_suffix(".rejected")
+
+
+def _write_rejected(record: Path, rows: Iterable[BadRow]) -> Path:
+    with opened(_rejected(record), "wb") as file:
+        file.writelines(json.dumps(to_builtins(row)).encode() + b"\n" for row in rows)
+    return _rejected(record)
+
+
+def _is_file(path: Path, digest: str) -> bool:
+    return path.exists() and digest_of_file(path) == digest
 
 
 def _part(record: _PartRecord, file: io.BytesIO) -> WrittenPart:
@@ -227,7 +263,7 @@ def _is_whole(result: ChunkResult) -> bool:
     arrays = [getattr(part.pixels, name) for part in parts for name in ("sum", "sum_of_squares", "min", "max")]
     arrays += [each for part in parts for each in (part.classes.sums or {}).values()]
     return (
-        len(result.bad) == result.totals.rejected
+        bool(result.rejected) == bool(result.totals.rejected)
         and kept == sum(part.shard.rows for part in parts)
         and rows.labels.shape == rows.part_of_row.shape == (kept,)
         and all(array.dtype.kind in "iu" for array in (rows.labels, rows.part_of_row))
