@@ -1,7 +1,7 @@
-"""CSV → zstd Parquet by Polars, DuckDB, pyarrow and pandas, each in its best setting for such files.
+"""CSV → zstd Parquet by Polars, DuckDB, pyarrow and pandas.
 
-Types are declared beforehand, nothing is guessed, files are streamed if the tool can, and there are no
-dictionaries and no statistics if it lets one choose.
+Each runs with its best settings for such files: types are declared and nothing is guessed; if it has the option,
+it streams and writes neither dictionaries nor statistics.
 """
 
 from __future__ import annotations

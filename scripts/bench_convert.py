@@ -17,7 +17,7 @@ TEXT = Text(("uint8",) * 785)
 
 
 def run(name: str, source: Path, folder: Path) -> tuple[Measured, float]:
-    """One conversion by one of them: how it went, and the MB it wrote. What it wrote is checked and removed."""
+    """Convert with one of them; return how it went and the MB it wrote, which are checked and removed."""
     dest = folder / name
     if name == "streamtrain":
         done = measured([sys.executable, "-m", "streamtrain", "convert", source, dest, "--json", "-q"])
@@ -31,10 +31,10 @@ def run(name: str, source: Path, folder: Path) -> tuple[Measured, float]:
 
 
 def peer(name: str, source: str, dest: str) -> None:
-    """In a process of its own: convert with a peer, and say what it took."""
+    """Convert with a peer and print what it took; runs in a process of its own."""
     PEERS[name](TEXT, source, dest)
     peak = peak_rss_mb()
-    from pyarrow import parquet  # after the peak: some of them do without
+    from pyarrow import parquet  # after the peak was read: some peers do not import it
 
     print(json.dumps({"rows_kept": parquet.read_metadata(dest).num_rows, "peak_rss_mb": peak}))
 
@@ -62,8 +62,8 @@ def main() -> None:
         for repeat in range(options.repeats):
             for name in names:
                 done = run(name, csv, folder)
-                if done[0].said["rows_kept"] != options.rows:
-                    sys.exit(f"{name} wrote {done[0].said['rows_kept']} rows of {options.rows}")
+                if done[0].result["rows_kept"] != options.rows:
+                    sys.exit(f"{name} wrote {done[0].result['rows_kept']} rows of {options.rows}")
                 runs[name].append(done)
                 print(f"{repeat + 1}/{options.repeats} {name}: {done[0].seconds:.2f} s", file=sys.stderr)
     seconds = {name: statistics.median(done.seconds for done, _ in runs[name]) for name in names}
@@ -76,7 +76,7 @@ def main() -> None:
             f"{megabytes / seconds[name]:.0f}",
             f"{seconds[name] / seconds[names[0]]:.1f}",
             f"{statistics.median(done.cpu_seconds for done, _ in runs[name]):.1f}",
-            f"{statistics.median(done.said['peak_rss_mb'] for done, _ in runs[name]):.0f}",
+            f"{statistics.median(done.result['peak_rss_mb'] for done, _ in runs[name]):.0f}",
             f"{runs[name][0][1]:.0f}",
         )
         for name in names

@@ -116,10 +116,10 @@ def run(program: str, name: str, source: Path, folder: Path) -> Measured:
 
 
 def peer(program: str, name: str, source: str, dest: str) -> None:
-    """In a process of its own: convert with a peer, and say what it took."""
+    """Convert with a peer and print what it took; runs in a process of its own."""
     PEERS[program](DIALECTS[name].text, source, dest)
     peak = peak_rss_mb()
-    from pyarrow import parquet  # after the peak: some of them do without
+    from pyarrow import parquet  # after the peak was read: some peers do not import it
 
     print(json.dumps({"rows_kept": parquet.read_metadata(dest).num_rows, "peak_rss_mb": peak}))
 

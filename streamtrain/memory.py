@@ -136,7 +136,7 @@ def _candidates(memory_bytes: int, work: Workload) -> Iterator[_Candidate]:
 def plan(memory_bytes: int, work: Workload, *, workers: int) -> Plan:
     """Return the largest windows that `memory_bytes` allows; one window of all rows if it can hold them.
 
-    workers: threads at hand. Fewer lower the peak but change no window, so the order is the same on any machine.
+    workers: available threads; fewer lower the peak but keep the windows, so the order is the same on any machine.
     Raises UsageError, with the smallest budget that works, if a row group and a batch do not fit.
     """
     for windows, least_rows, threads in _candidates(memory_bytes, work):

@@ -9,7 +9,7 @@ import numpy as np
 from streamtrain.block import Array
 
 DISORDER_BATCH = 256
-_COUNTED_ROWS = 1 << 12  # at a time: counting has a price for each call
+_COUNTED_ROWS = 1 << 12  # at a time: each call of the counting has a fixed cost
 
 
 class LabelDisorder:

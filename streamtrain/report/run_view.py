@@ -219,7 +219,7 @@ class RunView:
 
 
 def view(folder: Path, shards: Shards, *, tested: str, runs: int = 1) -> RunView:
-    """Evaluate a run on `shards`; runs: how many share the page, and so its room for pictures."""
+    """Evaluate a run on `shards`; runs: how many share the page and its space for pictures."""
     *_, seen = iter_view(folder, shards, tested=tested, runs=runs)
     assert isinstance(seen, RunView)
     return seen

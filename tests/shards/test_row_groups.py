@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shared import row_groups_of
 
 import streamtrain as st
 from streamtrain.block import Block
@@ -24,8 +25,7 @@ def sorted_by_class(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = np.repeat(np.arange(6), 100)
     pixels = (np.arange(8) < labels[:, None]) * 9
     np.savetxt(folder / "rows.csv", np.c_[labels, pixels], fmt="%d", delimiter=",")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streamtrain.shards.writer.GROUP_BYTES", 8 * 20)
+    with row_groups_of(8 * 20):
         st.convert(folder / "rows.csv", folder / "shards", label="first", pixel_range=(0, 9), shape=(8,))
     return folder / "shards"
 
