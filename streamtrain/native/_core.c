@@ -245,8 +245,8 @@ FUNCTION(add_rows, 6, "B2q1=q2=q1=B1=B1", add_rows_fit(a),
                          a[5].data),
          value ? NONE : PyErr_NoMemory())
 
-FUNCTION(evaluate, 5, "f2q1=d1=q2=d2",
-         LENGTH(1) == LENGTH(0) && LENGTH(2) == 2 && LENGTH(3) == WIDTH(0) && WIDTH(3) == WIDTH(0) && WIDTH(0) &&
+FUNCTION(evaluate, 5, "f2q1=d1=q1=d2",
+         LENGTH(1) == LENGTH(0) && LENGTH(2) == 2 && LENGTH(3) == LENGTH(0) && WIDTH(0) &&
              LENGTH(4) && WIDTH(4) == 3,
          loops->evaluate(a[0].data, LENGTH(0), WIDTH(0), a[1].data, a[2].data, a[3].data, a[4].data, LENGTH(4)),
          PyLong_FromSize_t(value))

@@ -43,7 +43,7 @@ class RowGroups:
     def open(cls, folder: Path) -> RowGroups:
         """Return those of a folder of shards. Raises DataError if its manifest is missing or damaged."""
         manifest = Manifest.load(folder)
-        return cls(folder, folder.absolute(), manifest, manifest.schema, row_group_table(manifest))
+        return cls(folder, folder.absolute(), manifest, manifest.schema, row_group_table(manifest, folder))
 
     def __len__(self) -> int:
         return len(self.table)
