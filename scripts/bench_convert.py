@@ -1,4 +1,4 @@
-"""CSV → zstd Parquet as whole processes, in turn: streamtrain beside Polars, DuckDB, pyarrow and pandas."""
+"""CSV → zstd Parquet as whole processes, in turn: streamtrain, Polars, DuckDB, pyarrow and pandas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same digits in 14 dialects → zstd Parquet as whole processes, in turn: streamtrain beside its peers.
+"""The same digits in 14 dialects → zstd Parquet as whole processes, in turn: streamtrain and its peers.
 
 A peer that is more than three times as slow as the fastest is run once a dialect unless --all is given.
 """
