@@ -16,7 +16,7 @@ DUCKDB = {"uint8": "UTINYINT", "uint16": "USMALLINT", "float32": "FLOAT", "strin
 
 @dataclass(frozen=True)
 class Text:
-    """How the rows of a file are written, as its reader is told.
+    """How the rows of a file are written, in the terms of its readers.
 
     columns: the type of each column as it is written; None for one that is left out
     stored:  the type of the pixels in Parquet, if it is not the one they are read as
