@@ -37,7 +37,7 @@ class Setting:
     flag: of the command line, such as "--memory"; by default the name with dashes
     metavar: of the command line's help, for a value that is written as text, such as "64MB"
     recorded: whether a recipe keeps it and a resume compares it; False for what changes no result
-    added: whether recipes of earlier versions lack it, which trained with what is its default
+    added: whether recipes of earlier versions lack it; those versions trained with its default
     default_text: of the command line's help, if the default depends on something
     """
 

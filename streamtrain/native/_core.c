@@ -5,7 +5,6 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #if defined(__x86_64__)
@@ -185,19 +184,12 @@ static size_t parse(const struct argument *a)
                          .item = (size_t)a[PIXELS].view.itemsize,
                          .low = limits[0],
                          .high = limits[1],
-                         .has_zero = limits[0] <= 0 && limits[1] >= 0,
                          .classes = a[CLASSES].data,
                          .class_count = LENGTH(CLASSES),
                          .guard_column = flags[4] < 0 ? SIZE_MAX : (size_t)flags[4],
                          .guard = a[GUARD].data,
                          .guard_length = LENGTH(GUARD)};
-    how.byte_low = 256; /* above every byte: no byte is a pixel */
-    if (limits[0] <= 255 && limits[1] >= 0) {
-        how.byte_low = limits[0] > 0 ? (uint32_t)ceil(limits[0]) : 0;
-        how.byte_span = (limits[1] < 255 ? (uint32_t)limits[1] : 255) - how.byte_low;
-    }
-    if (how.byte_span > 255) /* it wrapped around: no byte is in the range */
-        how.byte_low = 256, how.byte_span = 0;
+    set_byte_range(&how);
     struct words words = {.text = a[WORD_TEXT].data,
                           .ends = a[WORD_ENDS].data,
                           .text_room = LENGTH(WORD_TEXT),
@@ -253,8 +245,8 @@ FUNCTION(add_rows, 6, "B2q1=q2=q1=B1=B1", add_rows_fit(a),
                          a[5].data),
          value ? NONE : PyErr_NoMemory())
 
-FUNCTION(evaluate, 5, "f2q1=d1=q2=d2",
-         LENGTH(1) == LENGTH(0) && LENGTH(2) == 2 && LENGTH(3) == WIDTH(0) && WIDTH(3) == WIDTH(0) && WIDTH(0) &&
+FUNCTION(evaluate, 5, "f2q1=d1=q1=d2",
+         LENGTH(1) == LENGTH(0) && LENGTH(2) == 2 && LENGTH(3) == LENGTH(0) && WIDTH(0) &&
              LENGTH(4) && WIDTH(4) == 3,
          loops->evaluate(a[0].data, LENGTH(0), WIDTH(0), a[1].data, a[2].data, a[3].data, a[4].data, LENGTH(4)),
          PyLong_FromSize_t(value))

@@ -31,7 +31,7 @@ def sorted_by_class(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_table_names_the_shard_the_group_and_the_rows_of_each(sorted_by_class: Path) -> None:
-    table = row_group_table(Manifest.load(sorted_by_class))
+    table = row_group_table(Manifest.load(sorted_by_class), sorted_by_class)
     assert table.dtype.names == ("shard", "group", "rows")
     assert table["rows"].sum() == 600
     assert table["group"].tolist() == list(range(30))

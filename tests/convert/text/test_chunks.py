@@ -50,7 +50,7 @@ def findings(paths: list[Path], dialect: Dialect, *, chunk_bytes: int, workers: 
     def work(chunk: Chunk, number: int, buffer: ChunkBuffer) -> tuple[Any, ...]:
         parsed = parse_chunk(chunk, dialect, buffer)
         block, counts = parsed.block, (parsed.lines, parsed.header, parsed.blank, parsed.repeated_headers)
-        return block.pixels.tolist(), block.labels.tolist(), block.lines.tolist(), parsed.bad, counts
+        return block.pixels.tolist(), block.labels.tolist(), block.lines.tolist(), list(parsed.bad), counts
 
     steps = list(map_chunks(paths, work, workers=workers, chunk_bytes=chunk_bytes))
     pixels, labels, lines, bad, counts = zip(*(step.result for step in steps), strict=True)
