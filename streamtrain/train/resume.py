@@ -16,10 +16,11 @@ from streamtrain.errors import RunError, UsageError
 from streamtrain.memory import Plan
 from streamtrain.nn.mlp import MLP
 from streamtrain.stream.dataset import Shards, open_shards
-from streamtrain.train.build import build_optimizer, steps_before
+from streamtrain.stream.order import Cursor
+from streamtrain.train.build import build_optimizer, plan_memory, steps_before
 from streamtrain.train.checkpoint import Checkpoint
 from streamtrain.train.config import TrainConfig
-from streamtrain.train.fit import Training, plan_memory
+from streamtrain.train.fit import Training
 from streamtrain.train.progress import EpochReport
 from streamtrain.train.run import Run
 
@@ -133,18 +134,9 @@ def resume_training(
     Raises UsageError for fewer epochs than the run has begun, RunError if a set is missing or other data.
     """
     config, start = recorded_config(run, checkpoint), checkpoint.progress
-    reached = start.cursor.epoch - (start.cursor.rows == 0)
-    if epochs is not None and epochs < reached:
-        raise UsageError(
-            f"{run.folder} is in epoch {reached} already: `epochs` can be raised, not lowered", option="epochs"
-        )
-    if epochs not in (None, config.epochs) and config.schedule == "cosine":
-        raise UsageError(
-            f"the cosine schedule of {run.folder} falls to 0 over {config.epochs} epochs: with another number of "
-            "them, every step would have had another rate. Start a new run with `out`",
-            option="epochs",
-        )
-    config = replace(config, epochs=epochs or config.epochs)
+    if epochs is not None:
+        _check_epochs(run, config, start.cursor, epochs)
+        config = replace(config, epochs=epochs)
     given = {name: str(Path(path).absolute()) for name, path in moved.items() if path}
     finished = start.cursor.epoch > config.epochs
     recorded = {} if finished else {name: run.recipe[name] for name in ("data", "test", "val")}
@@ -173,6 +165,21 @@ def resume_training(
         optimizer=optimizer.to(to),
         plan=replace(plan, window_rows=run.recipe["window_rows"]),
     )
+
+
+def _check_epochs(run: Run, config: TrainConfig, at: Cursor, epochs: int) -> None:
+    """Raise UsageError unless a run that has come to `at` can have `epochs` epochs."""
+    reached = at.epoch - (at.rows == 0)
+    if epochs < reached:
+        raise UsageError(
+            f"{run.folder} is in epoch {reached} already: `epochs` can be raised, not lowered", option="epochs"
+        )
+    if epochs != config.epochs and config.schedule == "cosine":
+        raise UsageError(
+            f"the cosine schedule of {run.folder} falls to 0 over {config.epochs} epochs: with another number of "
+            "them, every step would have had another rate. Start a new run with `out`",
+            option="epochs",
+        )
 
 
 def resume_fit(
