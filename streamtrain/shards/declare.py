@@ -13,6 +13,8 @@ from typing import Any
 
 from streamtrain.settings import Integer, Number, integers
 
+COMPRESSIONS = ("zstd", "lz4", "none")
+
 _LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
 _OUR_FILES = re.compile(r"(manifest\.json|rejected\.jsonl|shard-\d+\.parquet)", re.IGNORECASE)
 

@@ -77,6 +77,7 @@ class Manifest:
     shuffle:        how the order was made, if the shards were shuffled
     class_sums:     (classes, features) sums of the pixels of each class's rows, of which there are `label_counts`;
                     None without labels, and if there would be more than a million numbers
+    compression:    of the pages: zstd, lz4 or none; None in manifests of earlier versions, whose shards are zstd
     """
 
     schema: Schema
@@ -89,6 +90,7 @@ class Manifest:
     label_disorder: float | None
     shuffle: dict[str, Any] | None
     class_sums: list[list[int | float]] | None = None
+    compression: str | None = None
 
     def __repr__(self) -> str:
         return f"<Manifest of {self.rows:,} rows in {len(self.shards)} shards>"
@@ -112,6 +114,8 @@ class Manifest:
         body |= {each.name: getattr(self, each.name) for each in fields(self)}
         body |= {"schema": self.schema.to_json(), "totals": asdict(self.totals)}
         body |= {name: [asdict(each) for each in body[name]] for name in ("sources", "shards")}
+        if self.compression is None:
+            del body["compression"]  # so that the digest stays what it was
         body = dict(json.loads(json.dumps(body)))
         return body | {"digest": digest_of_json(body)}
 
@@ -182,6 +186,7 @@ class Manifest:
             label_disorder=body["label_disorder"],
             shuffle=body["shuffle"],
             class_sums=body["class_sums"],
+            compression=body.get("compression"),
         )
 
 
