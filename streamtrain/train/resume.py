@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 
+from streamtrain.decode import PathText, Positive, convert
 from streamtrain.errors import RunError, UsageError
 from streamtrain.memory import Plan
 from streamtrain.nn.mlp import MLP
@@ -66,24 +67,25 @@ def recorded_config(run: Run, checkpoint: Checkpoint) -> TrainConfig:
 
     Raises RunError if its recipe cannot have been written by `recipe`.
     """
-    values = run.recipe
     try:
-        config = TrainConfig.from_recipe(values)
-    except UsageError as error:
-        raise _foreign_recipe(run) from error
-    texts = isinstance(values.get("data"), str) and all(
-        isinstance(values.get(name, ...), str | None) for name in ("test", "val")
-    )
-    window = values.get("window_rows")
-    if not (
-        texts
-        and isinstance(window, int)
-        and window >= 1
-        and config.hidden == checkpoint.model.hidden
-        and checkpoint.progress.cursor.epoch <= config.epochs + 1
-    ):
-        raise _foreign_recipe(run)
+        convert(dict(run.recipe), _Recorded)
+        config = TrainConfig.from_recipe(run.recipe)
+    except (ValueError, UsageError) as error:
+        raise _foreign_recipe(run, str(error).replace("`", "")[:120]) from error
+    if config.hidden != checkpoint.model.hidden:
+        raise _foreign_recipe(run, f"hidden is {str(config.hidden)[:80]}, but the weights are of another net")
+    if checkpoint.progress.cursor.epoch > config.epochs + 1:
+        raise _foreign_recipe(run, f"epochs is {config.epochs}, but the run is in a later one")
     return config
+
+
+class _Recorded(TypedDict):
+    """What a recipe records besides the settings."""
+
+    data: PathText
+    test: PathText | None
+    val: PathText | None
+    window_rows: Positive
 
 
 def open_recorded_sets(
@@ -152,7 +154,7 @@ def resume_training(
     try:
         optimizer = build_optimizer(config, checkpoint.model, steps=steps, buffers=checkpoint.buffers)
     except ValueError as error:
-        raise _foreign_recipe(run) from error
+        raise _foreign_recipe(run, str(error)[:120]) from error
     return Training(
         checkpoint.model if to.type == "cpu" else checkpoint.model.to(to),
         data,
@@ -206,5 +208,7 @@ def resume_fit(
     return reports
 
 
-def _foreign_recipe(run: Run) -> RunError:
-    return RunError(f"{run.folder}: recipe.json was not written by streamtrain train. Start a new run with `out`")
+def _foreign_recipe(run: Run, why: str) -> RunError:
+    return RunError(
+        f"{run.folder}: recipe.json was not written by streamtrain train: {why}. Start a new run with `out`"
+    )
