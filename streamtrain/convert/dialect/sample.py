@@ -37,6 +37,8 @@ class Line:
 def sample_lines(sample: bytes, *, whole: bool, path: str) -> tuple[list[Line], list[Line]]:
     """Return the first lines, and lines chosen by their content alone: any order of them gives the same choice.
 
+    A line that the file repeats is not chosen again before all others are: some files hold an image many times.
+
     sample: decompressed; whole: whether it is all of the file.
     Raises DataError if no line ends in the sample, or if there is none.
     """
@@ -51,7 +53,12 @@ def sample_lines(sample: bytes, *, whole: bool, path: str) -> tuple[list[Line], 
     kept = [(n, line) for n, line in lines if line.strip() and not line.lstrip().startswith(b"#")]
     if not kept:
         raise NoRowsError(f"{path} is empty. Check the download, or name another file")
-    chosen = heapq.nsmallest(_SAMPLE_ROWS, kept, key=lambda item: (zlib.crc32(item[1]), item[1]))
+    times: Counter[bytes] = Counter()  # how often each line came so far: its copies are chosen after all others
+    ranked = []
+    for n, line in kept:
+        ranked.append((times[line], zlib.crc32(line), line, n))
+        times[line] += 1
+    chosen = [(n, line) for _, _, line, n in heapq.nsmallest(_SAMPLE_ROWS, ranked)]
     first, others = (
         [Line(n, line.decode("utf-8", "surrogateescape")) for n, line in some]
         for some in (kept[:_FIRST_LINES], chosen)
