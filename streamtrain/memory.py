@@ -15,6 +15,9 @@ OVERHEAD_BYTES = 5 << 18
 ROW_OVERHEAD_BYTES = 8 + 2 * (8 + 24)
 PARAMETER_COPIES = 3  # the parameters themselves, and a checkpoint's as tensors and as bytes
 MAX_PREFETCH_THREADS = 4  # more decode faster than a model learns
+PAIR_BYTES = (
+    4 * 16
+)  # of a true and a predicted class, as counted for the sets that are evaluated and when added up
 PREFETCH_SHARE = 4  # row groups that are being decoded may take 1/4 of the budget
 PREFETCH_BATCH_SHARE = 16  # a batch that is read ahead may take 1/16
 
@@ -79,7 +82,7 @@ class Workload:
         evaluated, scored = self._evaluation_bytes(concurrent=prefetch_threads > 0)
         decoded = (prefetch_threads + 1) * self.row_group_bytes + scored
         parameters = 4 * PARAMETER_COPIES * self.parameters
-        return OVERHEAD_BYTES + max(trained, evaluated) + parameters + decoded
+        return OVERHEAD_BYTES + max(trained, evaluated) + parameters + decoded + self._confusion_bytes
 
     def _evaluation_bytes(self, *, concurrent: bool) -> tuple[int, int]:
         """Return the bytes of an evaluation's products, and of a row group that is scored while one is decoded.
@@ -93,6 +96,11 @@ class Workload:
         sparse = min(sparse_rows, self.group_rows) * 2 * self.units
         products = 4 * max(dense, sparse)
         return (threads * products, self.group_rows * self.schema.row_bytes) if concurrent else (products, 0)
+
+    @property
+    def _confusion_bytes(self) -> int:
+        """Bytes of the pairs of true and predicted classes that evaluations count: of all, or one for each row."""
+        return PAIR_BYTES * min(len(self.schema.classes) ** 2, self.rows) if self.evaluation else 0
 
     @property
     def batch_rows(self) -> int:
@@ -136,7 +144,7 @@ def _candidates(memory_bytes: int, work: Workload) -> Iterator[_Candidate]:
 def plan(memory_bytes: int, work: Workload, *, workers: int) -> Plan:
     """Return the largest windows that `memory_bytes` allows; one window of all rows if it can hold them.
 
-    workers: threads at hand. Fewer lower the peak but change no window, so the order is the same on any machine.
+    workers: available threads; fewer lower the peak but keep the windows, so the order is the same on any machine.
     Raises UsageError, with the smallest budget that works, if a row group and a batch do not fit.
     """
     for windows, least_rows, threads in _candidates(memory_bytes, work):

@@ -37,6 +37,8 @@ class Setting:
     flag: of the command line, such as "--memory"; by default the name with dashes
     metavar: of the command line's help, for a value that is written as text, such as "64MB"
     recorded: whether a recipe keeps it and a resume compares it; False for what changes no result
+    added: whether recipes of earlier versions lack it; those versions trained with its default
+    default_text: of the command line's help, if the default depends on something
     """
 
     name: str
@@ -47,6 +49,8 @@ class Setting:
     flag: str
     metavar: str | None
     recorded: bool
+    added: bool
+    default_text: str | None
 
     @property
     def key(self) -> str:
@@ -62,6 +66,8 @@ def setting(
     flag: str | None = None,
     metavar: str | None = None,
     recorded: bool = True,
+    added: bool = False,
+    default_text: str | None = None,
 ) -> Any:
     """Return the `dataclasses.field` of a setting; the arguments are those of `Setting`.
 
@@ -74,8 +80,9 @@ def setting(
     Traceback (most recent call last):
     streamtrain.errors.UsageError: `memory_bytes` is 0, but must be an integer of at least 1
     """
-    metadata = {"help": help, "check": check, "flag": flag, "metavar": metavar, "recorded": recorded}
-    return dataclasses.field(default=default, metadata={_KEY: metadata})
+    facts = {"help": help, "check": check, "flag": flag, "metavar": metavar, "recorded": recorded}
+    facts |= {"added": added, "default_text": default_text}
+    return dataclasses.field(default=default, metadata={_KEY: facts})
 
 
 def settings(config: Any) -> Iterator[Setting]:
@@ -213,7 +220,7 @@ def spelled_out(
     Raises TypeError, at the call, for a keyword that is not a field.
     """
     fields = inspect.signature(config).parameters.values()
-    lines = [f"    {each.name}: {each.help}" for each in settings(config)]
+    lines = [f"    {each.name}: {each.help}{_default_in_words(each)}" for each in settings(config)]
 
     def decorate(function: Callable[[A, B, C], R]) -> Callable[Concatenate[A, B, P], R]:
         own = inspect.signature(function)
@@ -236,3 +243,7 @@ def spelled_out(
         return spelled
 
     return decorate
+
+
+def _default_in_words(each: Setting) -> str:
+    return f" By default {each.default_text}." if each.default_text else ""

@@ -109,7 +109,7 @@ def _option(each: Setting) -> Decorator:
         type=kind,
         is_flag=isinstance(each.default, bool) or "/" in flag,
         default=_written(each.default, each.metavar),
-        show_default="the number of processors" if each.name == "workers" else True,
+        show_default=each.default_text or True,
         metavar=each.metavar or {click.IntRange: "N", click.FloatRange: "NUMBER"}.get(type(kind)),
         help=each.help,
     )

@@ -15,7 +15,7 @@ from streamtrain.block import Array
 from streamtrain.errors import UsageError
 from streamtrain.nn.functional import cross_entropy_gradient
 from streamtrain.nn.mlp import MLP, Gradients
-from streamtrain.nn.sgd import SGD
+from streamtrain.nn.optimizer import Optimizer
 from streamtrain.stream.batches import Batch
 
 
@@ -40,9 +40,9 @@ def to_tensor(pixels: Array, *, scale: tuple[float, float], to: torch.device) ->
 
 
 class DeviceStep:
-    """Steps of a model on the device that holds it and the velocity of its optimiser."""
+    """Steps of a model on the device that holds it and what its optimiser keeps."""
 
-    def __init__(self, model: MLP, optimizer: SGD, *, scale: tuple[float, float]) -> None:
+    def __init__(self, model: MLP, optimizer: Optimizer, *, scale: tuple[float, float]) -> None:
         self._model, self._optimizer, self._scale = model, optimizer, scale
         self._gradients: Gradients = []
 

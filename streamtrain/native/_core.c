@@ -253,8 +253,8 @@ FUNCTION(add_rows, 6, "B2q1=q2=q1=B1=B1", add_rows_fit(a),
                          a[5].data),
          value ? NONE : PyErr_NoMemory())
 
-FUNCTION(evaluate, 5, "f2q1=d1=q2=d2",
-         LENGTH(1) == LENGTH(0) && LENGTH(2) == 2 && LENGTH(3) == WIDTH(0) && WIDTH(3) == WIDTH(0) && WIDTH(0) &&
+FUNCTION(evaluate, 5, "f2q1=d1=q1=d2",
+         LENGTH(1) == LENGTH(0) && LENGTH(2) == 2 && LENGTH(3) == LENGTH(0) && WIDTH(0) &&
              LENGTH(4) && WIDTH(4) == 3,
          loops->evaluate(a[0].data, LENGTH(0), WIDTH(0), a[1].data, a[2].data, a[3].data, a[4].data, LENGTH(4)),
          PyLong_FromSize_t(value))
@@ -301,6 +301,10 @@ FUNCTION(accumulate, 8, "f1I1I2f2=f2=f1gg", accumulate_fits(a),
 
 FUNCTION(score_float, 5, "f2nq1=f2=d1", SCORE_FITS, SCORE(loops->score_float), NONE)
 FUNCTION(score_double, 5, "d2nq1=d2=d1", SCORE_FITS, SCORE(loops->score_double), NONE)
+
+FUNCTION(adam, 5, "=f1=f1=f1f1f1",
+         LENGTH(1) == LENGTH(0) && LENGTH(2) == LENGTH(0) && LENGTH(3) == LENGTH(0) && LENGTH(4) == 8,
+         (loops->adam(a[0].data, a[1].data, a[2].data, a[3].data, LENGTH(0), a[4].data), 0), NONE)
 
 #if defined(__x86_64__)
 /* The result of cpuid, called here because not every compiler's library offers it. Leaf 7 gives 0 if it is missing. */
@@ -396,7 +400,7 @@ static PyMethodDef methods[] = {
     METHOD(parse),       METHOD(count_lines), METHOD(end_lines),
     METHOD(gather_scaled), METHOD(add_rows),    METHOD(evaluate),
     METHOD(list_nonzero), METHOD(forward),     METHOD(accumulate),
-    METHOD(score_float), METHOD(score_double), {"select", py_select, METH_O, NULL},
+    METHOD(score_float), METHOD(score_double), METHOD(adam), {"select", py_select, METH_O, NULL},
     {"isa", py_isa, METH_NOARGS, NULL},       {"isas", py_isas, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL}};
 

@@ -16,10 +16,9 @@ INLINE double sum_of_powers(const float *logits, size_t classes, double top)
 }
 
 static size_t ISA(evaluate)(const float *logits, size_t rows, size_t classes, const int64_t *labels, double *sums,
-                            int64_t *confusion, double *calibration, size_t bins)
+                            int64_t *codes, double *calibration, size_t bins)
 {
     sums[0] = sums[1] = 0;
-    memset(confusion, 0, classes * classes * sizeof *confusion);
     memset(calibration, 0, 3 * bins * sizeof *calibration);
     for (size_t row = 0; row < rows; row++, logits += classes) {
         size_t label = (size_t)labels[row], predicted = 0, likelier = 0;
@@ -34,7 +33,7 @@ static size_t ISA(evaluate)(const float *logits, size_t rows, size_t classes, co
         bin = bin < bins ? bin : bins - 1;
         sums[0] += logarithm(total) + top - logits[label];
         sums[1] += likelier < 3;
-        confusion[label * classes + predicted]++;
+        codes[row] = (int64_t)(label * classes + predicted);
         calibration[3 * bin]++;
         calibration[3 * bin + 1] += confidence;
         calibration[3 * bin + 2] += predicted == label;

@@ -61,6 +61,7 @@ struct loops {
                        float *, float *, size_t, size_t);
     void (*score_float)(const float *, size_t, size_t, size_t, const int64_t *, float *, size_t, double *);
     void (*score_double)(const double *, size_t, size_t, size_t, const int64_t *, double *, size_t, double *);
+    void (*adam)(float *, float *, float *, const float *, size_t, const float *);
 };
 
 extern const struct loops loops_v2, loops_v3, loops_v4; /* v2 is for other processors too */

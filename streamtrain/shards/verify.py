@@ -114,7 +114,7 @@ class _Audit:
         self._class_sums: Array | int = 0
         self._disorder = LabelDisorder()
         self._line = 0
-        self._lines = np.zeros(manifest.totals.lines + 1 if manifest.shuffle else 0, dtype=bool)
+        self._seen = np.zeros(0, dtype=np.uint8)  # a bit for each line, if the rows are shuffled
 
     def read_shard(self, shard: Shard, file: ShardFile) -> list[str]:
         """Read every row group of a shard; return its faults."""
@@ -138,8 +138,14 @@ class _Audit:
         if not self.manifest.shuffle:
             before, self._line = self._line, int(lines[-1])
             return [] if (np.diff(lines, prepend=before) > 0).all() else ["its line numbers do not ascend"]
-        twice = self._lines[lines].any() or len(np.unique(lines)) < len(lines)
-        self._lines[lines] = True
+        if not len(self._seen):
+            try:
+                self._seen = np.zeros(self.manifest.totals.lines // 8 + 1, dtype=np.uint8)
+            except MemoryError:
+                return [f"{self.manifest.totals.lines} lines are too many to check that none occurs twice"]
+        byte, bit = lines >> 3, (1 << (lines & 7)).astype(np.uint8)
+        twice = (self._seen[byte] & bit).any() or len(np.unique(lines)) < len(lines)
+        np.bitwise_or.at(self._seen, byte, bit)
         return ["it holds a line that was there before"] if twice else []
 
     def _check_pixels(self, pixels: Array) -> list[str]:

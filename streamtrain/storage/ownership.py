@@ -33,7 +33,7 @@ _TEMPORARY = re.compile(r"\.(.+)\.(?:[0-9a-f]{8}\.tmp|link)")
 _NAMED = "|".join(map(re.escape, (MANIFEST, REJECTED, RECIPE, METRICS, LAST, PREVIOUS, BEST, REPORT)))
 _EXPORTS = "|".join(map(re.escape, EXPORTED.values()))
 _UNFINISHED = re.compile(
-    rf"{re.escape(MARK)}|\.journal/(?:recipe\.json|\d{{5,}}\.record)"
+    rf"{re.escape(MARK)}|\.journal/(?:recipe\.json|\d{{5,}}\.(?:record|rejected))"
     rf"|(?:\w[\w.-]*/)?(?:{_NAMED}|{_EXPORTS}|shard-\d{{5,}}\.parquet|spill/\d+)"
 )
 

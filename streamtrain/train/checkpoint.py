@@ -16,14 +16,13 @@ from safetensors import SafetensorError
 
 from streamtrain.errors import RunError, UsageError
 from streamtrain.nn.mlp import MLP, Gradients
+from streamtrain.nn.optimizer import BUFFERS
 from streamtrain.schema import Schema
 from streamtrain.storage.ownership import BEST, LAST
 from streamtrain.storage.publish import write_file
 from streamtrain.stream.order import Cursor
 from streamtrain.train.compatibility import DataSummary
 from streamtrain.train.progress import Progress
-
-_VELOCITY = "velocity."  # before a parameter's name
 
 # What damaged or hostile metadata under right digests make their readers raise; RecursionError if nested deep.
 _UNREADABLE = (SafetensorError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, OSError)
@@ -34,7 +33,7 @@ class Checkpoint:
     """A model with what its pixels and classes mean, how it was trained, and how far.
 
     data_digest: the content digest of the training data; earlier versions wrote that of its whole manifest
-    velocity: (of the weight, of the bias) of each layer, empty without momentum; needed only to train further
+    buffers: what the optimiser keeps, by name: (of the weight, of the bias) of each layer; only to train further
     """
 
     model: MLP
@@ -42,7 +41,7 @@ class Checkpoint:
     recipe: Mapping[str, Any]
     progress: Progress
     data_digest: str
-    velocity: Gradients = field(default_factory=list)
+    buffers: Mapping[str, Gradients] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Checkpoint({self.model!r}, epoch {self.progress.cursor.epoch})"
@@ -64,8 +63,8 @@ class Checkpoint:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Publish it whole at `path`."""
-        parts = self.model.state_dict(), _named(self.velocity)
-        state, velocity = ({name: tensor.cpu().contiguous() for name, tensor in part.items()} for part in parts)
+        parts = self.model.state_dict(), _named(self.buffers)
+        state, kept = ({name: tensor.cpu().contiguous() for name, tensor in part.items()} for part in parts)
         learned = self.model.trained_on
         metadata = {
             "activation": self.model.activation,
@@ -74,11 +73,11 @@ class Checkpoint:
             "progress": json.dumps(self.progress._asdict()),
             "manifest_digest": self.data_digest,
             "weights_sha256": weights_sha256(state),
-            "velocity_sha256": weights_sha256(velocity),
+            "velocity_sha256": weights_sha256(kept),  # of all that the optimiser keeps
         }
         if isinstance(learned, DataSummary):
             metadata["trained_on"] = json.dumps(learned.to_json())
-        data = safetensors.torch.save(state | velocity, metadata | {"metadata_sha256": _sha256(metadata)})
+        data = safetensors.torch.save(state | kept, metadata | {"metadata_sha256": _sha256(metadata)})
         write_file(Path(path), data)
 
 
@@ -140,9 +139,9 @@ def _read(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> C
             raise ValueError(f"{name} is {tensor.dtype}, not float32")
         if not bool(tensor.isfinite().all()):
             raise ValueError(f"{name} has a number that is not finite")
-    velocity = {name: tensor for name, tensor in tensors.items() if name.startswith(_VELOCITY)}
-    state = {name: tensor for name, tensor in tensors.items() if name not in velocity}
-    for kind, part in (("weights", state), ("velocity", velocity)):
+    kept = {name: tensor for name, tensor in tensors.items() if name.startswith(BUFFERS)}
+    state = {name: tensor for name, tensor in tensors.items() if name not in kept}
+    for kind, part in (("weights", state), ("velocity", kept)):
         if weights_sha256(part) != metadata[f"{kind}_sha256"]:
             raise ValueError(f"its {kind} do not match their digest")
     schema = Schema.from_json(json.loads(metadata["schema"]))
@@ -152,18 +151,13 @@ def _read(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> C
         model.trained_on = DataSummary.from_json(json.loads(metadata["trained_on"]))
     if (model.features, model.classes) != (schema.features, len(schema.classes)):
         raise ValueError("its layers do not fit its schema")
-    moving = MLP.from_state_dict(
-        {name.removeprefix(_VELOCITY): v for name, v in velocity.items()} or state, activation=model.activation
-    )
-    if [w.shape for w in moving.weights] != [w.shape for w in model.weights]:
-        raise ValueError("its velocities do not fit its weights")
     return Checkpoint(
         model=model,
         schema=schema,
         recipe=dict(json.loads(metadata["recipe"])),
         progress=_progress(json.loads(metadata["progress"])),
         data_digest=metadata["manifest_digest"],
-        velocity=list(zip(moving.weights, moving.biases, strict=True)) if velocity else [],
+        buffers=_buffers(kept, model),
     )
 
 
@@ -175,13 +169,28 @@ def _progress(saved: Mapping[str, Any]) -> Progress:
     return Progress(cursor, float(saved["loss_sum"]), int(saved["correct"]), float(saved["seconds"]))
 
 
-def _named(velocity: Gradients) -> dict[str, torch.Tensor]:
-    names = ("weight", "bias")
+def _named(buffers: Mapping[str, Gradients]) -> dict[str, torch.Tensor]:
+    """Return the tensors of an optimiser, each under the name of its buffer and of its parameter."""
     return {
-        f"{_VELOCITY}{2 * layer}.{name}": v
-        for layer, pair in enumerate(velocity)
-        for name, v in zip(names, pair, strict=True)
+        f"{buffer}.{2 * layer}.{kind}": tensor
+        for buffer, gradients in buffers.items()
+        for layer, pair in enumerate(gradients)
+        for kind, tensor in zip(("weight", "bias"), pair, strict=True)
     }
+
+
+def _buffers(kept: Mapping[str, torch.Tensor], model: MLP) -> dict[str, Gradients]:
+    """Return the inverse of `_named`. Raises ValueError if the shapes are not those of the model."""
+    buffers = {}
+    for buffer in BUFFERS:
+        own = {name.removeprefix(f"{buffer}."): kept[name] for name in kept if name.startswith(f"{buffer}.")}
+        if not own:
+            continue
+        shaped = MLP.from_state_dict(own, activation=model.activation)
+        if [w.shape for w in shaped.weights] != [w.shape for w in model.weights]:
+            raise ValueError(f"its {buffer} does not fit its weights")
+        buffers[buffer] = list(zip(shaped.weights, shaped.biases, strict=True))
+    return buffers
 
 
 def _sha256(metadata: Mapping[str, str]) -> str:

@@ -147,7 +147,7 @@ def check_against(learned: DataSummary, schema: Schema, data: DataSummary, *, wh
 
 
 def check_like(data: Shards, like: object) -> list[str]:
-    """Return warnings and raise errors as `check` does, for data that is read as a model or other shards."""
+    """Return warnings and raise errors as `check` does, for data that is read like a model or other shards."""
     model, found, where = getattr(like, "model", like), DataSummary.of(data), str(data.folder)
     if isinstance(model, MLP):
         return check(model, found, where=where)

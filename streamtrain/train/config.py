@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _FLOAT32_MAX = 3.4028234663852886e38
 ACTIVATION_NAMES = ("sigmoid", "tanh", "relu")  # the keys of nn.mlp.ACTIVATIONS, which would import torch
 DEVICES = ("auto", "cpu", "cuda")
+RATES = {"sgd": 0.05, "adam": 0.001}  # the learning rate of each optimiser, unless one is given
+SCHEDULES = ("constant", "cosine", "step")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +27,40 @@ class FitConfig:
 
     epochs: int = setting(20, help="Passes over the training data.", check=Integer(1))
     batch_size: int = setting(256, help="Rows per step.", check=Integer(1))
-    lr: float = setting(0.05, help="Learning rate.", check=Number(0, _FLOAT32_MAX, above_least=True))
+    optimizer: str = setting(
+        "sgd", help="sgd, or adam with decoupled weight decay (AdamW).", check=OneOf(tuple(RATES)), added=True
+    )
+    lr: float = setting(
+        None,
+        help="Learning rate.",
+        check=Number(0, _FLOAT32_MAX, above_least=True),
+        default_text=", ".join(f"{rate:g} for {name}" for name, rate in RATES.items()),
+    )
+    schedule: str = setting(
+        "constant",
+        help="How the rate changes: not at all, along a cosine to 0, or in steps.",
+        check=OneOf(SCHEDULES),
+        added=True,
+    )
+    warmup: float = setting(
+        0.0, help="Epochs over which the rate rises from near 0, before the schedule.", check=Number(0), added=True
+    )
+    step_epochs: int = setting(
+        10, help="Epochs between two drops of the step schedule.", check=Integer(1), added=True
+    )
+    step_factor: float = setting(
+        0.1,
+        help="What the step schedule multiplies the rate by.",
+        check=Number(0, 1, above_least=True),
+        added=True,
+    )
     momentum: float = setting(
-        0.0, help="Share of the last step that the next one keeps.", check=Number(0, 1, below_most=True)
+        0.0, help="Share of the last step of sgd that the next one keeps.", check=Number(0, 1, below_most=True)
     )
     weight_decay: float = setting(
-        0.0, help="Share of a parameter that is added to its gradient.", check=Number(0, _FLOAT32_MAX)
+        0.0,
+        help="Share of a parameter that sgd adds to its gradient, and that adam takes off, times the rate.",
+        check=Number(0, _FLOAT32_MAX),
     )
     seed: int = setting(0, help="Seed of the weights and of the order of rows.", check=Integer(0, 2**64 - 1))
     memory_bytes: int = setting(
@@ -43,11 +73,22 @@ class FitConfig:
     eval_train: bool = setting(True, help="Evaluate the whole training set after each epoch.", check=boolean)
 
     def __post_init__(self) -> None:
+        if vars(self)["lr"] is None:  # not given
+            object.__setattr__(self, "lr", RATES.get(str(self.optimizer)))
         check_settings(self)
         if self.lr * self.weight_decay >= 1:
             raise UsageError(
                 f"`lr` · `weight_decay` is {self.lr:g} · {self.weight_decay:g}, but must be below 1",
                 option="weight_decay",
+            )
+        if self.momentum and self.optimizer != "sgd":
+            raise UsageError(
+                f"`momentum` is of sgd, and {self.optimizer} has its own. Leave `momentum` out", option="momentum"
+            )
+        if self.warmup >= self.epochs:
+            raise UsageError(
+                f"`warmup` is {self.warmup:g} epochs, but must be less than `epochs`, which is {self.epochs}",
+                option="warmup",
             )
 
 
@@ -74,7 +115,11 @@ class TrainConfig(FitConfig):
         "auto", help="Where to compute; auto is a GPU if there is one.", check=OneOf(DEVICES), recorded=False
     )
     workers: int = setting(
-        os.cpu_count() or 1, help="Threads that read the data.", check=Integer(1), recorded=False
+        os.cpu_count() or 1,
+        help="Threads that read the data.",
+        check=Integer(1),
+        recorded=False,
+        default_text="the number of processors",
     )
 
     def to_recipe(self) -> dict[str, Any]:
@@ -86,17 +131,13 @@ class TrainConfig(FitConfig):
     def from_recipe(cls, recipe: Mapping[str, Any]) -> TrainConfig:
         """Return the settings that a recipe records, the rest by default.
 
-        Raises UsageError if the recipe lacks one or holds a value that is not valid.
+        Raises UsageError if the recipe lacks one or holds a value that is not valid. One that was added since the
+        first version may be missing: earlier versions trained with its default.
         """
         values = {}
         for each in settings(cls):
-            if each.recorded and each.key not in recipe:
-                raise UsageError(f"the recipe lacks {each.key!r}", option=each.name)
-            if each.recorded:
+            if each.recorded and each.key in recipe:
                 values[each.name] = recipe[each.key]
+            elif each.recorded and not each.added:
+                raise UsageError(f"the recipe lacks {each.key!r}", option=each.name)
         return cls(**values)
-
-
-def lr_at(config: FitConfig, step: int) -> float:
-    """Return the learning rate of a step, counted from 0 over all epochs."""
-    return config.lr

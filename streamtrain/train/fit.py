@@ -20,14 +20,15 @@ from streamtrain.memory import Plan
 from streamtrain.metrics.evaluation import Evaluation
 from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.nn.mlp import MLP
-from streamtrain.nn.sgd import SGD
+from streamtrain.nn.optimizer import Optimizer
 from streamtrain.settings import spelled_out
 from streamtrain.stream.batches import Batch, pixel_epochs
 from streamtrain.stream.dataset import Shards
 from streamtrain.stream.order import Cursor, Order
 from streamtrain.stream.windows import labels_in_order
+from streamtrain.train.build import build_optimizer, build_schedule, steps_before
 from streamtrain.train.compatibility import DataSummary, check_against, check_held_out, read_as_learned
-from streamtrain.train.config import FitConfig, FitOptions, lr_at
+from streamtrain.train.config import FitConfig, FitOptions
 from streamtrain.train.evaluate import iter_evaluate
 from streamtrain.train.inputs import Data, open_data
 from streamtrain.train.progress import EpochReport, Evaluating, Progress
@@ -37,7 +38,7 @@ Event = Progress | Evaluating | EpochReport
 
 @spelled_out(FitOptions)
 def fit(model: MLP, train: Data, options: FitOptions) -> list[EpochReport]:
-    """Train `model` in place by SGD and return a report of each epoch.
+    """Train `model` in place and return a report of each epoch.
 
     model: its tensors stay the same objects and hold the trained values afterwards; it gets the schema of `train`
     train: shards, or the path of shards or of a CSV; it has as many pixels and classes as the model
@@ -80,7 +81,7 @@ def plan_memory(train: Shards, hidden: Sequence[int], config: FitConfig) -> Plan
     """
     layers = [train.schema.features, *hidden, len(train.schema.classes)]
     parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(layers))
-    parameters *= 2 if config.momentum else 1  # momentum adds a velocity for each
+    parameters *= 4 if config.optimizer == "adam" else 2 if config.momentum else 1  # with what the optimiser keeps
     return train.plan(
         config.memory_bytes,
         batch_size=config.batch_size,
@@ -97,7 +98,7 @@ class Training:
     warnings: how the data differs from what the model learned, or why it cannot judge the model
     model, optimizer: up to date at each Evaluating and EpochReport, after `write_back`, and when the loop ends
     start: resume from here; `model` and `optimizer` must have the state that they had at this point
-    optimizer: by default with zero velocity
+    optimizer: by default as before the first step
     plan: sizes to keep, such as those of an earlier run; by default what `memory_bytes` allows
     Raises UsageError or DataError if a setting is out of range or a set does not fit the model.
     """
@@ -111,7 +112,7 @@ class Training:
         test: Shards | None = None,
         val: Shards | None = None,
         start: Progress | None = None,
-        optimizer: SGD | None = None,
+        optimizer: Optimizer | None = None,
         plan: Plan | None = None,
     ) -> None:
         if isinstance(config, FitOptions):
@@ -132,9 +133,9 @@ class Training:
             "val": val and self._read(val),
         }
         self.start = start or Progress.at(1)
-        settings = {"momentum": config.momentum, "weight_decay": config.weight_decay}
-        self.optimizer = optimizer or SGD.at_rest(model, **settings)
+        self.optimizer = optimizer or build_optimizer(config, model)
         self.plan = plan or plan_memory(train, model.hidden, config)
+        self._schedule = build_schedule(config, train.rows)
         self._write_back: Callable[[], None] = lambda: None
 
     def _read(self, data: Shards) -> Shards:
@@ -215,7 +216,7 @@ class Training:
         """
         (number, rows), loss_sum, correct, seconds = progress
         began, waited = time.perf_counter() - seconds, 0.0
-        steps = (number - 1) * -(-self.train.rows // self.config.batch_size) + rows // self.config.batch_size
+        steps = steps_before(self.config, self.train.rows, progress.cursor)
         with contextlib.closing(step.prefetch(minibatches)) as batches:
             while True:
                 asked = time.perf_counter()
@@ -223,7 +224,7 @@ class Training:
                 waited += time.perf_counter() - asked
                 if batch is None:
                     break
-                lr = lr_at(self.config, steps)
+                lr = self._schedule.rate(steps)
                 batch_loss, batch_correct = step.forward_backward(batch)
                 if not math.isfinite(batch_loss):
                     raise _not_finite(f"epoch {number}, row {rows + 1}: the loss is {batch_loss}", lr)

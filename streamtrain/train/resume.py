@@ -14,8 +14,8 @@ import torch
 from streamtrain.errors import RunError, UsageError
 from streamtrain.memory import Plan
 from streamtrain.nn.mlp import MLP
-from streamtrain.nn.sgd import SGD
 from streamtrain.stream.dataset import Shards, open_shards
+from streamtrain.train.build import build_optimizer, steps_before
 from streamtrain.train.checkpoint import Checkpoint
 from streamtrain.train.config import TrainConfig
 from streamtrain.train.fit import Training, plan_memory
@@ -136,6 +136,12 @@ def resume_training(
         raise UsageError(
             f"{run.folder} is in epoch {reached} already: `epochs` can be raised, not lowered", option="epochs"
         )
+    if epochs not in (None, config.epochs) and config.schedule == "cosine":
+        raise UsageError(
+            f"the cosine schedule of {run.folder} falls to 0 over {config.epochs} epochs: with another number of "
+            "them, every step would have had another rate. Start a new run with `out`",
+            option="epochs",
+        )
     config = replace(config, epochs=epochs or config.epochs)
     given = {name: str(Path(path).absolute()) for name, path in moved.items() if path}
     finished = start.cursor.epoch > config.epochs
@@ -150,6 +156,11 @@ def resume_training(
     assert data
     plan = plan_memory(data, config.hidden, config)
     to = device or torch.device("cpu")
+    steps = steps_before(config, data.rows, start.cursor)
+    try:
+        optimizer = build_optimizer(config, checkpoint.model, steps=steps, buffers=checkpoint.buffers)
+    except ValueError as error:
+        raise _foreign_recipe(run) from error
     return Training(
         checkpoint.model if to.type == "cpu" else checkpoint.model.to(to),
         data,
@@ -157,7 +168,7 @@ def resume_training(
         test=sets["test"],
         val=sets["val"],
         start=start,
-        optimizer=SGD(config.momentum, config.weight_decay, checkpoint.velocity).to(to),
+        optimizer=optimizer.to(to),
         plan=replace(plan, window_rows=run.recipe["window_rows"]),
     )
 

@@ -122,7 +122,7 @@ class Run:
         before = [_selection_score(earlier) for earlier in self.metrics()]
         score = _selection_score(line)
         if score is not None and all(other is None or score > other for other in before):
-            replace(self._checkpoint(training, done), velocity=[]).save(self.folder / BEST)
+            replace(self._checkpoint(training, done), buffers={}).save(self.folder / BEST)
         with opened(self.folder / METRICS, "ab") as file:
             file.write(json.dumps(line).encode() + b"\n")
             file.flush()
@@ -157,7 +157,7 @@ class Run:
             self.recipe,
             progress,
             self.data_digest,
-            training.optimizer.velocity,
+            training.optimizer.buffers,
         )
 
 

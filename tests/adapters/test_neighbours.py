@@ -214,7 +214,7 @@ def test_accelerates_stateful_loader_goes_on_where_it_was(numbered: Path, worker
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_two_processes_of_accelerate_train_on_each_row_once_or_are_told_how(
+def test_two_processes_of_accelerate_train_on_each_row_once_or_refuse(
     numbered: Path, tmp_path: Path, workers: int
 ) -> None:
     pytest.importorskip("accelerate", reason="accelerate is not installed")

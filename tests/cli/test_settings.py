@@ -19,7 +19,12 @@ GIVEN: dict[str, dict[str, tuple[str, Any]]] = {
     "train": {
         "epochs": ("3", 3),
         "batch_size": ("7", 7),
+        "optimizer": ("adam", "adam"),
         "lr": ("0.5", 0.5),
+        "schedule": ("cosine", "cosine"),
+        "warmup": ("0.5", 0.5),
+        "step_epochs": ("3", 3),
+        "step_factor": ("0.5", 0.5),
         "momentum": ("0.9", 0.9),
         "weight_decay": ("0.01", 0.01),
         "seed": (str(2**64 - 1), 2**64 - 1),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import safetensors.torch
+from shared import without_times
 
 import streamtrain as st
 from streamtrain.metrics.evaluation import Evaluation
@@ -24,7 +25,7 @@ from streamtrain.train.checkpoint import load_checkpoint, weights_sha256
 from streamtrain.train.run import Run
 
 if TYPE_CHECKING:
-    from conftest import JsonLines, RunCli, SignalAt, WithoutTimes
+    from conftest import JsonLines, RunCli, SignalAt
 
 EPOCH_KEYS = {
     *("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "rows", "seconds"),
@@ -74,7 +75,7 @@ def test_the_best_epoch_has_the_highest_accuracy_on_val(
     assert st.evaluate(best.model, st.open_shards(shards)).accuracy == max(accuracies)
 
 
-def test_a_csv_is_converted_beside_itself_once_and_noticed_when_it_changes(
+def test_a_csv_is_converted_next_to_itself_once_and_again_when_it_changes(
     run_cli: RunCli, digits_csv: Path, tmp_path: Path
 ) -> None:
     csv = tmp_path / "digits.csv"
@@ -117,7 +118,7 @@ def test_a_csv_in_a_folder_that_cannot_be_written_to_is_refused_with_the_command
 
 
 def test_a_finished_run_repeats_its_last_line_and_goes_on_when_epochs_are_raised(
-    call_cli: RunCli, shards: Path, tmp_path: Path, json_lines: JsonLines, without_times: WithoutTimes
+    call_cli: RunCli, shards: Path, tmp_path: Path, json_lines: JsonLines
 ) -> None:
     whole = json_lines(call_cli("train", shards, "--out", "whole", "--epochs", "4", "--json").stdout)
     half = json_lines(call_cli("train", shards, "--out", "half", "--epochs", "2", "--json").stdout)
@@ -165,7 +166,6 @@ def test_an_interrupted_run_is_saved_and_ends_as_the_uninterrupted_one(
     number: signal.Signals,
     code: int,
     json_lines: JsonLines,
-    without_times: WithoutTimes,
 ) -> None:
     options = ("--test", str(shards), "--epochs", "3", "--batch-size", "60", "--json")
     whole = json_lines(call_cli("train", shards, "--out", "whole", *options).stdout)
@@ -239,7 +239,7 @@ def test_options_come_from_a_file_and_the_environment_and_the_command_line_wins(
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "told"),
+    ("option", "value", "message"),
     [
         ("--lr", "0", "--lr"),
         ("--lr", "-1", "--lr"),
@@ -256,15 +256,17 @@ def test_options_come_from_a_file_and_the_environment_and_the_command_line_wins(
     ],
 )
 def test_a_setting_out_of_range_is_refused_before_a_run_is_made(
-    call_cli: RunCli, shards: Path, tmp_path: Path, option: str, value: str, told: str
+    call_cli: RunCli, shards: Path, tmp_path: Path, option: str, value: str, message: str
 ) -> None:
     done = call_cli("train", shards, "--out", "run", option, value)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_net_that_no_machine_holds_is_refused_in_a_line(call_cli: RunCli, shards: Path, tmp_path: Path) -> None:
+def test_a_net_too_large_for_any_machine_is_refused_in_a_line(
+    call_cli: RunCli, shards: Path, tmp_path: Path
+) -> None:
     done = call_cli("train", shards, "--out", "run", "--hidden", "1000000000000", "--memory", "9000000GB")
     assert done.returncode == 1
     assert done.stderr == "error: the --hidden layers do not fit in memory. Use fewer units\n"
@@ -318,7 +320,7 @@ def test_epochs_are_raised_and_not_taken_back(call_cli: RunCli, shards: Path) ->
     assert call_cli("train", "--resume", "run", "--epochs", "3").returncode == 0
 
 
-def test_of_two_processes_on_one_run_the_second_is_told(call_cli: RunCli, shards: Path, tmp_path: Path) -> None:
+def test_the_second_of_two_processes_on_one_run_is_refused(call_cli: RunCli, shards: Path, tmp_path: Path) -> None:
     call_cli("train", shards, "--out", "run", "--epochs", "1", "-q")
     with lock_file(tmp_path / ".run.lock", busy="free"):  # as the other process holds it
         for command in (("--resume", "run"), (str(shards), "--out", "run", "--overwrite")):
@@ -328,7 +330,7 @@ def test_of_two_processes_on_one_run_the_second_is_told(call_cli: RunCli, shards
     assert call_cli("train", "--resume", "run").returncode == 0
 
 
-def test_a_run_is_replaced_only_when_asked_and_a_missing_one_is_no_run(
+def test_a_run_is_replaced_only_when_asked_and_a_missing_one_is_refused(
     call_cli: RunCli, shards: Path, tmp_path: Path
 ) -> None:
     call_cli("train", shards, "--out", "run", "--epochs", "1", "-q")
@@ -470,7 +472,7 @@ def test_a_project_that_moved_goes_on_from_a_copy_of_its_source(
     ],
     ids=str,
 )
-def test_a_recipe_that_no_training_wrote_is_refused_in_a_line(
+def test_a_recipe_that_training_did_not_write_is_refused_in_a_line(
     call_cli: RunCli, shards: Path, tmp_path: Path, forged: dict[str, Any]
 ) -> None:
     call_cli("train", shards, "--out", "run", "--epochs", "2", "-q")
@@ -534,21 +536,21 @@ def test_a_signal_while_evaluating_saves_the_whole_epoch(
     assert [line.get("epoch") for line in lines] == [1, 2, None]
 
 
-def test_evaluate_tells_the_top_3_and_the_calibration(
+def test_evaluate_reports_the_top_3_accuracy_and_the_calibration(
     call_cli: RunCli, shards: Path, json_lines: JsonLines
 ) -> None:
     call_cli("train", shards, "--out", "run", "--epochs", "5", "--lr", "0.5", "-q")
-    (told,) = json_lines(call_cli("evaluate", "run", shards, "--json").stdout)
-    assert told["accuracy"] <= told["top3_accuracy"] <= 1
-    assert sum(of["rows"] for of in told["calibration"]["bins"]) == told["rows"] == 600
-    assert sum(of["correct"] for of in told["calibration"]["bins"]) == round(told["accuracy"] * 600)
-    assert 0 <= told["calibration"]["expected_error"] <= 1
+    (result,) = json_lines(call_cli("evaluate", "run", shards, "--json").stdout)
+    assert result["accuracy"] <= result["top3_accuracy"] <= 1
+    assert sum(of["rows"] for of in result["calibration"]["bins"]) == result["rows"] == 600
+    assert sum(of["correct"] for of in result["calibration"]["bins"]) == round(result["accuracy"] * 600)
+    assert 0 <= result["calibration"]["expected_error"] <= 1
     text = call_cli("evaluate", "run", shards).stdout
     assert "precision" in text
-    assert f"expected calibration error {told['calibration']['expected_error']:.4f}" in text
+    assert f"expected calibration error {result['calibration']['expected_error']:.4f}" in text
 
 
-def test_the_line_of_an_epoch_tells_the_progressive_accuracy_where_the_train_set_is_not_evaluated(
+def test_the_line_of_an_epoch_has_the_progressive_accuracy_if_the_train_set_is_not_evaluated(
     call_cli: RunCli, shards: Path, tmp_path: Path, json_lines: JsonLines
 ) -> None:
     done = call_cli("train", shards, "--out", "run", "--epochs", "1", "--no-eval-train")

@@ -1,4 +1,4 @@
-"""What C counts of logits is what NumPy counts, and the same bits with every instruction set."""
+"""C counts in logits what NumPy counts, with the same bits for every instruction set."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from streamtrain.native.evaluate import evaluate, evaluate_reference, sum_in_lan
 
 
 def counted(function: Callable[..., int], logits: np.ndarray, labels: np.ndarray) -> tuple[int, list[np.ndarray]]:
-    classes = logits.shape[1]
-    made = [np.full(2, 7.0), np.full((classes, classes), 7), np.full((10, 3), 7.0)]
+    made = [np.full(2, 7.0), np.full(len(logits), 7), np.full((10, 3), 7.0)]
     return function(logits, labels, *made), made
 
 

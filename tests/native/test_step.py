@@ -1,4 +1,4 @@
-"""The loops in machine code compute what NumPy and the plain formulas do, and what they say in Python."""
+"""The loops in C compute what NumPy, the plain formulas and their Python references do."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -151,11 +151,11 @@ def test_every_instruction_set_scores_as_the_reference(
     kernel.score_reference(logits, classes, labels, expected, totals)
     bits = set()
     for _ in on_each_isa():
-        told, dlogits = np.zeros(2), np.full((rows, classes + 1), 9, dtype)
-        kernel.score(logits, classes, labels, dlogits, told)
-        np.testing.assert_allclose(told, totals, rtol=1e-12, atol=1e-300)
+        totals, dlogits = np.zeros(2), np.full((rows, classes + 1), 9, dtype)
+        kernel.score(logits, classes, labels, dlogits, totals)
+        np.testing.assert_allclose(totals, totals, rtol=1e-12, atol=1e-300)
         np.testing.assert_allclose(dlogits, expected, rtol=1e-6 if dtype == np.float32 else 1e-12, atol=1e-40)
-        bits.add(told.tobytes() + dlogits.tobytes())
+        bits.add(totals.tobytes() + dlogits.tobytes())
     assert len(bits) == 1
 
 
@@ -164,12 +164,14 @@ def test_exponentials_and_logarithms_are_within_one_unit_in_the_last_place() -> 
     with localcontext() as context:
         context.prec = 60
         for d in (0.0, 1e-9, 0.3, 0.34657359, 0.35, 1.0, 7.7, 30.0, 300.0, 708.0, 740.0):
-            told, dlogits = np.zeros(2), np.zeros((1, 2))
-            kernel.score(np.array([[d, 0.0]]), 2, np.array([0]), dlogits, told)
+            totals, dlogits = np.zeros(2), np.zeros((1, 2))
+            kernel.score(np.array([[d, 0.0]]), 2, np.array([0]), dlogits, totals)
             power = (-Decimal(d)).exp()
             assert abs(Decimal(float(dlogits[0, 1])) - power / (1 + power)) <= 3 * Decimal(math.ulp(dlogits[0, 1]))
-            kernel.score(np.array([[0.0, d]]), 2, np.array([0]), dlogits, told)
-            assert abs(Decimal(float(told[0])) - (1 + power).ln() - Decimal(d)) <= 2 * Decimal(math.ulp(told[0]))
+            kernel.score(np.array([[0.0, d]]), 2, np.array([0]), dlogits, totals)
+            assert abs(Decimal(float(totals[0])) - (1 + power).ln() - Decimal(d)) <= 2 * Decimal(
+                math.ulp(totals[0])
+            )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -177,19 +179,19 @@ def test_exponentials_and_logarithms_are_within_one_unit_in_the_last_place() -> 
 def test_a_score_is_that_of_the_plain_formula(dtype: torch.dtype, scale: float) -> None:
     logits = torch.randn(50, 12, dtype=dtype, generator=torch.Generator().manual_seed(3)) * scale
     labels = torch.arange(50) % 10
-    room, told = torch.full_like(logits, torch.nan), np.zeros(2)
-    kernel.score(logits.numpy(), 10, labels.numpy(), room.numpy(), told)
+    dlogits, totals = torch.full_like(logits, torch.nan), np.zeros(2)
+    kernel.score(logits.numpy(), 10, labels.numpy(), dlogits.numpy(), totals)
     losses, gradient = cross_entropy_gradient(logits[:, :10].double(), labels)
-    assert told[0] == pytest.approx(float(losses.sum()), rel=1e-5)
-    assert told[1] == int((logits[:, :10].argmax(1) == labels).sum())
-    torch.testing.assert_close(room[:, :10].double() / 50, gradient, rtol=0, atol=1e-6)
-    assert bool(room[:, 10:].isnan().all())
+    assert totals[0] == pytest.approx(float(losses.sum()), rel=1e-5)
+    assert totals[1] == int((logits[:, :10].argmax(1) == labels).sum())
+    torch.testing.assert_close(dlogits[:, :10].double() / 50, gradient, rtol=0, atol=1e-6)
+    assert bool(dlogits[:, 10:].isnan().all())
 
 
 @pytest.mark.parametrize("fault", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("place", [0, 3, 9])
 def test_the_score_of_a_logit_that_is_not_finite_is_not_finite(fault: float, place: int) -> None:
-    logits, told = np.zeros((2, 10), np.float32), np.zeros(2)
+    logits, totals = np.zeros((2, 10), np.float32), np.zeros(2)
     logits[1, place] = fault
-    kernel.score(logits, 10, np.array([1, 3]), np.empty_like(logits), told)
-    assert math.isfinite(told[0]) == (fault == -math.inf and place != 3)
+    kernel.score(logits, 10, np.array([1, 3]), np.empty_like(logits), totals)
+    assert math.isfinite(totals[0]) == (fault == -math.inf and place != 3)

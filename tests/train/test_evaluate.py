@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st_
+from shared import row_groups_of
 from sklearn import metrics
 
 import streamtrain as st
@@ -22,7 +23,7 @@ CLASSES = 5
 
 
 def draw(rows: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Log-probabilities (rows, classes) float32 and labels (rows,), right more often than not."""
+    """Return log-probabilities (rows, classes) float32 and labels (rows,), right more often than not."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(CLASSES, (rows,), generator=generator)
     logits = 2 * torch.randn(rows, CLASSES, generator=generator)
@@ -39,10 +40,10 @@ def test_it_counts_what_scikit_learn_counts() -> None:
     assert total.loss == pytest.approx(metrics.log_loss(labels, probs / probs.sum(1, keepdims=True)), abs=1e-6)
     assert total.top3_accuracy == metrics.top_k_accuracy_score(labels, log_probs, k=3)
     np.testing.assert_array_equal(total.confusion, metrics.confusion_matrix(labels, predicted))
-    told = total.per_class(tuple("abcde"))
+    ratios = total.per_class(tuple("abcde"))
     precision, recall, f1, support = metrics.precision_recall_fscore_support(labels, predicted)
     for k, name in enumerate("abcde"):
-        assert told[name] == pytest.approx(
+        assert ratios[name] == pytest.approx(
             {"precision": precision[k], "recall": recall[k], "f1": f1[k], "support": support[k]}
         )
 
@@ -69,7 +70,7 @@ def test_calibration_is_the_gap_between_confidence_and_accuracy_in_each_bin() ->
 
 
 def same(one: Evaluation, other: Evaluation) -> None:
-    """Counts exactly, means to 1e-12."""
+    """Return whether counts are equal and means equal to 1e-12."""
     np.testing.assert_array_equal(one.confusion, other.confusion)
     np.testing.assert_array_equal(one.calibration[:, ::2], other.calibration[:, ::2])
     assert (one.rows, one.top3) == (other.rows, other.top3)
@@ -91,7 +92,7 @@ def test_any_batches_in_any_order_add_up_to_the_same(cuts: list[int], shuffler: 
     same(total, whole)
 
 
-def test_of_no_rows_there_is_no_mean() -> None:
+def test_without_rows_there_is_no_mean() -> None:
     nothing = Evaluation.empty(3)
     assert nothing.rows == 0
     assert all(np.isnan([nothing.loss, nothing.accuracy, nothing.top3_accuracy, nothing.calibration_error]))
@@ -100,9 +101,8 @@ def test_of_no_rows_there_is_no_mean() -> None:
 @pytest.mark.parametrize("kept", [600, 590, 130, 3])
 @pytest.mark.parametrize("group_rows", [1000, 37])
 def test_rows_in_another_order_and_on_any_number_of_threads_evaluate_the_same(
-    digits_csv: Path, tmp_path: Path, kept: int, group_rows: int, monkeypatch: pytest.MonkeyPatch
+    digits_csv: Path, tmp_path: Path, kept: int, group_rows: int
 ) -> None:
-    monkeypatch.setattr("streamtrain.shards.writer.GROUP_BYTES", 64 * group_rows)
     header, *lines = digits_csv.read_text().splitlines(keepends=True)
     model = MLP(64, (20,), 10, seed=3)
     for weight in model.weights:
@@ -111,7 +111,8 @@ def test_rows_in_another_order_and_on_any_number_of_threads_evaluate_the_same(
     for name, order in (("as", range(kept)), ("turned", range(kept - 1, -1, -1))):
         csv = tmp_path / f"{name}.csv"
         csv.write_text(header + "".join(lines[i] for i in order))
-        st.convert(csv, tmp_path / name, classes=tuple(map(str, range(10))), pixel_range=(0, 255))
+        with row_groups_of(64 * group_rows):
+            st.convert(csv, tmp_path / name, classes=tuple(map(str, range(10))), pixel_range=(0, 255))
         for threads in (1, 2):
             before = torch.get_num_threads()
             torch.set_num_threads(threads)
@@ -124,11 +125,11 @@ def test_rows_in_another_order_and_on_any_number_of_threads_evaluate_the_same(
         same(other, totals[0])
 
 
-def test_damage_to_every_row_group_is_told_and_not_waited_for(
+def test_damage_to_every_row_group_is_reported_without_a_wait(
     digits_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamtrain.shards.writer.GROUP_BYTES", 64 * 20)
-    st.convert(digits_csv, tmp_path / "d")
+    with row_groups_of(64 * 20):
+        st.convert(digits_csv, tmp_path / "d")
     shards = st.open_shards(tmp_path / "d")
     assert len(shards.group_rows) == 30
     assert shards.density < 1

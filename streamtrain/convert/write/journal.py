@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,25 +66,38 @@ class Journal:
     def __call__(self, chunk: Chunk, number: int, buffer: ChunkBuffer) -> ChunkResult:
         """Return the result of a chunk, its shards on the disk. Raises DataError if the chunk's text changed."""
         path = self.folder / f"{number:05d}.record"
-        result = _read(path)
+        result = self._earlier(path)
         if result and result.digest != digest_bytes(chunk.data[: chunk.size].data):
             raise DataError(
                 f"{chunk.path} changed since its conversion was interrupted. {_START_AGAIN}", path=chunk.path
             )
-        if result and all(self._is_there(name, part.shard) for name, part in result.rows.parts.items()):
+        if result:
             if self.writer.labels:
                 self.writer.labels.take(number, result.totals.kept + result.totals.rejected)
             return result
         result = self.writer(chunk, number, buffer)
-        if not (result.bad and self.writer.strict):
-            body = _pack(result)
-            with opened(path, "wb") as file:
-                file.write(digest_bytes(body).encode() + body)
+        if result.bad and self.writer.strict:
+            return replace(result, bad=(result.bad[0],))
+        if result.bad:
+            result = replace(result, bad=(), rejected=_write_rejected(path, result.bad))
+        body = _pack(result)
+        with opened(path, "wb") as file:
+            file.write(digest_bytes(body).encode() + body)
         return result
 
+    def _earlier(self, path: Path) -> ChunkResult | None:
+        """Return the result that was recorded, or None if something of it is missing or torn."""
+        found = _read(path)
+        if not found:
+            return None
+        result, rejected_digest = found
+        if not all(self._is_there(name, part.shard) for name, part in result.rows.parts.items()):
+            return None
+        return result if not result.rejected or _is_file(result.rejected, rejected_digest) else None
+
     def _is_there(self, part: str, shard: Shard) -> bool:
-        path = self.writer.folders[part] / shard.file
-        return path.exists() and digest_of_file(path) == shard.digest
+        path = self.writer.builder.parts[part].folder / shard.file
+        return _is_file(path, shard.digest)
 
 
 def open_journal(destination: Destination, now: dict[str, Any], *, resume: bool) -> Path:
@@ -141,7 +154,7 @@ def _pack(result: ChunkResult) -> bytes:
     values = {
         "digest": result.digest,
         "totals": asdict(result.totals),
-        "bad": [asdict(row) for row in result.bad],
+        "rejected_digest": digest_of_file(result.rejected) if result.rejected else "",
         "names": result.rows.names,
         "parts": parts,
     }
@@ -152,26 +165,37 @@ def _pack(result: ChunkResult) -> bytes:
     return file.getvalue()
 
 
-def _read(path: Path) -> ChunkResult | None:
-    """Return a result, or None if there is none or only a torn one."""
+def _read(path: Path) -> tuple[ChunkResult, str] | None:
+    """Return a result and the digest of its rejected rows, or None if there is none or only a torn one."""
     data = path.read_bytes() if path.exists() else b""
     start = len(digest_bytes(b""))
     if data[:start] != digest_bytes(data[start:]).encode():
         return None
     file = io.BytesIO(data[start:])
     values = json.loads(file.readline())
+    if "rejected_digest" not in values:  # an earlier version's
+        return None
     labels, part_of_row = np.load(file), np.load(file)
-    return ChunkResult(
-        values["digest"],
-        LineCounts(**values["totals"]),
-        tuple(BadRow(**row) for row in values["bad"]),
-        WrittenRows(
-            tuple(values["names"]),
-            labels,
-            part_of_row,
-            {name: _part(part, file) for name, part in values["parts"].items()},
-        ),
-    )
+    parts = {name: _part(part, file) for name, part in values["parts"].items()}
+    rows = WrittenRows(tuple(values["names"]), labels, part_of_row, parts)
+    totals, rejected_digest = LineCounts(**values["totals"]), str(values["rejected_digest"])
+    rejected = _rejected(path) if rejected_digest else None
+    return ChunkResult(values["digest"], totals, rows, rejected=rejected), rejected_digest
+
+
+def _rejected(record: Path) -> Path:
+    """Return the file for the rejected rows of a chunk, next to its record."""
+    return record.with_suffix(".rejected")
+
+
+def _write_rejected(record: Path, rows: Iterable[BadRow]) -> Path:
+    with opened(_rejected(record), "wb") as file:
+        file.writelines(json.dumps(asdict(row)).encode() + b"\n" for row in rows)
+    return _rejected(record)
+
+
+def _is_file(path: Path, digest: str) -> bool:
+    return path.exists() and digest_of_file(path) == digest
 
 
 def _part(values: dict[str, Any], file: io.BytesIO) -> WrittenPart:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from streamtrain.convert.dialect.dialect import Dialect
 from streamtrain.convert.text.text_file import FileFacts
 from streamtrain.convert.write.chunk_writer import ChunkResult
-from streamtrain.schema import Schema
+from streamtrain.shards.builder import ShardBuilder
 from streamtrain.shards.manifest import LineCounts, Manifest, Source
-from streamtrain.shards.manifest_builder import ManifestBuilder
 from streamtrain.storage.ownership import REJECTED
 from streamtrain.storage.permissions import opened
 
@@ -22,11 +20,8 @@ from streamtrain.storage.permissions import opened
 class Ledger:
     """What a pass over the sources has come to so far; no row itself is kept."""
 
-    def __init__(self, dialect: Dialect, schema: Schema, staging: Path, folders: Mapping[str, Path]) -> None:
-        self.dialect, self.staging = dialect, staging
-        if dialect.declared_range:
-            schema = Schema(schema.image_shape, schema.dtype, (dialect.low, dialect.high), schema.classes)
-        self.builder = ManifestBuilder(schema, folders, declared_range=dialect.declared_range)
+    def __init__(self, dialect: Dialect, staging: Path, builder: ShardBuilder) -> None:
+        self.dialect, self.staging, self.builder = dialect, staging, builder
         self.sources: list[Source] = []
         self._counts: Counter[str] = Counter()
 
@@ -37,9 +32,9 @@ class Ledger:
 
     def add(self, result: ChunkResult) -> None:
         """Account for the next chunk, and append its rejected rows to their file."""
-        if result.bad:
-            with opened(self.staging / REJECTED, "ab") as file:
-                file.writelines(json.dumps(asdict(row)).encode() + b"\n" for row in result.bad)
+        if result.rejected:
+            with result.rejected.open("rb") as rows, opened(self.staging / REJECTED, "ab") as file:
+                shutil.copyfileobj(rows, file)
         self._counts.update(asdict(result.totals))
         self.builder.add(result.rows)
 
