@@ -5,7 +5,6 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #if defined(__x86_64__)
@@ -185,19 +184,12 @@ static size_t parse(const struct argument *a)
                          .item = (size_t)a[PIXELS].view.itemsize,
                          .low = limits[0],
                          .high = limits[1],
-                         .has_zero = limits[0] <= 0 && limits[1] >= 0,
                          .classes = a[CLASSES].data,
                          .class_count = LENGTH(CLASSES),
                          .guard_column = flags[4] < 0 ? SIZE_MAX : (size_t)flags[4],
                          .guard = a[GUARD].data,
                          .guard_length = LENGTH(GUARD)};
-    how.byte_low = 256; /* above every byte: no byte is a pixel */
-    if (limits[0] <= 255 && limits[1] >= 0) {
-        how.byte_low = limits[0] > 0 ? (uint32_t)ceil(limits[0]) : 0;
-        how.byte_span = (limits[1] < 255 ? (uint32_t)limits[1] : 255) - how.byte_low;
-    }
-    if (how.byte_span > 255) /* it wrapped around: no byte is in the range */
-        how.byte_low = 256, how.byte_span = 0;
+    set_byte_range(&how);
     struct words words = {.text = a[WORD_TEXT].data,
                           .ends = a[WORD_ENDS].data,
                           .text_room = LENGTH(WORD_TEXT),

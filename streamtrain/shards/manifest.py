@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shlex
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +108,10 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values, including their digest."""
-        body = {"format": FORMAT, "version": VERSION, "rows": self.rows} | asdict(self)
-        body["schema"] = self.schema.to_json()
+        body: dict[str, Any] = {"format": FORMAT, "version": VERSION, "rows": self.rows}
+        body |= {each.name: getattr(self, each.name) for each in fields(self)}
+        body |= {"schema": self.schema.to_json(), "totals": asdict(self.totals)}
+        body |= {name: [asdict(each) for each in body[name]] for name in ("sources", "shards")}
         body = dict(json.loads(json.dumps(body)))
         return body | {"digest": digest_of_json(body)}
 
@@ -213,8 +215,20 @@ def split_folders(folder: Path) -> list[Path]:
 
 
 def _text(body: dict[str, Any]) -> bytes:
-    text = json.dumps(body, indent=1)
-    return re.sub(r"\n *(?=-?\d)", " ", text).encode() + b"\n"  # lists of numbers on one line
+    """Return the text of a file: each key begins a line, and so does each part of what it stands for."""
+    return f"{{\n{_joined(f'{json.dumps(key)}: {_lines(value)}' for key, value in body.items())}\n}}\n".encode()
+
+
+def _lines(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{{\n{_joined(f' {json.dumps(key)}: {json.dumps(each)}' for key, each in value.items())}\n}}"
+    if isinstance(value, list) and value and isinstance(value[0], dict | list):
+        return f"[\n{_joined(f' {json.dumps(each)}' for each in value)}\n]"
+    return json.dumps(value)
+
+
+def _joined(lines: Iterable[str]) -> str:
+    return ",\n".join(lines)
 
 
 def _compact(body: dict[str, Any]) -> bytes:

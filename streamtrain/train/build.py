@@ -1,12 +1,15 @@
-"""What the settings of a training make: its schedule, its optimiser."""
+"""What the settings of a training make: its schedule, its optimiser, its loss."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from streamtrain.errors import UsageError
+from streamtrain.nn.loss import CrossEntropy, balanced_weights
 from streamtrain.nn.mlp import MLP, Gradients
 from streamtrain.nn.optimizer import Optimizer, optimizer_for
 from streamtrain.nn.schedule import Schedule
+from streamtrain.stream.dataset import Shards
 from streamtrain.stream.order import Cursor
 from streamtrain.train.config import FitConfig
 
@@ -39,6 +42,26 @@ def build_optimizer(
         buffers=buffers,
         steps=steps,
     )
+
+
+def build_loss(config: FitConfig, data: Shards) -> CrossEntropy:
+    """Return the loss of a training on `data`.
+
+    Raises UsageError if a class that has a weight is not among those of the data.
+    """
+    classes, weights = data.schema.classes, config.class_weights
+    if weights == "equal":
+        return CrossEntropy(config.label_smoothing)
+    if isinstance(weights, str):
+        counts = dict(zip(data.manifest.schema.classes, data.manifest.label_counts, strict=True))
+        weights = dict(zip(classes, balanced_weights([counts.get(name, 0) for name in classes]), strict=True))
+    if unknown := [name for name in weights if name not in classes]:
+        raise UsageError(
+            f"`class_weights` has {unknown[0]!r}, which is not a class of {data.folder}. It has "
+            f"{', '.join(classes[:10])}{' …' * (len(classes) > 10)}",
+            option="class_weights",
+        )
+    return CrossEntropy(config.label_smoothing, tuple(weights.get(name, 1.0) for name in classes))
 
 
 def steps_before(config: FitConfig, rows: int, at: Cursor) -> int:

@@ -21,6 +21,16 @@ RATES = {"sgd": 0.05, "adam": 0.001}  # the learning rate of each optimiser, unl
 SCHEDULES = ("constant", "cosine", "step")
 
 
+def class_weights(value: Any) -> str | dict[str, float]:
+    """Return equal, balanced, or a positive weight by class. Raises ValueError for anything else."""
+    if value in ("equal", "balanced"):
+        return str(value)
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError("equal, balanced, or a weight for each of some classes")
+    check = Number(0, _FLOAT32_MAX, above_least=True)
+    return {str(name): check(weight) for name, weight in value.items()}
+
+
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
     """How a model is trained."""
@@ -61,6 +71,25 @@ class FitConfig:
         0.0,
         help="Share of a parameter that sgd adds to its gradient, and that adam takes off, times the rate.",
         check=Number(0, _FLOAT32_MAX),
+    )
+    dropout: float = setting(
+        0.0,
+        help="Share of each hidden layer's activations that a step leaves out.",
+        check=Number(0, 1, below_most=True),
+        added=True,
+    )
+    label_smoothing: float = setting(
+        0.0,
+        help="Share of each label that is spread over all classes.",
+        check=Number(0, 1, below_most=True),
+        added=True,
+    )
+    class_weights: str | Mapping[str, float] = setting(
+        "equal",
+        help="What the rows of a class count: equal, balanced (all classes the same), or a weight each.",
+        check=class_weights,
+        metavar="balanced|NAME=W,...",
+        added=True,
     )
     seed: int = setting(0, help="Seed of the weights and of the order of rows.", check=Integer(0, 2**64 - 1))
     memory_bytes: int = setting(
@@ -108,7 +137,10 @@ class TrainConfig(FitConfig):
     """
 
     hidden: tuple[int, ...] = setting(
-        (100,), help="Units of the hidden layers.", check=partial(integers, least=1), metavar="UNITS,..."
+        (100,),
+        help="Units of the hidden layers; none is softmax regression.",
+        check=partial(integers, least=1),
+        metavar="UNITS,...|none",
     )
     activation: str = setting("sigmoid", help="Follows every layer but the last.", check=OneOf(ACTIVATION_NAMES))
     device: str = setting(

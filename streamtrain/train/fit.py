@@ -19,6 +19,7 @@ from streamtrain.errors import DataError, RunError, argument
 from streamtrain.memory import Plan
 from streamtrain.metrics.evaluation import Evaluation
 from streamtrain.metrics.label_disorder import LabelDisorder
+from streamtrain.nn.loss import Objective
 from streamtrain.nn.mlp import MLP
 from streamtrain.nn.optimizer import Optimizer
 from streamtrain.settings import spelled_out
@@ -26,7 +27,7 @@ from streamtrain.stream.batches import Batch, pixel_epochs
 from streamtrain.stream.dataset import Shards
 from streamtrain.stream.order import Cursor, Order
 from streamtrain.stream.windows import labels_in_order
-from streamtrain.train.build import build_optimizer, build_schedule, steps_before
+from streamtrain.train.build import build_loss, build_optimizer, build_schedule, steps_before
 from streamtrain.train.compatibility import DataSummary, check_against, check_held_out, read_as_learned
 from streamtrain.train.config import FitConfig, FitOptions
 from streamtrain.train.evaluate import iter_evaluate
@@ -86,7 +87,7 @@ def plan_memory(train: Shards, hidden: Sequence[int], config: FitConfig) -> Plan
         config.memory_bytes,
         batch_size=config.batch_size,
         parameters=parameters,
-        units=sum(layers[1:]),
+        units=sum(layers[1:]) * (2 if config.dropout else 1),  # with the masks, and what they leave
         evaluation=EVALUATION,
     )
 
@@ -136,6 +137,7 @@ class Training:
         self.optimizer = optimizer or build_optimizer(config, model)
         self.plan = plan or plan_memory(train, model.hidden, config)
         self._schedule = build_schedule(config, train.rows)
+        self._objective = Objective(build_loss(config, train), config.dropout, config.seed)
         self._write_back: Callable[[], None] = lambda: None
 
     def _read(self, data: Shards) -> Shards:
@@ -161,11 +163,15 @@ class Training:
         # A second layer prepares the next batch in a thread of its own. A dense layer already uses all threads.
         if self.plan.prefetch_batch and threads > 1 and isinstance(layers[0], Sparse):
             layers.append(first_layer_for(self.train, self.model, rows, threads=threads))
-        step = CpuStep(self.model, self.optimizer, rows, first_layers=layers, threads=threads)
+        step = CpuStep(
+            self.model, self.optimizer, rows, first_layers=layers, threads=threads, objective=self._objective
+        )
         yield from self._events(step, threads)
 
     def _on_device(self, threads: int) -> Generator[Event]:
-        yield from self._events(DeviceStep(self.model, self.optimizer, scale=self.train.schema.scale), threads)
+        scale = self.train.schema.scale
+        step = DeviceStep(self.model, self.optimizer, scale=scale, objective=self._objective)
+        yield from self._events(step, threads)
 
     def _events(self, step: TrainStep[B], threads: int) -> Generator[Event]:
         """Train and evaluate epoch by epoch."""
