@@ -55,16 +55,17 @@ def sample_lines(sample: bytes, *, whole: bool, path: str) -> tuple[list[Line], 
     kept = [(n, line) for n, line in lines if (line and line[0] not in _NOT_OF_A_ROW) or _is_row(line)]
     if not kept:
         raise NoRowsError(f"{path} is empty. Check the download, or name another file")
-    times: Counter[int] = Counter()  # of each line so far, by its digest: copies are chosen after all other lines
-    ranked = []
-    for n, line in kept:
-        digest = xxhash.xxh3_64_intdigest(line)
-        ranked.append((times[digest], digest, line, n))
-        times[digest] += 1
-    chosen = [(n, line) for *_, line, n in heapq.nsmallest(_SAMPLE_ROWS, ranked)]
+    ranked = [(0, xxhash.xxh3_64_intdigest(line), line, n) for n, line in kept]
+    chosen = heapq.nsmallest(_SAMPLE_ROWS, ranked)
+    if len({digest for _, digest, _, _ in chosen}) < len(chosen):
+        times: Counter[int] = Counter()  # of each line so far, by its digest
+        for i, (_, digest, line, n) in enumerate(ranked):
+            ranked[i] = (times[digest], digest, line, n)
+            times[digest] += 1
+        chosen = heapq.nsmallest(_SAMPLE_ROWS, ranked)
     first, others = (
         [Line(n, line.decode("utf-8", "surrogateescape")) for n, line in some]
-        for some in (kept[:_FIRST_LINES], chosen)
+        for some in (kept[:_FIRST_LINES], [(n, line) for _, _, line, n in chosen])
     )
     return first, others
 
