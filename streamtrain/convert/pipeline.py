@@ -49,7 +49,7 @@ class Progress:
 
 @dataclass(frozen=True, repr=False)
 class Conversion:
-    """What a finished conversion did.
+    """The result of a finished conversion.
 
     detection:          how the source is written, and why
     manifests, folders: by part of a split; without a split one entry, named ""

@@ -72,7 +72,7 @@ class LineCounts:
 
 @dataclass(frozen=True)
 class Parse:
-    """What is read again of how the sources were read; the manifest has more of it.
+    """The part of `parse`, how the sources were read, that is used again.
 
     names: of the columns, or empty; pixel_order: the columns of the pixels, if that is not their order
     label, label_width: the first column of the label, counted from 0, and how many there are
@@ -98,7 +98,7 @@ class Shuffled(TypedDict):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `manifest.json` says; see the fields of `Schema`, `Source`, `Shard` and `LineCounts`.
+    """The content of `manifest.json`; see the fields of `Schema`, `Source`, `Shard` and `LineCounts`.
 
     parse:          how the source was read, and the settings of the conversion
     rows_per_group: rows of every row group but a shard's last
@@ -216,7 +216,7 @@ class Manifest:
 
 
 class _Derived(TypedDict):
-    """What is checked of the keys of a manifest besides its fields."""
+    """The keys of a manifest that are checked in addition to its fields."""
 
     rows: Positive
     parse: Parse

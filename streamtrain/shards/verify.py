@@ -34,7 +34,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What was found so far.
+    """The findings so far.
 
     shards, rows: that were read
     total:        shards that there are
