@@ -36,7 +36,7 @@ def class_weights(value: Any) -> str | dict[str, float]:
         return str(value)
     if not isinstance(value, Mapping) or not value:
         raise ValueError("equal, balanced, or a weight for each of some classes")
-    check = Number(0, _FLOAT32_MAX, above_least=True)
+    check = Number(0, LARGEST_FLOAT32, above_least=True)
     return {str(name): check(weight) for name, weight in value.items()}
 
 
@@ -132,7 +132,7 @@ class FitConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions(FitConfig):
-    """What `fit` takes: the settings, and the data to evaluate after each epoch."""
+    """The options of `fit`: the settings, and the data to evaluate after each epoch."""
 
     test: Data | None = None
     val: Data | None = None
