@@ -54,10 +54,12 @@ def command(ctx: click.Context, /, resume: str | None, dry_run: bool, **options:
     from streamtrain.cli.train_setup import new_run, resume_run
     from streamtrain.engine.device import device
     from streamtrain.storage.locks import lock_folder
+    from streamtrain.storage.objects import refuse_writing
 
     if resume is None and not (paths["data"] and options["out"]):
         raise UsageError("train needs DATA and --out RUN: streamtrain train shards/train --out runs/first")
     folder = Path(resume or options["out"])
+    refuse_writing(folder)
     if resume and not folder.is_dir():
         raise RunError(f"{folder}: there is no such run. Start one: streamtrain train DATA --out {folder}")
     computing = device(config.device)

@@ -122,6 +122,19 @@ class ObjectPath:
 Location = Path | ObjectPath
 
 
+def is_one_file(place: Location) -> bool:
+    """Return whether a place is a file, not a folder; False if there is nothing."""
+    return place.exists() if isinstance(place, ObjectPath) else place.exists() and not place.is_dir()
+
+
+def refuse_writing(path: Path) -> None:
+    """Raise UsageError if a path is the URL of an object: stores are only read so far."""
+    if isinstance(url := location(path), ObjectPath):
+        raise UsageError(
+            f"{url} is in a store, which can only be read yet. Write to a local folder, then copy that"
+        )
+
+
 def local_paths(places: Iterable[Location | None]) -> list[Path]:
     """Return those that are files or folders of this machine."""
     return [place for place in places if isinstance(place, Path)]
@@ -162,11 +175,10 @@ def _asked(path: ObjectPath) -> Iterator[tuple[ModuleType, ObjectStore]]:
         ) from None
     try:
         yield obstore, _store(path.root, os.getpid())
-    except FileNotFoundError:
-        raise NoSuchObjectError(
-            f"{path}: there is no such object. Check the bucket and the name", path=path
-        ) from None
-    except obstore.exceptions.BaseError as error:
+    except (FileNotFoundError, obstore.exceptions.BaseError) as error:
+        if isinstance(error, FileNotFoundError) or " 404 " in str(error):
+            message = f"{path}: there is no such object. Check the bucket and the name"
+            raise NoSuchObjectError(message, path=path) from error
         raise DataError(f"{path} {_what_failed(path, error)}", path=path) from error
 
 
