@@ -19,6 +19,7 @@ from streamtrain.errors import UsageError
 
 Check = Callable[[Any], Any]  # returns the value in its own type, or raises ValueError with what it must be
 
+LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127  # as NumPy has it, which is not imported for that
 _KEY = "setting"
 P = ParamSpec("P")
 A = TypeVar("A")
@@ -29,7 +30,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Setting:
-    """What a dataclass field says of itself.
+    """The description of a setting, kept in its dataclass field.
 
     name: of the field and of the parameter; default: its value unless given
     help: one line for `--help` and `help()`
@@ -114,7 +115,7 @@ def checked(name: str, value: Any, check: Check) -> Any:
     try:
         return check(value)
     except ValueError as error:
-        raise UsageError(f"`{name}` is {value!r}, but must be {error}", option=name) from None
+        raise UsageError(f"`{name}` is {repr(value)[:80]}, but must be {error}", option=name) from None
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def warp_reference(
     X = a x + b y + c + field, and Y likewise
     pixels, out: (rows, height · width), of any one dtype; C takes uint8
     affine: (rows, 6) int32, a, b, c of X and then of Y
-    grid: (rows, 98) int32, the control points of the field of X and then of Y, (7, 7) each; or (0, 98) for no field
+    grid: (rows, 98) int32, the control points of the field of X, then of Y, (7, 7) each; (0, 98) for no field
     spline_y, spline_x: `spline_of` height and width
     """
     rows, width = len(pixels), len(spline_x)

@@ -107,7 +107,7 @@ def _shape(features: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class _Rows:
-    """What all rows have in common.
+    """The properties that all rows have in common, and their checks.
 
     declared_range: whether the range of the schema was given; if not it is found
     labelled:       whether the rows have labels

@@ -1,10 +1,13 @@
-"""What the settings of a training make: its schedule, optimiser, loss and augmentation."""
+"""The parts of a training that its settings make: sizes in memory, schedule, optimiser, loss, augmentation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 
+from streamtrain.engine.sparse import EVALUATION
 from streamtrain.errors import UsageError
+from streamtrain.memory import Plan
 from streamtrain.nn.loss import CrossEntropy, balanced_weights
 from streamtrain.nn.mlp import MLP, Gradients
 from streamtrain.nn.optimizer import Optimizer, optimizer_for
@@ -15,6 +18,24 @@ from streamtrain.stream.batches import Transform
 from streamtrain.stream.dataset import Shards
 from streamtrain.stream.order import Cursor
 from streamtrain.train.config import FitConfig
+
+
+def plan_memory(train: Shards, hidden: Sequence[int], config: FitConfig) -> Plan:
+    """Return the sizes that keep the training of a net with these hidden layers within `config.memory_bytes`.
+
+    Raises UsageError if the memory is too small.
+    """
+    layers = [train.schema.features, *hidden, len(train.schema.classes)]
+    parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(layers))
+    parameters *= 4 if config.optimizer == "adam" else 2 if config.momentum else 1  # with what the optimiser keeps
+    return train.plan(
+        config.memory_bytes,
+        batch_size=config.batch_size,
+        parameters=parameters,
+        units=sum(layers[1:]) * (2 if config.dropout else 1),  # with the masks, and what they leave
+        evaluation=EVALUATION,
+        augmented=config.augment != "none",
+    )
 
 
 def build_schedule(config: FitConfig, rows: int) -> Schedule:

@@ -9,12 +9,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from streamtrain.errors import UsageError
-from streamtrain.settings import Integer, Number, OneOf, boolean, check_settings, integers, setting, settings
+from streamtrain.settings import (
+    LARGEST_FLOAT32,
+    Integer,
+    Number,
+    OneOf,
+    boolean,
+    check_settings,
+    integers,
+    setting,
+    settings,
+)
 
 if TYPE_CHECKING:
     from streamtrain.train.inputs import Data
 
-_FLOAT32_MAX = 3.4028234663852886e38
 ACTIVATION_NAMES = ("sigmoid", "tanh", "relu")  # the keys of nn.mlp.ACTIVATIONS, which would import torch
 DEVICES = ("auto", "cpu", "cuda")
 RATES = {"sgd": 0.05, "adam": 0.001}  # the learning rate of each optimiser, unless one is given
@@ -29,7 +38,7 @@ def class_weights(value: Any) -> str | dict[str, float]:
         return str(value)
     if not isinstance(value, Mapping) or not value:
         raise ValueError("equal, balanced, or a weight for each of some classes")
-    check = Number(0, _FLOAT32_MAX, above_least=True)
+    check = Number(0, LARGEST_FLOAT32, above_least=True)
     return {str(name): check(weight) for name, weight in value.items()}
 
 
@@ -65,7 +74,7 @@ class FitConfig:
     lr: float = setting(
         None,
         help="Learning rate.",
-        check=Number(0, _FLOAT32_MAX, above_least=True),
+        check=Number(0, LARGEST_FLOAT32, above_least=True),
         default_text=", ".join(f"{rate:g} for {name}" for name, rate in RATES.items()),
     )
     schedule: str = setting(
@@ -92,7 +101,7 @@ class FitConfig:
     weight_decay: float = setting(
         0.0,
         help="Share of a parameter that sgd adds to its gradient, and that adam takes off, times the rate.",
-        check=Number(0, _FLOAT32_MAX),
+        check=Number(0, LARGEST_FLOAT32),
     )
     dropout: float = setting(
         0.0,
@@ -152,7 +161,7 @@ class FitConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions(FitConfig):
-    """What `fit` takes: the settings, and the data to evaluate after each epoch."""
+    """The options of `fit`: the settings, and the data to evaluate after each epoch."""
 
     test: Data | None = None
     val: Data | None = None

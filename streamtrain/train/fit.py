@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 
 import torch
 
 from streamtrain.engine.dense import one_thread
 from streamtrain.engine.device import DeviceStep
-from streamtrain.engine.sparse import EVALUATION, Sparse, first_layer_for
+from streamtrain.engine.sparse import Sparse, first_layer_for
 from streamtrain.engine.step import B, CpuStep, TrainStep
 from streamtrain.errors import DataError, RunError, argument
 from streamtrain.memory import Plan
@@ -27,7 +26,14 @@ from streamtrain.stream.batches import Batch, pixel_epochs
 from streamtrain.stream.dataset import Shards
 from streamtrain.stream.order import Cursor, Order
 from streamtrain.stream.windows import labels_in_order
-from streamtrain.train.build import build_augmentation, build_loss, build_optimizer, build_schedule, steps_before
+from streamtrain.train.build import (
+    build_augmentation,
+    build_loss,
+    build_optimizer,
+    build_schedule,
+    plan_memory,
+    steps_before,
+)
 from streamtrain.train.compatibility import DataSummary, check_against, check_held_out, read_as_learned
 from streamtrain.train.config import FitConfig, FitOptions
 from streamtrain.train.evaluate import iter_evaluate
@@ -73,24 +79,6 @@ def _written_back(training: Training) -> Iterator[Event]:
         if isinstance(event, Progress):
             training.write_back()
         yield event
-
-
-def plan_memory(train: Shards, hidden: Sequence[int], config: FitConfig) -> Plan:
-    """Return the sizes that keep the training of a net with these hidden layers within `config.memory_bytes`.
-
-    Raises UsageError if the memory is too small.
-    """
-    layers = [train.schema.features, *hidden, len(train.schema.classes)]
-    parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(layers))
-    parameters *= 4 if config.optimizer == "adam" else 2 if config.momentum else 1  # with what the optimiser keeps
-    return train.plan(
-        config.memory_bytes,
-        batch_size=config.batch_size,
-        parameters=parameters,
-        units=sum(layers[1:]) * (2 if config.dropout else 1),  # with the masks, and what they leave
-        evaluation=EVALUATION,
-        augmented=config.augment != "none",
-    )
 
 
 class Training:
