@@ -40,7 +40,7 @@ class Plan:
 
 
 class EvaluationSizes(NamedTuple):
-    """What an evaluation computes at a time.
+    """The sizes of an evaluation.
 
     threads:     how many threads score row groups
     dense_rows:  rows that each scores at once if it multiplies all pixels
@@ -54,7 +54,7 @@ class EvaluationSizes(NamedTuple):
 
 @dataclass(frozen=True)
 class Workload:
-    """What decides how much memory a pass over the data needs, besides the window.
+    """The sizes that decide how much memory a pass over the data needs, in addition to the window.
 
     rows:             rows in all
     group_rows:       rows of the largest row group

@@ -30,7 +30,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Setting:
-    """What a dataclass field says of itself.
+    """The description of a setting, kept in its dataclass field.
 
     name: of the field and of the parameter; default: its value unless given
     help: one line for `--help` and `help()`

@@ -1,4 +1,4 @@
-"""What the settings of a training make: its sizes in memory, its schedule, its optimiser, its loss."""
+"""The parts of a training that its settings make: its sizes in memory, its schedule, its optimiser, its loss."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ class FitConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions(FitConfig):
-    """What `fit` takes: the settings, and the data to evaluate after each epoch."""
+    """The options of `fit`: the settings, and the data to evaluate after each epoch."""
 
     test: Data | None = None
     val: Data | None = None

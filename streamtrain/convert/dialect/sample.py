@@ -118,7 +118,7 @@ class Sample:
         return f"column {column + 1} ({quoted(name)})" if name else f"column {column + 1}"
 
     def option_value(self, column: int) -> str:
-        """Return how --label and --drop name a column: its name if that is unambiguous, otherwise its number."""
+        """Return how `label` and `drop` name a column: its name if that is unambiguous, otherwise its number."""
         name = self.names[column] if self.names else ""
         plain = name.isprintable() and name.isascii() and not set(name) & set(",-'") and len(name) <= 40
         if plain and name and not name.isdecimal() and self.names.count(name) == 1 and name not in RESERVED:
@@ -138,7 +138,7 @@ RESERVED = ("first", "last", "none")
 
 @dataclass(frozen=True)
 class Facts:
-    """What the columns of a sample hold, each an array (fields,).
+    """Facts about the columns of a sample, each an array (fields,).
 
     numeric, empty, whole: the share of cells that are numbers, empty, and whole numbers
     distinct: the share of different values among all
