@@ -18,7 +18,7 @@ from streamtrain.shards.parts import WrittenRows, numbered_classes
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """The result for a chunk whose rows are written; its text is no longer needed.
+    """The result for a chunk whose rows are written; its text is not needed any more.
 
     digest:   of its text
     rows:     those kept; none if a bad row ends the conversion
