@@ -50,6 +50,7 @@ GIVEN: dict[str, dict[str, tuple[str, Any]]] = {
         "delimiter": ("semicolon", "semicolon"),
         "drop": ("id,3", ("id", "3")),
         "split": ("train=0.75,val=0.25", {"train": 0.75, "val": 0.25}),
+        "compression": ("lz4", "lz4"),
         "on_bad_row": ("reject", "reject"),
         "shuffle": ("yes", True),
         "seed": ("4", 4),
