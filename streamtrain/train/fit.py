@@ -26,7 +26,14 @@ from streamtrain.stream.batches import Batch, pixel_epochs
 from streamtrain.stream.dataset import Shards
 from streamtrain.stream.order import Cursor, Order
 from streamtrain.stream.windows import labels_in_order
-from streamtrain.train.build import build_loss, build_optimizer, build_schedule, plan_memory, steps_before
+from streamtrain.train.build import (
+    build_augmentation,
+    build_loss,
+    build_optimizer,
+    build_schedule,
+    plan_memory,
+    steps_before,
+)
 from streamtrain.train.compatibility import DataSummary, check_against, check_held_out, read_as_learned
 from streamtrain.train.config import FitConfig, FitOptions
 from streamtrain.train.evaluate import iter_evaluate
@@ -119,6 +126,7 @@ class Training:
         self.optimizer = optimizer or build_optimizer(config, model)
         self.plan = plan or plan_memory(train, model.hidden, config)
         self._schedule = build_schedule(config, train.rows)
+        self._transforms = build_augmentation(config, train.schema)
         self._objective = Objective(build_loss(config, train), config.dropout, config.seed)
         self._write_back: Callable[[], None] = lambda: None
 
@@ -168,6 +176,7 @@ class Training:
             prefetch_threads=plan.prefetch_threads,
             start=progress.cursor,
             last=config.epochs,
+            transforms=self._transforms,
         )
         with contextlib.closing(stream), contextlib.ExitStack() as stack:
             stack.callback(step.write_back)
