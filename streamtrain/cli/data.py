@@ -12,8 +12,9 @@ from streamtrain.cli.console import say, warn
 from streamtrain.cli.signals import exit_code, sigterm_exits
 from streamtrain.errors import DataError
 from streamtrain.import_path import python_command
+from streamtrain.storage.objects import ObjectPath, local_paths, location
 from streamtrain.stream.dataset import Shards, open_shards
-from streamtrain.train.inputs import changed, check_place_of
+from streamtrain.train.inputs import changed, check_place_of, refuse_csv_in_store
 
 
 def open_data(path: str, *, quiet: bool, workers: int) -> Shards:
@@ -21,7 +22,10 @@ def open_data(path: str, *, quiet: bool, workers: int) -> Shards:
 
     Raises DataError if the CSV has changed since they were made.
     """
-    source = Path(path)
+    source = location(path)
+    if isinstance(source, ObjectPath):
+        refuse_csv_in_store(source)
+        return open_shards(source, workers=workers)
     if source.is_dir() or not source.exists():
         return open_shards(source, workers=workers)
     folder = source.with_name(f"{source.name}.shards")
@@ -38,7 +42,7 @@ def open_data(path: str, *, quiet: bool, workers: int) -> Shards:
 
 def read_for(path: str | None) -> list[Path]:
     """Return the files and folders that a command reads if `path` is its data: for a CSV its shards too."""
-    return [Path(path), Path(f"{path}.shards")] if path else []
+    return local_paths([location(path), location(f"{path}.shards")]) if path else []
 
 
 def _convert_in_subprocess(source: Path, folder: Path, *, quiet: bool, workers: int) -> None:

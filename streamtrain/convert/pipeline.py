@@ -94,7 +94,9 @@ def iter_convert(
         raise UsageError("convert needs a source. Name a CSV file")
     labels_file = None if options.labels is None else find_labels_file(options.labels, options.label, paths)
     files = [physical_path(path) for path in [*paths, *([labels_file] if labels_file else [])]]
-    destination = Destination(Path(dest), options.overwrite, [*_folders(sources), *local_paths(files)])
+    destination = Destination(
+        Path(dest), options.overwrite, [*_folders(sources), *(file for file in files if file)]
+    )
     destination.check()
     return _Request(paths, labels_file, destination, options, options.read_options()).run()
 

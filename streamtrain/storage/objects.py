@@ -106,7 +106,7 @@ class ObjectPath:
         with _asked(self) as (obstore, store):
             data = bytes(obstore.get(store, self.key, options=options).bytes())
         if len(data) != stop - start:
-            raise DataError(f"{self} has {start + len(data):,} bytes, not {stop:,}. Copy it again", path=self)
+            raise ShortObjectError(self)
         return data
 
     def names(self) -> list[str]:
@@ -120,6 +120,11 @@ class ObjectPath:
 
 
 Location = Path | ObjectPath
+
+
+def absolute(place: Location) -> Location:
+    """Return a place that does not depend on the current folder."""
+    return place.absolute() if isinstance(place, Path) else place
 
 
 def is_one_file(place: Location) -> bool:
@@ -142,6 +147,13 @@ def local_paths(places: Iterable[Location | None]) -> list[Path]:
 
 class NoSuchObjectError(DataError):
     """There is no object of that name."""
+
+
+class ShortObjectError(DataError):
+    """An object ends before the bytes that were asked for."""
+
+    def __init__(self, path: ObjectPath) -> None:
+        super().__init__(f"{path} is shorter than it should be. Copy it there again", path=path)
 
 
 def location(named: str | os.PathLike[str] | ObjectPath) -> Location:
@@ -179,6 +191,8 @@ def _asked(path: ObjectPath) -> Iterator[tuple[ModuleType, ObjectStore]]:
         if isinstance(error, FileNotFoundError) or " 404 " in str(error):
             message = f"{path}: there is no such object. Check the bucket and the name"
             raise NoSuchObjectError(message, path=path) from error
+        if " 416 " in str(error):
+            raise ShortObjectError(path) from error
         raise DataError(f"{path} {_what_failed(path, error)}", path=path) from error
 
 

@@ -18,6 +18,8 @@ from streamtrain.errors import DataError
 from streamtrain.nn.functional import softmax
 from streamtrain.nn.mlp import MLP
 from streamtrain.schema import Schema
+from streamtrain.storage.objects import Location, location
+from streamtrain.storage.ownership import MANIFEST
 from streamtrain.stream.batches import normalise
 from streamtrain.stream.dataset import Shards, open_shards
 from streamtrain.train.compatibility import DataSummary, check, pixel_names
@@ -61,13 +63,17 @@ def predict(model: Model, data: Shards | str | os.PathLike[str] | Iterable[Block
     schema = schema_of(net)
     if isinstance(data, Shards):
         blocks, where = _checked(net, data), str(data.folder)
-    elif isinstance(data, str | os.PathLike) and Path(data).is_dir():
-        blocks, where = _checked(net, open_shards(Path(data))), str(data)
+    elif isinstance(data, str | os.PathLike) and _are_shards(location(data)):
+        blocks, where = _checked(net, open_shards(location(data))), str(data)
     elif isinstance(data, str | os.PathLike):
-        blocks, where = _check_first(net, _csv_blocks(Path(data), schema), str(data)), str(data)
+        blocks, where = _check_first(net, _csv_blocks(location(data), schema), str(data)), str(data)
     else:
         blocks, where = _check_first(net, ((block, ()) for block in data), "the data"), "the data"
     return (part for block in blocks for part in _predict(net, schema, block, where))
+
+
+def _are_shards(place: Location) -> bool:
+    return place.is_dir() if isinstance(place, Path) else (place / MANIFEST).exists()
 
 
 def predict_block(model: MLP, schema: Schema, block: Block) -> Iterator[Predictions]:
@@ -102,7 +108,7 @@ def _check_first(model: MLP, blocks: Iterator[tuple[Block, tuple[str, ...]]], wh
     return chain([block], (block for block, _ in blocks))
 
 
-def _csv_blocks(path: Path, schema: Schema) -> Iterator[tuple[Block, tuple[str, ...]]]:
+def _csv_blocks(path: Location, schema: Schema) -> Iterator[tuple[Block, tuple[str, ...]]]:
     from streamtrain.convert.rows import iter_rows
 
     for rows in iter_rows(path, features=schema.features):

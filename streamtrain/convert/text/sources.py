@@ -20,7 +20,7 @@ _CSV_NAME = re.compile(
 _FTP = re.compile(r"ftps?://", re.IGNORECASE)
 
 
-def find_sources(sources: Sequence[str | os.PathLike[str]]) -> list[Location]:
+def find_sources(sources: Sequence[str | os.PathLike[str] | ObjectPath]) -> list[Location]:
     """Return the files that paths, glob patterns and folders name, in the order given; those of a pattern sorted.
 
     `-` is standard input, `archive.zip:member.csv` a member of an archive; a folder stands for its CSV-like files.
@@ -29,7 +29,8 @@ def find_sources(sources: Sequence[str | os.PathLike[str]]) -> list[Location]:
     """
     found: list[Location] = []
     for named in sources:
-        place, source = location(named), os.fspath(named)
+        place = location(named)
+        source = str(named) if isinstance(named, ObjectPath) else os.fspath(named)
         if isinstance(place, ObjectPath):
             found += _objects(place, source)
             continue
