@@ -90,7 +90,7 @@ def test_a_kaggle_submission_is_written_whole_from_a_gzip_file(
     done = call_cli(*command)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("warning: test.csv.gz:9: column 2")
-    assert done.stderr.endswith("Row 8 gets no label\n")
+    assert done.stderr.endswith("Row 8 gets no label\nsub.csv: 600 rows, 1 of them without a label\n")
     header, *rows = (tmp_path / "sub.csv").read_text().splitlines()
     assert header == "ImageId,Label"
     assert rows == [f"{i},{'' if i == 8 else label}" for i, label in enumerate(labels, start=1)]
