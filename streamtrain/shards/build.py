@@ -47,8 +47,7 @@ def write_shards(
     blocks: rows in their order. Pixels are uint8, uint16 or float32, the same in all blocks. Labels are class
         indices, or -1 in every row if there are none. Lines number the rows from 1 and ascend over all blocks; a
         number that is left out counts as a blank line.
-    schema: what the rows mean, as that of other shards; instead of the next three. Without labels its classes are
-        left out
+    schema: what the rows mean, instead of the next three; without labels its classes are left out
     image_shape: rows and columns of an image. By default a square, or (features,) if they do not fill one
     pixel_range: the values that become 0 and 1; by default 0, or less, and the largest pixel
     classes: names in index order, or how many. By default the labels that occur, named by their number
@@ -61,11 +60,9 @@ def write_shards(
 
     >>> import numpy as np, tempfile
     >>> pixels, labels = np.arange(48, dtype=np.uint8).reshape(3, 16), np.array([7, 2, 7])
-    >>> folder = tempfile.TemporaryDirectory()
-    >>> manifests = write_shards([Block(pixels, labels, np.arange(1, 4))], f"{folder.name}/shards")
-    >>> manifests[""].schema
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_shards([Block(pixels, labels, np.arange(1, 4))], f"{folder}/shards")[""].schema
     Schema(image_shape=(4, 4), dtype='uint8', pixel_range=(0, 47), classes=('2', '7'))
-    >>> folder.cleanup()
     """
     if schema and any(given is not None for given in (image_shape, pixel_range, classes)):
         raise UsageError("`schema` has the shape, range and classes. Pass it, or the others", option="schema")
