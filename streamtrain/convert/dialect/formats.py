@@ -118,7 +118,12 @@ _CELLS: tuple[tuple[re.Pattern[str], str, str], ...] = (
         "a number with thousands marks",
         "Write numbers without them",
     ),
-    (re.compile(r"[+-]?\d*,\d+"), "a number with a decimal comma", "Write a point instead: tr , ."),
+    (
+        re.compile(r"[+-]?\d*,\d+"),
+        "a number with a decimal comma",
+        # Not tr: the comma may separate the values too, which are quoted then.
+        r"Write points instead: sed -E 's/([0-9]),([0-9])/\1.\2/g'",
+    ),
     (re.compile(r"\d+\s*[;:|/\t ]\s*\d+"), "two values behind another separator", "Use one separator throughout"),
     (_ARRAY, "several numbers in one value", "Give each pixel a column of its own"),
     (IMAGE_FILE, "the name of an image file", IMAGES_ELSEWHERE),

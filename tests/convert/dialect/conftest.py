@@ -473,6 +473,12 @@ def _latin(d: Digits) -> Written:
     return Written(data, names, d.pixels)
 
 
+@troubled("decimal commas between semicolons")
+def _german(d: Digits) -> Written:
+    rows = [[k, *(f"{v / 255:.3f}".replace(".", ",") for v in p)] for k, p in zip(d.labels, d.pixels, strict=True)]
+    return Written(lines(rows, sep=";"), [str(k) for k in d.labels], d.pixels)
+
+
 @troubled("LibSVM")
 def _libsvm(d: Digits) -> Written:
     rows = [
@@ -505,6 +511,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for name, ways in (("public_way", PUBLIC), ("troubled_way", TROUBLED), ("any_way", PUBLIC | TROUBLED)):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, ways.values(), ids=list(ways))
+
+
+@pytest.fixture
+def troubled_ways() -> dict[str, Way]:
+    return TROUBLED
 
 
 @pytest.fixture

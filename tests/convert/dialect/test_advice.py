@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 ADVICE = re.compile(r"`(\w+)=([^`]+)`")
 FLAGS = re.compile(r"--(on-bad-row) (reject)")
+COMMAND = re.compile(r": ((?:sed|tr|iconv) .*)$")
 DEEP = 3
 
 
@@ -121,6 +123,44 @@ def test_advice_followed_to_the_letter_never_leads_to_wrong_data(
     assert not [outcome for outcome in outcomes if outcome.found.startswith("wrong")]
     for outcome in outcomes:
         assert outcome.found == "right" or len(outcome.found.replace(str(tmp_path), "")) < 300
+
+
+# What comes of a file when the command that its refusal names has been run on it.
+MENDED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "decimal commas": lambda pixels: (pixels / 255).round(3),
+    "decimal commas between semicolons": lambda pixels: (pixels / 255).round(3),
+    "TRUE and FALSE": lambda pixels: (pixels > 0).astype(int),
+    "each line quoted": lambda pixels: pixels,
+    "each line in brackets": lambda pixels: pixels,
+    "Latin-1": lambda pixels: pixels,
+    "ARFF": lambda pixels: pixels,
+}
+
+
+@pytest.mark.parametrize("name", MENDED)
+def test_the_command_that_an_error_names_mends_the_file(
+    name: str, troubled_ways: Mapping[str, Way], digits: Callable[..., Digits], tmp_path: Path
+) -> None:
+    written = troubled_ways[name](digits())
+    (tmp_path / "d.csv").write_bytes(written.data)
+    with pytest.raises(StreamtrainError) as error:
+        convert(tmp_path / "d.csv", tmp_path / "out")
+    command = COMMAND.search(str(error.value))
+    assert command, str(error.value)
+    with (tmp_path / "d.csv").open("rb") as before:
+        mended = subprocess.run(["bash", "-c", command[1]], stdin=before, capture_output=True, check=True).stdout
+    outcomes = follow(replace(written, data=mended, pixels=MENDED[name](written.pixels)), tmp_path)
+    assert [outcome.found for outcome in outcomes] == ["right"]
+
+
+def test_every_command_that_an_error_of_a_troubled_file_names_is_tried(
+    troubled_ways: Mapping[str, Way], digits: Callable[..., Digits], tmp_path: Path
+) -> None:
+    named = set()
+    for name, way in troubled_ways.items():
+        outcomes = follow(way(digits()), tmp_path)
+        named |= {name for outcome in outcomes if COMMAND.search(outcome.found)}
+    assert named == set(MENDED)
 
 
 @pytest.fixture(autouse=True)
