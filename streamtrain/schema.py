@@ -12,6 +12,7 @@ from streamtrain.decode import Number
 from streamtrain.errors import DataError
 from streamtrain.settings import LARGEST_FLOAT32
 
+_ROUNDING = 1e-4  # above that of a float32 in units of 1/255
 DTYPES = ("uint8", "uint16", "float32")
 
 
@@ -84,6 +85,14 @@ class Schema:
     def of_source(self) -> Schema:
         """The schema of the pixels as the source has them: float32 if they are stored as numerators."""
         return self if self.denominator == 1 else self.stored_as("float32", 1)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The least and the largest pixel: the range, rounded as the pixels are if these are or were float32."""
+        low, high = self.pixel_range
+        if self.denominator > 1:
+            return low - _ROUNDING, high + _ROUNDING
+        return (float(np.float32(low)), float(np.float32(high))) if self.dtype == "float32" else (low, high)
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary of JSON values, which `streamtrain.decode` turns into the schema again."""

@@ -221,6 +221,15 @@ def test_a_range_is_declared_and_warned_of_in_the_units_of_the_source(
     assert "line 8 alone has a pixel of 1, all other rows lie in 0..0.392157" in warned[0]
 
 
+def test_a_range_that_rounds_away_from_a_fraction_is_not_taken_for_damage(
+    tmp_path: Path, write: Write, found: Array
+) -> None:
+    texts = [f"{n / 255:.10f}" for n in range(256)]
+    convert(write("d.csv", np.minimum(found, 250), texts), tmp_path / "out", pixel_range=(0, float(texts[250])))
+    assert Manifest.load(tmp_path / "out").schema.denominator == 255
+    assert verify(tmp_path / "out").ok
+
+
 def test_the_denominator_is_255_or_the_least() -> None:
     for denominator in (2, 4, 10, 15, 16, 100, 254, 255):
         values = np.arange(256)[None] / denominator
