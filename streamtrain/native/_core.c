@@ -253,10 +253,11 @@ FUNCTION(add_rows, 6, "B2q1=q2=q1=B1=B1", add_rows_fit(a),
                          a[5].data),
          value ? NONE : PyErr_NoMemory())
 
-FUNCTION(evaluate, 5, "f2q1=d1=q2=d2",
-         LENGTH(1) == LENGTH(0) && LENGTH(2) == 2 && LENGTH(3) == WIDTH(0) && WIDTH(3) == WIDTH(0) && WIDTH(0) &&
-             LENGTH(4) && WIDTH(4) == 3,
-         loops->evaluate(a[0].data, LENGTH(0), WIDTH(0), a[1].data, a[2].data, a[3].data, a[4].data, LENGTH(4)),
+FUNCTION(evaluate, 6, "f2nq1=d1=q2=d2",
+         LENGTH(2) == LENGTH(0) && a[1].whole > 0 && WHOLE(1) <= WIDTH(0) && LENGTH(3) == 2 && LENGTH(4) == WHOLE(1) &&
+             WIDTH(4) == WHOLE(1) && LENGTH(5) && WIDTH(5) == 3,
+         loops->evaluate(a[0].data, WIDTH(0), LENGTH(0), WHOLE(1), a[2].data, a[3].data, a[4].data, a[5].data,
+                         LENGTH(5)),
          PyLong_FromSize_t(value))
 
 /* The number of rows in `pixels`, which has as many numbers in each row as `features` is long. */
@@ -293,14 +294,12 @@ FUNCTION(accumulate, 8, "f1I1I2f2=f2=f1gg", accumulate_fits(a),
           0),
          NONE)
 
-#define SCORE_FITS                                                                                                     \
-    (LENGTH(3) == LENGTH(0) && LENGTH(2) == LENGTH(0) && WHOLE(1) <= WIDTH(0) && WHOLE(1) <= WIDTH(3) &&               \
-     a[1].whole > 0 && LENGTH(4) == 2 && all_below(a[2].data, LENGTH(2), WHOLE(1)))
-#define SCORE(loop)                                                                                                    \
-    (loop(a[0].data, WIDTH(0), LENGTH(0), WHOLE(1), a[2].data, a[3].data, WIDTH(3), a[4].data), 0)
+FUNCTION(score, 5, "f2nq1=f2=d1",
+         LENGTH(3) == LENGTH(0) && LENGTH(2) == LENGTH(0) && WHOLE(1) <= WIDTH(0) && WHOLE(1) <= WIDTH(3) &&
+             a[1].whole > 0 && LENGTH(4) == 2 && all_below(a[2].data, LENGTH(2), WHOLE(1)),
+         (loops->score(a[0].data, WIDTH(0), LENGTH(0), WHOLE(1), a[2].data, a[3].data, WIDTH(3), a[4].data), 0), NONE)
 
-FUNCTION(score_float, 5, "f2nq1=f2=d1", SCORE_FITS, SCORE(loops->score_float), NONE)
-FUNCTION(score_double, 5, "d2nq1=d2=d1", SCORE_FITS, SCORE(loops->score_double), NONE)
+FUNCTION(exponentials, 1, "=f1", 1, (loops->exponentials(a[0].data, LENGTH(0)), 0), NONE)
 
 #if defined(__x86_64__)
 /* The result of cpuid, called here because not every compiler's library offers it. Leaf 7 gives 0 if it is missing. */
@@ -396,7 +395,7 @@ static PyMethodDef methods[] = {
     METHOD(parse),       METHOD(count_lines), METHOD(end_lines),
     METHOD(gather_scaled), METHOD(add_rows),    METHOD(evaluate),
     METHOD(list_nonzero), METHOD(forward),     METHOD(accumulate),
-    METHOD(score_float), METHOD(score_double), {"select", py_select, METH_O, NULL},
+    METHOD(score),       METHOD(exponentials), {"select", py_select, METH_O, NULL},
     {"isa", py_isa, METH_NOARGS, NULL},       {"isas", py_isas, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL}};
 

@@ -54,13 +54,13 @@ struct loops {
     void (*gather_scaled)(const uint8_t *, size_t, const int64_t *, size_t, float, float, size_t, float *);
     size_t (*add_rows)(const uint8_t *, size_t, size_t, const int64_t *, size_t, int64_t *, int64_t *, uint8_t *,
                        uint8_t *);
-    size_t (*evaluate)(const float *, size_t, size_t, const int64_t *, double *, int64_t *, double *, size_t);
+    size_t (*evaluate)(const float *, size_t, size_t, size_t, const int64_t *, double *, int64_t *, double *, size_t);
     void (*list_nonzero)(uint32_t *, uint32_t *, size_t, const uint8_t *, size_t, size_t);
     void (*forward)(const float *, const float *, const float *, float *, const uint8_t *, size_t, size_t, size_t);
     void (*accumulate)(const float *, const uint32_t *, const uint32_t *, size_t, const float *, size_t, float, float,
                        float *, float *, size_t, size_t);
-    void (*score_float)(const float *, size_t, size_t, size_t, const int64_t *, float *, size_t, double *);
-    void (*score_double)(const double *, size_t, size_t, size_t, const int64_t *, double *, size_t, double *);
+    void (*score)(const float *, size_t, size_t, size_t, const int64_t *, float *, size_t, double *);
+    void (*exponentials)(float *, size_t);
 };
 
 extern const struct loops loops_v2, loops_v3, loops_v4; /* v2 is for other processors too */
