@@ -301,6 +301,93 @@ FUNCTION(score, 5, "f2nq1=f2=d1",
 
 FUNCTION(exponentials, 1, "=f1", 1, (loops->exponentials(a[0].data, LENGTH(0)), 0), NONE)
 
+enum { WINDOW, ORDER, SIZES, ACTIVATION, SKIPS_ZEROS, LOW, SPAN, PARAMETERS, ROOM, RESULT, TRUE_LABELS, TOTALS };
+
+static struct net net_of(const struct argument *a)
+{
+    return (struct net){a[SIZES].data,
+                        LENGTH(SIZES) - 1,
+                        (enum activation)a[ACTIVATION].whole,
+                        a[SKIPS_ZEROS].whole != 0,
+                        (float)a[LOW].real,
+                        (float)a[SPAN].real,
+                        a[PARAMETERS].data};
+}
+
+static struct rows rows_of(const struct argument *a)
+{
+    return (struct rows){a[WINDOW].data, (size_t)a[WINDOW].view.itemsize, a[ORDER].data, LENGTH(ORDER)};
+}
+
+/* How many parameters a net of these sizes has, padded; 0 if the sizes are not valid. */
+static size_t parameters_of(const int64_t *sizes, size_t count)
+{
+    size_t numbers = 0;
+    for (size_t i = 0; i < count; i++)
+        if (sizes[i] < 1 || sizes[i] > 1 << 24)
+            return 0;
+    for (size_t i = 1; i < count; i++)
+        numbers += ((size_t)sizes[i - 1] + 1) * (((size_t)sizes[i] + LANES - 1) / LANES * LANES);
+    return numbers;
+}
+
+static int pass_fits(const struct argument *a)
+{
+    const int64_t *sizes = a[SIZES].data;
+    if (LENGTH(SIZES) < 2 || !LENGTH(PARAMETERS) || LENGTH(PARAMETERS) != parameters_of(sizes, LENGTH(SIZES)) ||
+        (size_t)sizes[0] != WIDTH(WINDOW) || !LENGTH(ORDER) || !all_below(a[ORDER].data, LENGTH(ORDER), LENGTH(WINDOW)) ||
+        a[ACTIVATION].whole < SIGMOID || a[ACTIVATION].whole > RELU)
+        return 0;
+    struct net net = net_of(a);
+    return (!net.skips_zeros || (a[WINDOW].view.itemsize == 1 && !net.low)) &&
+           loops->room(&net, LENGTH(ORDER)) <= LENGTH(ROOM);
+}
+
+static size_t run_logits(const struct argument *a)
+{
+    struct net net = net_of(a);
+    struct rows rows = rows_of(a);
+    loops->logits(&net, &rows, a[ROOM].data, a[RESULT].data);
+    return 0;
+}
+
+static size_t run_gradient(const struct argument *a)
+{
+    struct net net = net_of(a);
+    struct rows rows = rows_of(a);
+    loops->gradient(&net, &rows, a[TRUE_LABELS].data, a[ROOM].data, a[RESULT].data, a[TOTALS].data);
+    return 0;
+}
+
+#define CLASSES_OF(a) ((size_t)((int64_t *)a[SIZES].data)[LENGTH(SIZES) - 1])
+
+FUNCTION(logits, 10, "P2q1q1nnggf1=f1=f2",
+         pass_fits(a) && LENGTH(RESULT) >= LENGTH(ORDER) &&
+             WIDTH(RESULT) == (CLASSES_OF(a) + LANES - 1) / LANES * LANES,
+         run_logits(a), NONE)
+
+FUNCTION(gradient, 12, "P2q1q1nnggf1=f1=f1q1=d1",
+         pass_fits(a) && LENGTH(RESULT) == LENGTH(PARAMETERS) && LENGTH(TRUE_LABELS) == LENGTH(ORDER) &&
+             LENGTH(TOTALS) == 2 && all_below(a[TRUE_LABELS].data, LENGTH(TRUE_LABELS), CLASSES_OF(a)),
+         run_gradient(a), NONE)
+
+FUNCTION(move, 7, "=f1=f1f1gggg",
+         LENGTH(0) == LENGTH(2) && LENGTH(0) % LANES == 0 && (!LENGTH(1) || LENGTH(1) == LENGTH(0)),
+         (loops->move(a[0].data, LENGTH(1) ? a[1].data : NULL, a[2].data, LENGTH(0), (float)a[3].real, (float)a[4].real,
+                      (float)a[5].real, (float)a[6].real),
+          0),
+         NONE)
+
+/* The numbers of `room` that passes over so many rows need. */
+static PyObject *room_needed(const struct argument *a)
+{
+    struct net net = {.sizes = a[0].data, .layers = LENGTH(0) - 1, .skips_zeros = a[1].whole != 0};
+    return PyLong_FromSize_t(loops->room(&net, WHOLE(2)));
+}
+
+FUNCTION(room, 3, "q1nn", LENGTH(0) >= 2 && parameters_of(a[0].data, LENGTH(0)) && a[2].whole >= 0, 0,
+         ((void)value, room_needed(a)))
+
 #if defined(__x86_64__)
 /* The result of cpuid, called here because not every compiler's library offers it. Leaf 7 gives 0 if it is missing. */
 struct features {
@@ -395,7 +482,7 @@ static PyMethodDef methods[] = {
     METHOD(parse),       METHOD(count_lines), METHOD(end_lines),
     METHOD(gather_scaled), METHOD(add_rows),    METHOD(evaluate),
     METHOD(list_nonzero), METHOD(forward),     METHOD(accumulate),
-    METHOD(score),       METHOD(exponentials), {"select", py_select, METH_O, NULL},
+    METHOD(score),       METHOD(exponentials), METHOD(room), METHOD(logits), METHOD(gradient), METHOD(move), {"select", py_select, METH_O, NULL},
     {"isa", py_isa, METH_NOARGS, NULL},       {"isas", py_isas, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL}};
 

@@ -34,6 +34,26 @@ struct layout {
     size_t guard_length;
 };
 
+enum activation { SIGMOID, TANH, RELU };
+
+/* A net and how its pixels are scaled; see learn.py. */
+struct net {
+    const int64_t *sizes; /* [layers + 1] pixels, and then the units of each layer */
+    size_t layers;
+    enum activation activation;
+    int skips_zeros; /* the pixels are bytes, low is 0, and pixels that are zero are skipped */
+    float low, span;
+    const float *parameters;
+};
+
+/* Rows of a window of pixels. */
+struct rows {
+    const void *pixels;
+    size_t item; /* bytes of a pixel */
+    const int64_t *order;
+    size_t count;
+};
+
 #define WORD_SLOTS 8192
 
 /* The words that are labels, one after another in `text`, and a hash table of them. */
@@ -61,6 +81,10 @@ struct loops {
                        float *, float *, size_t, size_t);
     void (*score)(const float *, size_t, size_t, size_t, const int64_t *, float *, size_t, double *);
     void (*exponentials)(float *, size_t);
+    size_t (*room)(const struct net *, size_t);
+    void (*logits)(const struct net *, const struct rows *, float *, float *);
+    void (*gradient)(const struct net *, const struct rows *, const int64_t *, float *, float *, double *);
+    void (*move)(float *, float *, const float *, size_t, float, float, float, float);
 };
 
 extern const struct loops loops_v2, loops_v3, loops_v4; /* v2 is for other processors too */
