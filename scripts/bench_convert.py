@@ -1,7 +1,7 @@
-"""CSV → zstd Parquet as whole processes, in turn: streamtrain beside Polars, DuckDB, pyarrow and pandas.
+"""CSV → zstd Parquet as whole processes, in turn: streamtrain, Polars, DuckDB, pyarrow and pandas.
 
-Each in its best setting for such files: one-byte integers declared beforehand, no guessing, streaming where it
-can, no dictionaries and no statistics where it lets one choose.
+Each runs with its best settings for such files: one-byte integers are declared and nothing is guessed; if it has
+the option, it streams and writes neither dictionaries nor statistics.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ PEERS = {"polars": polars, "duckdb": duckdb, "pyarrow": pyarrow, "pandas": panda
 
 
 def run(name: str, source: Path, folder: Path) -> tuple[Measured, float]:
-    """One conversion by one of them: how it went, and the MB it wrote. What it wrote is checked and removed."""
+    """Convert with one of them; return how it went and the MB it wrote, which are checked and removed."""
     dest = folder / name
     if name == "streamtrain":
         done = measured([sys.executable, "-m", "streamtrain", "convert", source, dest, "--json", "-q"])
@@ -84,10 +84,10 @@ def run(name: str, source: Path, folder: Path) -> tuple[Measured, float]:
 
 
 def peer(name: str, source: str, dest: str) -> None:
-    """In a process of its own: convert with a peer, and say what it took."""
+    """Convert with a peer and print what it took; runs in a process of its own."""
     PEERS[name](source, dest)
     peak = peak_rss_mb()
-    from pyarrow import parquet  # after the peak: some of them do without
+    from pyarrow import parquet  # after the peak was read: some peers do not import it
 
     print(json.dumps({"rows_kept": parquet.read_metadata(dest).num_rows, "peak_rss_mb": peak}))
 
@@ -115,8 +115,8 @@ def main() -> None:
         for repeat in range(options.repeats):
             for name in names:
                 done = run(name, csv, folder)
-                if done[0].said["rows_kept"] != options.rows:
-                    sys.exit(f"{name} wrote {done[0].said['rows_kept']} rows of {options.rows}")
+                if done[0].result["rows_kept"] != options.rows:
+                    sys.exit(f"{name} wrote {done[0].result['rows_kept']} rows of {options.rows}")
                 runs[name].append(done)
                 print(f"{repeat + 1}/{options.repeats} {name}: {done[0].seconds:.2f} s", file=sys.stderr)
     seconds = {name: statistics.median(done.seconds for done, _ in runs[name]) for name in names}
@@ -129,7 +129,7 @@ def main() -> None:
             f"{megabytes / seconds[name]:.0f}",
             f"{seconds[name] / seconds[names[0]]:.1f}",
             f"{statistics.median(done.cpu_seconds for done, _ in runs[name]):.1f}",
-            f"{statistics.median(done.said['peak_rss_mb'] for done, _ in runs[name]):.0f}",
+            f"{statistics.median(done.result['peak_rss_mb'] for done, _ in runs[name]):.0f}",
             f"{runs[name][0][1]:.0f}",
         )
         for name in names

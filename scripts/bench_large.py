@@ -1,4 +1,4 @@
-"""Many times the rows that fit in memory, beside 60,000: rows a second of training and peak memory, in turn.
+"""Many times the rows that fit in memory against 60,000: rows per second of training and peak memory, in turn.
 
 Deformed digits go from scripts/make_digits straight into convert, so no CSV of them is ever on the disk; 8,100,000
 rows take 1.9 GB as shards, 25 GB as float32. The system holds every process of ours to 1 GB of data
@@ -26,12 +26,12 @@ PROGRAM = [sys.executable, "-m", "streamtrain"]
 
 
 def limited() -> None:
-    """Hold this process to its limit of memory."""
+    """Limit the memory of this process."""
     resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT))
 
 
 def lines_of(words: list[str | Path], **options: Any) -> list[dict[str, Any]]:
-    """The JSON lines of one of our commands, run within the limit; ends this process where it fails."""
+    """Run one of our commands within the limit and return its JSON lines; exit if it fails."""
     command = [*PROGRAM, *map(str, words), "--json", "-q"]
     done = subprocess.run(command, stdout=subprocess.PIPE, preexec_fn=limited, check=False, text=True, **options)
     if done.returncode:
@@ -40,23 +40,23 @@ def lines_of(words: list[str | Path], **options: Any) -> list[dict[str, Any]]:
 
 
 def make(folder: Path, *, rows: int, digits: Path) -> dict[str, Any]:
-    """Convert so many deformed digits as they are written; returns what convert said."""
+    """Convert `rows` deformed digits while they are written; return the result of convert."""
     maker = [sys.executable, Path(__file__).with_name("make_digits.py"), "--rows", str(rows), "--digits", digits]
     with subprocess.Popen(maker, stdout=subprocess.PIPE) as writing:
         options = ["--label", "first", "--shape", "28x28", "--range", "0..255"]
-        [said] = lines_of(["convert", "-", folder, *options], stdin=writing.stdout)
-    return said
+        [result] = lines_of(["convert", "-", folder, *options], stdin=writing.stdout)
+    return result
 
 
 def train(folder: Path, run: Path, *, memory: str, epochs: int) -> list[dict[str, Any]]:
-    """What each epoch said."""
+    """Train and return the line of each epoch."""
     sizes = ["--memory", memory, "--epochs", str(epochs), "--no-eval-train"]
     return lines_of(["train", folder, *sizes, "--out", run, "--overwrite"])[:-1]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench large", description=__doc__)
-    parser.add_argument("--rows", type=int, default=8_100_000, help=f"beside {SMALL:,}")
+    parser.add_argument("--rows", type=int, default=8_100_000, help=f"measured against {SMALL:,}")
     parser.add_argument("--memory", default="32MB", help="the budget of training")
     parser.add_argument("--repeats", type=int, default=2, help="of both in turn; the table has the medians")
     parser.add_argument("--folder", type=Path, help="for shards and runs, instead of the temporary folder")
@@ -71,9 +71,11 @@ def main() -> None:
         made = {rows: make(Path(scratch, f"{rows}"), rows=rows, digits=digits) for rows in epochs}
         for _ in range(arguments.repeats):
             for rows, count in epochs.items():
-                said = train(Path(scratch, f"{rows}"), Path(scratch, "run"), memory=arguments.memory, epochs=count)
-                rates[rows] += [epoch["rows_per_second"] for epoch in said[1 if count > 1 else 0 :]]
-                peaks[rows].append(said[-1]["peak_rss_mb"])
+                result = train(
+                    Path(scratch, f"{rows}"), Path(scratch, "run"), memory=arguments.memory, epochs=count
+                )
+                rates[rows] += [epoch["rows_per_second"] for epoch in result[1 if count > 1 else 0 :]]
+                peaks[rows].append(result[-1]["peak_rss_mb"])
     print(f"{machine()}\n{versions(['torch', 'streamtrain'])}, --memory {arguments.memory}, digits of {source}")
     print(f"{arguments.repeats} repeats, medians; every process held to {LIMIT / 1e9:g} GB of data\n")
     head = ("rows", "trained rows a second", "peak MB", "converted MB a second", "converting: peak MB")
@@ -85,10 +87,10 @@ def main() -> None:
                     f"{rows:,}",
                     f"{statistics.median(rates[rows]):,.0f}",
                     f"{statistics.median(peaks[rows]):.1f}",
-                    f"{said['bytes_in'] / said['seconds'] / 1e6:.0f}",
-                    f"{said['peak_rss_mb']:.1f}",
+                    f"{result['bytes_in'] / result['seconds'] / 1e6:.0f}",
+                    f"{result['peak_rss_mb']:.1f}",
                 )
-                for rows, said in made.items()
+                for rows, result in made.items()
             ],
         )
     )

@@ -1,10 +1,10 @@
-"""Shuffled, normalised float32 batches of 256 from zstd shards, beside what others load, a process each in turn.
+"""Shuffled, normalised float32 batches of 256 from zstd shards and from other loaders, a process each in turn.
 
-The clock runs from the first request to the last batch: of an epoch, or of the epochs of a training where the rows
-lie in memory. Each side loads as much once before that, so libraries are imported, files, arrays and machine code
-made; ours then opens the shards anew and decodes every row again. Peers read the same Parquet files with a buffer
-of 10,000 rows to shuffle in, and Lance its own copy of them by random takes. torch's DataLoader has normalised
-float32 rows in memory, four times the bytes. A peer that is not installed is left out, and said.
+The clock runs from the first request to the last batch of an epoch, or of all epochs of a training if the rows
+stay in memory. Each side loads as much once before that, so that libraries are imported and files and arrays made;
+ours then opens the shards again and decodes every row again. Peers read the same Parquet files with a buffer of
+10,000 rows to shuffle in; Lance reads its own copy of them by random takes. torch's DataLoader has normalised
+float32 rows in memory, four times the bytes. A peer that is not installed is left out and named.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def streamtrain(folder: Path, memory_bytes: int, epochs: int = 1) -> Callable[[]
 
 
 def arrays(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """All rows, normalised, and their labels."""
+    """Return all rows, normalised, and their labels."""
     batches = list(st.open_shards(folder).minibatches(batch_size=BATCH))
     return torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
 
@@ -65,7 +65,7 @@ def dataloader_of_batches(folder: Path) -> Callable[[], Batches]:
 
 
 def decoded(images: list[bytes], labels: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """A batch of what a peer gives: bytes a row, and labels."""
+    """Return a batch from what a peer yields: the bytes of each row, and labels."""
     pixels = np.frombuffer(b"".join(images), np.uint8).reshape(len(images), -1)
     return torch.from_numpy(pixels.astype(np.float32)).div_(255), torch.tensor(labels)
 
@@ -104,7 +104,7 @@ def lance(folder: Path) -> Callable[[], Batches]:
     return batches
 
 
-# A peer's package, the epochs that are measured, and what makes their batches.
+# By peer: its package, how many epochs are measured, and the function that makes their batches.
 SIDES: dict[str, tuple[str | None, int, Callable[[Path], Callable[[], Batches]]]] = {
     "streamtrain, --memory 32MB, an epoch": (None, 1, lambda folder: streamtrain(folder, 32_000_000)),
     "streamtrain, --memory 256MB, its first epoch": (None, 1, lambda folder: streamtrain(folder, 256_000_000)),
@@ -118,7 +118,7 @@ SIDES: dict[str, tuple[str | None, int, Callable[[Path], Callable[[], Batches]]]
 
 
 def measure(side: str, folder: Path) -> None:
-    """Print the rows a second, the second time, as JSON."""
+    """Load twice and print the rows per second of the second time as JSON."""
     make = SIDES[side][2](folder)
     for _ in make():
         pass
@@ -151,16 +151,16 @@ def main() -> None:
         for _ in range(arguments.repeats):
             for name, found in list(speeds.items()):
                 try:
-                    said = measured([sys.executable, "-B", __file__, SIDE, name, folder]).said
+                    result = measured([sys.executable, "-B", __file__, SIDE, name, folder]).result
                 except SystemExit as error:
                     if not SIDES[name][0]:
                         raise
                     missing[name] = f"it fails here: {str(error).strip().splitlines()[-1]}"
                     del speeds[name]
                     continue
-                if (said["rows"], said["dtype"]) != (arguments.rows * SIDES[name][1], "torch.float32"):
-                    sys.exit(f"{name} gave {said}")
-                found.append(said["rows_per_second"])
+                if (result["rows"], result["dtype"]) != (arguments.rows * SIDES[name][1], "torch.float32"):
+                    sys.exit(f"{name} gave {result}")
+                found.append(result["rows_per_second"])
     medians = {name: statistics.median(found) for name, found in speeds.items()}
     packages = {"datasets": "datasets", "ray": "ray", "lance": "pylance"}
     there = [packages[module] for name, (module, _, _) in SIDES.items() if module and name not in missing]

@@ -1,8 +1,9 @@
-"""Each preset whose real file is at hand: converted by it, learnt for 20 epochs, judged on rows kept out of that.
+"""Convert the real file of each preset, train for 20 epochs, and evaluate on held-out rows.
 
-STREAMTRAIN_REAL_DATA names a folder with the files of MNIST, and with the others in its folder samples. A set
-without a test file is split by `convert`: about four fifths to learn, the rest to be judged on. The net is the
-default one, 100 sigmoid units, at learning rate 0.05 and seed 0; the rows a step follow the size of the set.
+STREAMTRAIN_REAL_DATA names a folder with the files of MNIST, and the others in its folder `samples`; a preset
+without a file there is left out. A set without a test file is split by `convert`: about four fifths for training.
+The net is the default one, 100 sigmoid units, at learning rate 0.05 and seed 0; the batch size depends on the size
+of the set.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from streamtrain.stream.dataset import Shards
 
 
 class RealSet(NamedTuple):
-    """A preset, its file, its test file where it has one, and the rows a step."""
+    """A preset, its file, its test file if it has one, and the batch size."""
 
     preset: str
     file: str
@@ -41,7 +42,7 @@ REAL_SETS = (
 
 
 def converted(real: RealSet, data: Path, scratch: Path) -> tuple[Shards, Shards]:
-    """The rows to learn and those to be judged on, as shards."""
+    """Convert a set; return the shards to train on and those to evaluate on."""
     folder = scratch / real.preset
     if real.test_file:
         for name, part in (("train", real.file), ("test", real.test_file)):
@@ -52,7 +53,7 @@ def converted(real: RealSet, data: Path, scratch: Path) -> tuple[Shards, Shards]
 
 
 def learnt(real: RealSet, train: Shards, test: Shards, *, epochs: int) -> tuple[str, ...]:
-    """A row of the table."""
+    """Train on a set and return its row of the table."""
     model = st.MLP(train.schema.features, (100,), len(train.schema.classes))
     *_, last = st.fit(model, train, test=test, epochs=epochs, batch_size=real.batch_size)
     shape = "×".join(map(str, train.schema.image_shape))

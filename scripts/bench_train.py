@@ -1,10 +1,10 @@
-"""An epoch of MNIST from zstd shards beside a notebook's loop over float32 arrays, a process each in turn.
+"""An epoch of MNIST from zstd shards against a notebook's loop over float32 arrays, a process each in turn.
 
-The notebook's side: a fancy-indexed batch of 256, the formulas as written, torch in all its threads; its arrays
-are there before the clock starts. Ours is `streamtrain train` from shards, in the memory that is named. Of three
-epochs a process the first is told apart, and the faster of the others counts. The floor is what the two products
-of 784×100 take alone, in reused buffers, on batches that are slices of an array. Other work on the machine slows
-the notebook, whose threads spin while they wait for each other, far more than ours: measure in peace.
+The notebook takes batches of 256 by fancy indexing and computes the formulas as written, with all threads of
+torch; its arrays exist before the clock starts. Ours is `streamtrain train` from shards, with the given memory. Of
+three epochs per process the first is listed separately, and the faster of the others counts. The floor is the time
+of the two products of 784×100 alone, in reused buffers, on batches that are slices of an array. Measure on an idle
+machine: other work slows the notebook, whose threads spin while they wait, far more than ours.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ Times = dict[str, list[float]]
 
 
 def arrays(shards: Shards) -> tuple[Tensor, Tensor]:
-    """All rows as float32 in 0..1, and their labels."""
+    """Return all rows as float32 in 0..1, and their labels."""
     blocks = list(shards.blocks())
     x = torch.cat([torch.from_numpy(block.pixels.copy()) for block in blocks]).float() / 255
     return x, torch.cat([torch.from_numpy(block.labels.copy()) for block in blocks]).long()
 
 
 def notebook_epoch(x: Tensor, y: Tensor, parameters: list[Tensor]) -> None:
-    """The training pass of the notebook."""
+    """Train for one epoch as the notebook does."""
     w1, b1, w2, b2 = parameters
     order = torch.randperm(len(x))
     for start in range(0, len(x), BATCH):
@@ -61,13 +61,13 @@ def notebook_epoch(x: Tensor, y: Tensor, parameters: list[Tensor]) -> None:
 
 
 def notebook_evaluation(x: Tensor, y: Tensor, parameters: list[Tensor]) -> float:
-    """Accuracy over a whole set at once."""
+    """Return the accuracy on a whole set, computed at once."""
     w1, b1, w2, b2 = parameters
     return float(((torch.sigmoid(x @ w1 + b1) @ w2 + b2).argmax(dim=1) == y).float().mean())
 
 
 def floor(x: Tensor) -> None:
-    """The two products of the first layer, a batch at a time."""
+    """Compute the two products of the first layer, batch by batch."""
     w, z, dw = torch.zeros(HIDDEN, x.shape[1]), torch.zeros(BATCH, HIDDEN), torch.zeros(HIDDEN, x.shape[1])
     for start in range(0, len(x), BATCH):
         batch = x[start : start + BATCH]
@@ -76,7 +76,7 @@ def floor(x: Tensor) -> None:
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """That a call takes."""
+    """Return the seconds that a call takes."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
@@ -88,18 +88,18 @@ def notebook(train_folder: Path, test_folder: Path) -> None:
     model = st.MLP(train[0].shape[1], (HIDDEN,), 10)
     w1, w2 = (weight.T.contiguous() for weight in model.weights)
     parameters = [w1, model.biases[0], w2, model.biases[1]]
-    told: dict[str, list[float]] = {"training": [], "evaluation": [], "floor": []}
+    taken: dict[str, list[float]] = {"training": [], "evaluation": [], "floor": []}
     for _ in range(EPOCHS):
-        told["training"].append(seconds(lambda: notebook_epoch(*train, parameters)))
-        told["evaluation"].append(
+        taken["training"].append(seconds(lambda: notebook_epoch(*train, parameters)))
+        taken["evaluation"].append(
             seconds(lambda: [notebook_evaluation(*data, parameters) for data in (train, test)])
         )
-        told["floor"].append(seconds(lambda: floor(train[0])))
-    print(json.dumps(told))
+        taken["floor"].append(seconds(lambda: floor(train[0])))
+    print(json.dumps(taken))
 
 
 def ours(folders: tuple[Path, Path], memory: str, run: Path) -> dict[str, list[float]]:
-    """The seconds of three epochs of the command, and of their evaluations of both sets."""
+    """Return the seconds of three epochs of the command, and of their evaluations of both sets."""
     train, test = folders
     command = [sys.executable, "-m", "streamtrain", "train", train, "--test", test, "--out", run, "--overwrite"]
     options = [
@@ -139,17 +139,17 @@ def main() -> None:
         for folder, rows in zip(folders, (arguments.rows, arguments.rows // 6), strict=True):
             source = write_digits(folder.with_suffix(".csv"), rows=rows)
             st.convert(folder.with_suffix(".csv"), folder)
-        sides = {NOTEBOOK: lambda: measured([sys.executable, "-B", __file__, SIDE, *folders]).said}
+        sides = {NOTEBOOK: lambda: measured([sys.executable, "-B", __file__, SIDE, *folders]).result}
         for memory in ("32MB", "256MB"):
             sides[f"--memory {memory}"] = lambda memory=memory: ours(folders, memory, Path(scratch, "run"))
         for _ in range(arguments.repeats):
             for name, side in sides.items():
-                told = side()
-                training.setdefault(name, []).append(min(told["training"][1:]))
-                training.setdefault(f"{name}, first epoch", []).append(told["training"][0])
-                evaluating.setdefault(name, []).append(min(told["evaluation"][1:]))
+                taken = side()
+                training.setdefault(name, []).append(min(taken["training"][1:]))
+                training.setdefault(f"{name}, first epoch", []).append(taken["training"][0])
+                evaluating.setdefault(name, []).append(min(taken["evaluation"][1:]))
                 if name == NOTEBOOK:
-                    training.setdefault("floor: two products of 784×100", []).append(min(told["floor"]))
+                    training.setdefault("floor: two products of 784×100", []).append(min(taken["floor"]))
     print(f"{machine()}\n{versions(['torch', 'streamtrain'])}, {torch.get_num_threads()} threads")
     print(f"{arguments.rows:,} rows of {source}, a sixth of that to test, {arguments.repeats} repeats\n")
     for title, times in (("a training pass", training), ("an evaluation of both sets", evaluating)):

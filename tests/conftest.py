@@ -1,4 +1,4 @@
-"""What the tests share: real data where it is at hand, and the command line as a real process."""
+"""What the tests share: real data if there is any, and the command line as a real process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder with the full MNIST CSV files, named by STREAMTRAIN_REAL_DATA, else a skip."""
+    """Return the folder with the full MNIST CSV files, named by STREAMTRAIN_REAL_DATA, or skip the test."""
     named = os.environ.get("STREAMTRAIN_REAL_DATA")
     if not named:
         pytest.skip("STREAMTRAIN_REAL_DATA names no folder with mnist_train.csv.gz and mnist_test.csv.gz")

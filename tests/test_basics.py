@@ -1,4 +1,4 @@
-"""What everything else rests on refuses what cannot be: blocks, schemas, tallies, files."""
+"""Blocks, schemas, totals and files, which everything else uses, refuse values that are not valid."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def test_a_schema_has_positive_sides_and_a_dtype_that_shards_have(
         Schema(shape, dtype, (0, 1), ())
 
 
-def test_lines_that_do_not_add_up_are_no_totals() -> None:
+def test_totals_of_lines_must_add_up() -> None:
     with pytest.raises(ValueError, match="do not add up"):
         LineCounts(lines=5, kept=3, rejected=1)
 
 
-def test_of_no_whole_batch_no_effective_batch_size_is_known() -> None:
+def test_without_a_whole_batch_the_effective_batch_size_is_unknown() -> None:
     assert LabelDisorder().effective_batch_size(256) is None
 
 
-def test_where_no_proc_is_the_peak_is_that_of_getrusage(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_proc_the_peak_is_that_of_getrusage(monkeypatch: pytest.MonkeyPatch) -> None:
     peak = process.peak_rss_mb()
     monkeypatch.setattr(Path, "exists", lambda self: False)
     kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -58,7 +58,7 @@ def test_where_no_proc_is_the_peak_is_that_of_getrusage(monkeypatch: pytest.Monk
     assert process.peak_rss_mb() == pytest.approx(kib / 1e6, rel=0.01)
 
 
-def test_a_folder_is_replaced_where_the_system_cannot_exchange_names(
+def test_a_folder_is_replaced_even_if_the_system_cannot_exchange_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")

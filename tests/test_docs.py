@@ -1,4 +1,4 @@
-"""What the README shows is run, in one folder, from top to bottom."""
+"""The commands of the README run in one folder, from top to bottom."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def test_the_tour_runs_and_shows_what_the_readme_shows(
                 check=False,
             )
             assert done.returncode == 0, f"{command}\n{done.stderr}"
-            told = {shape(line) for line in (done.stdout + done.stderr).splitlines()}
-            missing = [line for line in shown if shape(line) not in told]
+            printed = {shape(line) for line in (done.stdout + done.stderr).splitlines()}
+            missing = [line for line in shown if shape(line) not in printed]
             assert not missing, f"{command}\n{done.stdout}\n{done.stderr}"
     [python] = blocks("python")
     done = subprocess.run(

@@ -41,7 +41,7 @@ def test_an_advised_argument_is_spelled_for_python_and_for_the_shell(
     assert error.spelled(flag) == f"Pass {command_line}, see --seed"
 
 
-def test_what_is_no_parameter_stays_as_it_is() -> None:
+def test_text_other_than_a_parameter_stays_as_it_is() -> None:
     error = DataError("`a b` and `x=` and `y=no literal` and {braces} and `Capital`")
     assert error.spelled(flag) == str(error)
     assert DataError("`seed`").spelled(lambda name: None) == "`seed`"

@@ -1,4 +1,4 @@
-"""Killed at any call, cut off at any write, on a full disk: the output is there whole, or as it was before."""
+"""After a kill at any call, a cut-off write or a full disk, the output is whole or as it was before."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def in_child(work: Callable[[], object]) -> int:
-    """Run in a process of its own; returns its wait status."""
+    """Run in a process of its own; return its wait status."""
     child = os.fork()
     if not child:
         try:
@@ -124,7 +124,7 @@ class _Written:
 
 
 class Case:
-    """A conversion to `out`: the source, what it has to become, and perhaps what stood there before."""
+    """A conversion to `out`: the source, the expected output, and what was there before, if anything."""
 
     def __init__(self, folder: Path, source: Path, before: Path | None, **options: Any) -> None:
         self.folder, self.source, self.before = folder, source, before
@@ -143,7 +143,7 @@ class Case:
         convert(self.source, self.out, overwrite=self.before is not None, **self.options, **options)
 
     def check(self) -> str:
-        """Whether the output is as before or whole; then go on with it, which has to give the same bytes."""
+        """Return whether the output is as before or whole; then continue it, which must give the same bytes."""
         there = contents(self.out) if self.out.exists() else {}
         state = "after" if there == self.whole else "before"
         assert there in (self.whole, contents(self.before) if self.before else {})
@@ -182,7 +182,7 @@ def iter_shuffle(source: Path, tmp_path: Path) -> Case:
 
 
 def number_from_child(work: Callable[[], int]) -> int:
-    """What some work returns, done in a process of its own."""
+    """Return the result of some work that runs in a process of its own."""
     read, write = os.pipe()
 
     def count() -> None:
@@ -196,7 +196,7 @@ def number_from_child(work: Callable[[], int]) -> int:
 
 
 def points_of(work: Callable[[], object]) -> int:
-    """How many points there are in some work."""
+    """Return how many points some work has."""
 
     def count() -> int:
         points = CrashPoints()
@@ -207,7 +207,7 @@ def points_of(work: Callable[[], object]) -> int:
 
 
 def calls_of(work: Callable[[], object]) -> int:
-    """How many functions are called in some work."""
+    """Return how many functions some work calls."""
 
     def count() -> int:
         calls = count_calls()
@@ -218,7 +218,7 @@ def calls_of(work: Callable[[], object]) -> int:
 
 
 def crash_points(case: Case, step: int) -> dict[str, int]:
-    """Crash at every `step`-th point of a conversion, the last too; how often all was as before, or whole."""
+    """Crash at every `step`-th point of a conversion and the last; return how often all was as before or whole."""
     case.prepare()
     total = points_of(case.convert)
     states = {"before": 0, "after": 0, "points": total}
@@ -255,7 +255,7 @@ def test_a_crash_at_every_single_one(kind: str, request: pytest.FixtureRequest) 
 
 
 def crashed_shuffles(data: Path, folder: Path, step: int) -> int:
-    """Crash at every `step`-th point of a shuffle, and shuffle again each time; how many points there are."""
+    """Crash at every `step`-th point of a shuffle, shuffle again each time; return how many points there are."""
     shuffle(data, folder / "mixed")
     total = points_of(lambda: shuffle(data, folder / "counted"))
     for point in range(total - 1, 0, -step):  # the last is the removal of the lock
@@ -281,7 +281,7 @@ def test_a_crash_of_a_shuffle_at_every_single_point(fresh: Case, tmp_path: Path)
     print("shuffle", crashed_shuffles(tmp_path / "whole", tmp_path, 1))
 
 
-def test_of_two_converters_one_wins_and_the_other_says_so(
+def test_of_two_converters_one_wins_and_the_other_is_refused(
     fresh: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fresh.prepare()
@@ -352,7 +352,7 @@ def test_200_kills_of_a_conversion(kind: str, request: pytest.FixtureRequest) ->
 
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
-    """A file system of 4 MiB of its own; a skip where that cannot be mounted."""
+    """Mount a file system of 4 MiB, or skip the test if that is not possible."""
     folder.mkdir()
     if not shutil.which("mount"):
         pytest.skip("there is no mount command here")
@@ -368,7 +368,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path, free: int) -> Path:
-    """Leave so many bytes free."""
+    """Leave `free` bytes free."""
     filler = disk / "filler"
     with filler.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - free)
@@ -376,7 +376,7 @@ def fill(disk: Path, free: int) -> Path:
 
 
 def failure_of(work: Callable[[], object]) -> int | None:
-    """The number of the system's error that ends it."""
+    """Return the number of the system's error that ends the work, or None."""
     try:
         work()
     except OSError as error:
@@ -385,7 +385,7 @@ def failure_of(work: Callable[[], object]) -> int | None:
 
 
 def full_disk(source: Path, disk: Path, count: int) -> int:
-    """Convert with `count` amounts of free space from nothing to enough; how often it was not enough."""
+    """Convert with `count` amounts of free space from nothing to enough; return how often it was not enough."""
     case = Case(disk, source, None)
     free = shutil.disk_usage(disk).free
     case.convert(resume=True)
@@ -431,20 +431,20 @@ def test_a_shuffle_on_a_full_disk_leaves_nothing(
         assert verified.ok
 
 
-def test_training_on_a_full_disk_says_how_to_go_on_and_goes_on_to_the_same_weights(
+def test_training_on_a_full_disk_prints_how_to_continue_and_continues_to_the_same_weights(
     shards: Path, tmp_path: Path, call_cli: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     whole = call_cli("train", shards, "--out", "whole", "--epochs", "4", "--json", "-q")
     with small_disk(tmp_path / "disk") as disk:
         run = disk / "run"
-        told = []
+        stops = []
         for free in (0, 50_000):  # for no run at all, and for one checkpoint, but not for two
             filler = fill(disk, free)
             stopped = call_cli("train", shards, "--out", run, "--epochs", "4")
-            told.append((stopped.returncode, run.exists(), stopped.stderr.splitlines()[-1]))
+            stops.append((stopped.returncode, run.exists(), stopped.stderr.splitlines()[-1]))
             filler.unlink()
         full = f"error: {run}: the disk is full. Free some space, then continue with:"
-        assert told == [
+        assert stops == [
             (1, False, f"{full} the same command"),
             (1, True, f"{full} streamtrain train --resume {run}"),
         ]
@@ -457,7 +457,7 @@ def test_training_on_a_full_disk_says_how_to_go_on_and_goes_on_to_the_same_weigh
 def test_everything_is_synced_before_the_rename_that_publishes_it(
     fresh: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The order that a power cut needs: files, the folders that name them, the rename, its folder."""
+    """A power cut needs this order: files, the folders that name them, the rename, its folder."""
     fresh.prepare()
     synced: dict[tuple[int, int], object] = {}  # a file or folder, by device and inode → what it held when synced
     unsynced: list[list[str]] = []
@@ -467,7 +467,7 @@ def test_everything_is_synced_before_the_rename_that_publishes_it(
         return path.stat().st_dev, path.stat().st_ino
 
     def held(path: Path) -> object:
-        """The bytes of a file; what the names in a folder name."""
+        """Return the bytes of a file, or the inodes that the names in a folder stand for."""
         if path.is_dir():
             return {each.name: identity(each) for each in path.iterdir() if not each.name.startswith(".")}
         return path.read_bytes()

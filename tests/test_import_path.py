@@ -1,4 +1,4 @@
-"""Nothing but streamtrain's own code runs: not what lies next to the data, nor what another user could write."""
+"""Only streamtrain's own code runs: no module next to the data, or where another user could write."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRAP = "open('RAN', 'w').close()\n"
 
 
 def streamtrain_in(folder: Path, *words: str, start: tuple[str, ...], **env: str) -> str:
-    """Run the command in a folder; return what it says. It has to succeed."""
+    """Run the command in a folder; return its output. It must succeed."""
     done = subprocess.run(
         [sys.executable, *start, *words],
         cwd=folder,
@@ -66,7 +66,7 @@ def test_a_checkout_and_a_folder_named_by_pythonpath_are_found_all_the_same(
     assert "is converted first" in said
     (tmp_path / "sitecustomize.py").write_text(TRAP)
     streamtrain_in(tmp_path, "--version", start=SCRIPT, PYTHONPATH=str(tmp_path))
-    assert (tmp_path / "RAN").exists()  # the user said so
+    assert (tmp_path / "RAN").exists()  # the user asked for it
 
 
 def test_an_empty_entry_of_pythonpath_is_not_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_an_empty_entry_of_pythonpath_is_not_passed_on(tmp_path: Path, monkeypat
     monkeypatch.syspath_prepend("")
     command, environment = python_command("print(sys.path)")
     assert environment["PYTHONPATH"] == "/somewhere"
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    assert str(tmp_path) not in told
-    assert "''" not in told
-    assert str(PACKAGE.parent) in told
+    paths = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert str(tmp_path) not in paths
+    assert "''" not in paths
+    assert str(PACKAGE.parent) in paths

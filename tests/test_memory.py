@@ -1,4 +1,4 @@
-"""One memory figure decides every size, and what is predicted is kept, by a real process."""
+"""One memory figure decides every size, and a real process keeps to the prediction."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_default_shards_of_mnist_fit_8_mb_and_of_pixels_that_do_not_compress_9_m
     assert plan(9_000_000, need(), workers=4).window_rows >= 1337
 
 
-def test_a_batch_is_never_larger_than_the_data_and_what_is_too_small_for_it_is_told() -> None:
+def test_a_batch_is_never_larger_than_the_data_and_a_budget_too_small_for_it_is_refused() -> None:
     few = replace(need(rows=300), batch_size=10**9)
     assert plan(8_000_000, few, workers=4).window_rows == 300
     with pytest.raises(UsageError, match=r"row group of 1337 rows and a batch of 60000\. Pass `memory_bytes=\d+`"):
@@ -61,7 +61,9 @@ def test_no_plan_exceeds_its_budget_and_a_refusal_names_one_that_works(
         made, memory_bytes = plan(least, wanted, workers=workers), least
     assert made.predicted_peak_bytes <= memory_bytes
     assert wanted.group_rows <= made.window_rows <= rows
-    assert made.window_rows == plan(memory_bytes, wanted, workers=1).window_rows  # the order is the machine's not
+    assert (
+        made.window_rows == plan(memory_bytes, wanted, workers=1).window_rows
+    )  # the order does not depend on the machine
 
 
 def test_the_whole_set_is_held_from_the_budget_on_that_has_room_for_it() -> None:
@@ -73,7 +75,7 @@ def test_the_whole_set_is_held_from_the_budget_on_that_has_room_for_it() -> None
 
 
 # What the C library's two heaps keep of small pieces that were freed, however much data there is: 1 to 2 MB here,
-# all gone after malloc_trim. The matrix library is no part of it: its code and buffers, 4 MB and 0.7 MB a thread,
+# all gone after malloc_trim. The matrix library does not count: its code and buffers, 4 MB and 0.7 MB a thread,
 # come with the first product and stay.
 HEAPS = 3_000_000
 
@@ -102,7 +104,7 @@ gc.collect()
 before = status("VmRSS")
 for memory_bytes in (9_000_000, 32_000_000):
     for folder in folders:
-        open("/proc/self/clear_refs", "w").write("5")  # VmHWM starts anew
+        open("/proc/self/clear_refs", "w").write("5")  # VmHWM starts again
         plan, rows = train(folder, memory_bytes)
         found = [memory_bytes, plan.predicted_peak_bytes, status("VmHWM") - before, rows, plan.window_rows]
         print(json.dumps(found))

@@ -185,5 +185,5 @@ def test_a_use_of_autograd_is_found(code: str) -> None:
         "with torch.inference_mode(): pass",
     ],
 )
-def test_handwritten_gradients_and_prose_are_no_use_of_autograd(code: str) -> None:
+def test_handwritten_gradients_and_prose_are_not_a_use_of_autograd(code: str) -> None:
     assert list(autograd_uses(ast.parse(code))) == []

@@ -1,4 +1,4 @@
-"""What the pages of docs/ show is run, top to bottom, and they have every command and option there is."""
+"""The examples in docs/ run from top to bottom, and the pages have every command and option."""
 
 from __future__ import annotations
 
@@ -80,14 +80,14 @@ def test_what_a_page_shows_runs(work: Path, call_cli: RunCli, page: str) -> None
 
 def test_the_page_of_commands_is_what_the_commands_say() -> None:
     made = runpy.run_path(str(ROOT / "scripts" / "commands_page"))["page"]()
-    told = (DOCS / "reference" / "commands.md").read_text(encoding="utf-8")
-    assert told == made, "Make it again: scripts/commands_page > docs/reference/commands.md"
+    written = (DOCS / "reference" / "commands.md").read_text(encoding="utf-8")
+    assert written == made, "Make it again: scripts/commands_page > docs/reference/commands.md"
     ctx = click.Context(group)
     for name in COMMANDS:
         command = group.get_command(ctx, name)
         assert command
         for param in command.params:
-            assert all(word in told for word in param.opts if isinstance(param, click.Option)), param.name
+            assert all(word in written for word in param.opts if isinstance(param, click.Option)), param.name
 
 
 def test_every_page_is_listed_and_every_link_leads_somewhere() -> None:

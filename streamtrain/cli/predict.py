@@ -69,44 +69,30 @@ def command(
 
     Example: streamtrain predict runs/first test.csv --columns ImageId,Label --start 1 --out submission.csv
     """
-    from streamtrain.cli.data import warn_if_orientation_differs
     from streamtrain.cli.progress import Status
     from streamtrain.convert.rows import iter_rows
     from streamtrain.convert.text.text_file import physical_path
-    from streamtrain.storage.destination import check_file
-    from streamtrain.storage.ownership import begins_with
     from streamtrain.storage.permissions import common_mode
-    from streamtrain.train.checkpoint import load
-    from streamtrain.train.compatibility import DataSummary, check, pixel_names
 
     reads = [Path(run), *filter(None, [physical_path(Path(source))])]
     if out:
-        check_file(Path(out), overwrite=overwrite, reads=reads, is_ours=begins_with(*_first_bytes(columns)))
-    checkpoint = load(run)
-    if not checkpoint.is_trained:
-        warn(f"{run} has not taken a step yet: its weights are random")
-    warn_if_orientation_differs(source, bool(dialect["preset"]), bool(checkpoint.recipe.get("turned")))
-    chunks = iter_rows(source, features=checkpoint.schema.features, **dialect)
+        _check_out(Path(out), columns, reads, overwrite=overwrite)
+    checkpoint = _loaded(run, source, has_preset=bool(dialect["preset"]))
+    chunks = _compared(iter_rows(source, features=checkpoint.schema.features, **dialect), checkpoint, source)
     names = columns + [f"p_{name}" for name in checkpoint.schema.classes if proba]
-    done, rejected = 0, 0
+    done = rejected = 0
     rows_are_shown = out is None and sys.stdout.isatty()
 
     def status(rows: Rows) -> Status:
         return Status("predicting", rows.share, 1, f"{done:,} rows")
 
-    with console.progress(shown=not rows_are_shown) as line, _output(out, common_mode(reads)) as stream:
-        write = _writer(stream, names, as_json=console.json)
+    writing = _writing(out, names, mode=common_mode(reads), as_json=console.json)
+    with console.progress(shown=not rows_are_shown) as line, writing as write:
         for rows in line.follow(chunks, status):
-            if not done and len(rows.block):
-                names_of_pixels = pixel_names(rows.parse, checkpoint.schema.features)
-                summary = DataSummary.of_block(rows.block, names_of_pixels)
-                for text in check(checkpoint.model, summary, where=source):
-                    warn(text)
-            for number, bad in rows.bad:
-                rejected += 1
-                if rejected <= _WARNINGS:
-                    line.clear()
-                    warn(f"{bad.path}:{bad.file_line}: {bad.what}. Row {start + number} gets no label")
+            for number, bad in rows.bad[: max(0, _WARNINGS - rejected)]:
+                line.clear()
+                warn(f"{bad.path}:{bad.file_line}: {bad.what}. Row {start + number} gets no label")
+            rejected += len(rows.bad)
             predicted = sorted(_predicted(checkpoint, rows, proba=proba), key=lambda row: row[0])
             for number, label, shares in predicted:
                 write([start + number, label, *shares[3 - len(columns) :]])
@@ -114,6 +100,43 @@ def command(
     if rejected > _WARNINGS:
         warn(f"{rejected:,} bad rows in all got no label, {rejected - _WARNINGS:,} of them not shown")
     return 3 if rejected else 0
+
+
+def _check_out(out: Path, columns: Sequence[str], reads: Sequence[Path], *, overwrite: bool) -> None:
+    """Raise UsageError unless predictions with these columns may be written to `out`."""
+    from streamtrain.storage.destination import check_file
+    from streamtrain.storage.ownership import begins_with
+
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(columns[:2])
+    first_bytes = text.getvalue().encode(), f"{{{json.dumps(columns[0])}: ".encode()  # of CSV and of JSON
+    check_file(out, overwrite=overwrite, reads=reads, is_ours=begins_with(*first_bytes))
+
+
+def _loaded(run: str, source: str, *, has_preset: bool) -> Checkpoint:
+    """Load a model; warn if it is untrained, or learned images of another orientation than those of `source`."""
+    from streamtrain.cli.data import warn_if_orientation_differs
+    from streamtrain.train.checkpoint import load
+
+    checkpoint = load(run)
+    if not checkpoint.is_trained:
+        warn(f"{run} has not taken a step yet: its weights are random")
+    warn_if_orientation_differs(source, has_preset, bool(checkpoint.recipe.get("turned")))
+    return checkpoint
+
+
+def _compared(chunks: Iterator[Rows], checkpoint: Checkpoint, source: str) -> Iterator[Rows]:
+    """Yield the chunks; warn of each way in which the first rows differ from what the model learned."""
+    from streamtrain.train.compatibility import DataSummary, check, pixel_names
+
+    is_compared = False
+    for rows in chunks:
+        if not is_compared and len(rows.block):
+            is_compared = True
+            summary = DataSummary.of_block(rows.block, pixel_names(rows.parse, checkpoint.schema.features))
+            for text in check(checkpoint.model, summary, where=source):
+                warn(text)
+        yield rows
 
 
 def _predicted(checkpoint: Checkpoint, rows: Rows, *, proba: bool) -> Iterator[_Row]:
@@ -132,24 +155,19 @@ def _predicted(checkpoint: Checkpoint, rows: Rows, *, proba: bool) -> Iterator[_
 
 
 @contextlib.contextmanager
-def _output(path: str | None, mode: int) -> Iterator[IO[str]]:
-    """Context manager: yield stdout, or a file that appears at `path` at the end."""
+def _writing(
+    path: str | None, names: list[str], *, mode: int, as_json: bool
+) -> Iterator[Callable[[Sequence[Any]], object]]:
+    """Context manager: yield a function that writes a row to stdout, or to a file that appears at the end."""
     from streamtrain.storage.publish import atomic_write
 
     if path is None:
-        yield sys.stdout
+        yield _writer(sys.stdout, names, as_json=as_json)
         return
     with atomic_write(Path(path), mode=mode) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-        yield text
+        yield _writer(text, names, as_json=as_json)
         text.detach()  # otherwise it would close the file before it is synced
-
-
-def _first_bytes(columns: Sequence[str]) -> tuple[bytes, bytes]:
-    """Return how a file of predictions starts, with the names of its first columns: as CSV and as JSON."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(columns[:2])
-    return text.getvalue().encode(), f"{{{json.dumps(columns[0])}: ".encode()
 
 
 def _writer(stream: IO[str], names: list[str], *, as_json: bool) -> Callable[[Sequence[Any]], object]:

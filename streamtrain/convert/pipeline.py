@@ -26,12 +26,12 @@ from streamtrain.convert.write.ledger import Ledger
 from streamtrain.convert.write.parallel import map_chunks
 from streamtrain.errors import DataError, UsageError, argument
 from streamtrain.schema import Schema
+from streamtrain.shards.builder import ShardBuilder
 from streamtrain.shards.manifest import LineCounts, Manifest
 from streamtrain.shards.shuffle import ShuffleProgress, max_rows_in_memory, shuffle_into
 from streamtrain.storage.destination import Destination, discard, remove_unfinished, staging_of
 from streamtrain.storage.locks import lock_folder
 from streamtrain.storage.names import hidden_sibling
-from streamtrain.storage.permissions import make_folder
 
 
 @dataclass(frozen=True)
@@ -173,14 +173,11 @@ class _Request:
         """Parse every file and write the shards into `staging`, yielding Progress on the way."""
         started, options = time.monotonic(), self.options
         total = sum(map(size_on_disk, self.paths))
-        folders = {name: staging / name for name in options.shares}
-        for folder in folders.values():
-            if not folder.exists():
-                make_folder(folder)
-        ledger = Ledger(dialect, _schema(dialect), staging, folders)
+        builder = ShardBuilder(staging, _schema(dialect), options.shares, declared_range=dialect.declared_range)
+        ledger = Ledger(dialect, staging, builder)
         with contextlib.ExitStack() as stack:
             labels = stack.enter_context(LabelFile(dialect)) if dialect.labels_file else None
-            writer = ChunkWriter(dialect, _schema(dialect), folders, options.shares, options.strict, labels)
+            writer = ChunkWriter(dialect, builder, options.strict, labels)
             cancel = labels.cancel if labels else lambda: None
             steps = map_chunks(self.paths, Journal(journal, writer), workers=options.workers, cancel=cancel)
             for step in stack.enter_context(contextlib.closing(steps)):
@@ -227,4 +224,5 @@ class _Request:
 
 def _schema(dialect: Dialect) -> Schema:
     """Return what is known of the rows before the pass."""
-    return Schema(dialect.image_shape, dialect.dtype, (0, 1), dialect.classes)
+    limits = (dialect.low, dialect.high) if dialect.declared_range else (0, 1)
+    return Schema(dialect.image_shape, dialect.dtype, limits, dialect.classes)

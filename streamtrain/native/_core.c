@@ -47,6 +47,8 @@ static int is_kind(const char *format, char kind, Py_ssize_t size)
                  {'q', 8, "lq"}, {'f', 4, "f"}, {'d', 8, "d"}};
     if (kind == 'P')
         return is_kind(format, 'B', size) || is_kind(format, 'H', size) || is_kind(format, 'f', size);
+    if (format && (*format == '<' || *format == '=')) /* this processor's order of bytes */
+        format++;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (kinds[i].kind == kind)
             return size == kinds[i].size && format && format[0] && !format[1] && strchr(kinds[i].formats, *format);
@@ -331,7 +333,8 @@ static size_t parameters_of(const int64_t *sizes, size_t count)
     return numbers;
 }
 
-static int pass_fits(const struct argument *a)
+/* most: rows that are computed at a time */
+static int pass_fits(const struct argument *a, size_t most)
 {
     const int64_t *sizes = a[SIZES].data;
     if (LENGTH(SIZES) < 2 || !LENGTH(PARAMETERS) || LENGTH(PARAMETERS) != parameters_of(sizes, LENGTH(SIZES)) ||
@@ -340,7 +343,7 @@ static int pass_fits(const struct argument *a)
         return 0;
     struct net net = net_of(a);
     return (!net.skips_zeros || (a[WINDOW].view.itemsize == 1 && !net.low)) &&
-           loops->room(&net, LENGTH(ORDER)) <= LENGTH(ROOM);
+           loops->room(&net, LENGTH(ORDER) < most ? LENGTH(ORDER) : most) <= LENGTH(ROOM);
 }
 
 static size_t run_logits(const struct argument *a)
@@ -362,12 +365,12 @@ static size_t run_gradient(const struct argument *a)
 #define CLASSES_OF(a) ((size_t)((int64_t *)a[SIZES].data)[LENGTH(SIZES) - 1])
 
 FUNCTION(logits, 10, "P2q1q1nnggf1=f1=f2",
-         pass_fits(a) && LENGTH(RESULT) >= LENGTH(ORDER) &&
+         pass_fits(a, LOGIT_ROWS) && LENGTH(RESULT) >= LENGTH(ORDER) &&
              WIDTH(RESULT) == (CLASSES_OF(a) + LANES - 1) / LANES * LANES,
          run_logits(a), NONE)
 
 FUNCTION(gradient, 12, "P2q1q1nnggf1=f1=f1q1=d1",
-         pass_fits(a) && LENGTH(RESULT) == LENGTH(PARAMETERS) && LENGTH(TRUE_LABELS) == LENGTH(ORDER) &&
+         pass_fits(a, SIZE_MAX) && LENGTH(RESULT) == LENGTH(PARAMETERS) && LENGTH(TRUE_LABELS) == LENGTH(ORDER) &&
              LENGTH(TOTALS) == 2 && all_below(a[TRUE_LABELS].data, LENGTH(TRUE_LABELS), CLASSES_OF(a)),
          run_gradient(a), NONE)
 
@@ -378,7 +381,7 @@ FUNCTION(move, 7, "=f1=f1f1gggg",
           0),
          NONE)
 
-/* The numbers of `room` that passes over so many rows need. */
+/* Return the length of `room` for a pass over some rows. */
 static PyObject *room_needed(const struct argument *a)
 {
     struct net net = {.sizes = a[0].data, .layers = LENGTH(0) - 1, .skips_zeros = a[1].whole != 0};

@@ -63,3 +63,44 @@ def accumulate(
 ) -> None: ...
 def exponentials(numbers: Array, /) -> None: ...
 def score(logits: Array, classes: int, labels: Array, dlogits: Array, totals: Array, /) -> None: ...
+
+# learn
+def room(sizes: Array, skips_zeros: int, rows: int, /) -> int: ...
+def logits(
+    pixels: Array,
+    order: Array,
+    sizes: Array,
+    activation: int,
+    skips_zeros: int,
+    low: float,
+    span: float,
+    parameters: Array,
+    room: Array,
+    logits: Array,
+    /,
+) -> None: ...
+def gradient(
+    pixels: Array,
+    order: Array,
+    sizes: Array,
+    activation: int,
+    skips_zeros: int,
+    low: float,
+    span: float,
+    parameters: Array,
+    room: Array,
+    gradient: Array,
+    labels: Array,
+    totals: Array,
+    /,
+) -> None: ...
+def move(
+    parameters: Array,
+    velocity: Array,
+    gradient: Array,
+    share: float,
+    lr: float,
+    momentum: float,
+    decay: float,
+    /,
+) -> None: ...

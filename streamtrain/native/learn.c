@@ -116,7 +116,7 @@ struct tile {
     size_t line, rows, columns;
 };
 
-/* z[0 .. n vectors) = from + x weight for each row of a tile; from: rows, `from_stride` apart. */
+/* z[0 .. n vectors) = from + x weight for each row of a tile; from: a row for each, or one for all if `from_stride` is 0. */
 INLINE void forward_tile(const int n, const struct tile *t, const float *weight, size_t units, const float *from,
                          size_t from_stride, float *z)
 {
@@ -324,21 +324,25 @@ static float *forward_pass(const struct net *net, const struct rows *rows, struc
 
 /* da (rows, below) = dz W^T for the weight W (below, units). */
 static void input_gradient(const struct places *at, const float *dz, const float *weight, size_t rows, size_t below,
-                           size_t units, size_t count, float *da)
+                           size_t units, float *da)
 {
     size_t stride = padded_to(units, LANES), width = padded_to(below, LANES);
     for (size_t k = 0; k < units; k++)
         for (size_t i = 0; i < width; i++)
             at->transposed[k * width + i] = i < below ? weight[i * stride + k] : 0;
-    (void)count;
     multiply((struct operand){dz, stride, 1}, at->transposed, rows, units, width, NULL, da);
 }
 
 static void ISA(logits)(const struct net *net, const struct rows *rows, float *memory, float *logits)
 {
-    struct places at = places_of(net, rows->count, memory);
-    float *found = forward_pass(net, rows, &at);
-    memcpy(logits, found, rows->count * padded_to((size_t)net->sizes[net->layers], LANES) * sizeof *logits);
+    size_t width = padded_to((size_t)net->sizes[net->layers], LANES);
+    struct rows part = *rows;
+    for (size_t done = 0; done < rows->count; done += part.count) {
+        part.order = rows->order + done;
+        part.count = rows->count - done < LOGIT_ROWS ? rows->count - done : LOGIT_ROWS;
+        struct places at = places_of(net, part.count, memory);
+        memcpy(logits + done * width, forward_pass(net, &part, &at), part.count * width * sizeof *logits);
+    }
 }
 
 static void ISA(gradient)(const struct net *net, const struct rows *rows, const int64_t *labels, float *memory,
@@ -360,7 +364,7 @@ static void ISA(gradient)(const struct net *net, const struct rows *rows, const 
         a -= count * before;
         multiply((struct operand){a, 1, before}, dz, below, count, stride, NULL, gradient);
         sum_rows(dz, count, stride, gradient + below * stride);
-        input_gradient(&at, dz, weight, count, below, units, count, da);
+        input_gradient(&at, dz, weight, count, below, units, da);
         chain(net->activation, da, a, count * before);
         float *swapped = dz;
         dz = da, da = swapped;

@@ -10,6 +10,7 @@
 
 #define LANES 16    /* partial sums of a row */
 #define PADDING 32  /* newlines after a text, so that no load goes past its buffer */
+#define LOGIT_ROWS 256 /* rows of which to compute the logits at a time */
 #define AHEAD 3      /* how many rows ahead to prefetch */
 
 #define NEWLINE 10

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xxhash
@@ -16,13 +15,13 @@ import xxhash
 from streamtrain.block import Block
 from streamtrain.errors import DataError, UsageError
 from streamtrain.schema import DTYPES, Schema
+from streamtrain.settings import checked
 from streamtrain.shards import declare
+from streamtrain.shards.builder import ShardBuilder
 from streamtrain.shards.manifest import LineCounts, Manifest, Source
-from streamtrain.shards.manifest_builder import ManifestBuilder
-from streamtrain.shards.parts import PartWriter, numbered_classes
+from streamtrain.shards.parts import numbered_classes
 from streamtrain.shards.writer import GROUPS_PER_SHARD, rows_per_group
 from streamtrain.storage.destination import Destination
-from streamtrain.storage.permissions import make_folder
 
 LARGEST_LABEL = 65_535
 
@@ -68,28 +67,17 @@ def write_shards(
     """
     if schema and any(given is not None for given in (image_shape, pixel_range, classes)):
         raise UsageError("`schema` has the shape, range and classes. Pass it, or the others", option="schema")
-    shape = _checked("image_shape", image_shape, declare.image_shape)
-    limits = _checked("pixel_range", pixel_range, declare.pixel_range)
-    names = _checked("classes", classes, declare.class_names) or ()
-    shares = _checked("split", split, declare.split_shares) or {"": 1.0}
+    shape = None if image_shape is None else checked("image_shape", image_shape, declare.image_shape)
+    limits = None if pixel_range is None else checked("pixel_range", pixel_range, declare.pixel_range)
+    names = () if classes is None else checked("classes", classes, declare.class_names)
+    shares = {"": 1.0} if split is None else checked("split", split, declare.split_shares)
     destination = Destination(Path(dest), overwrite)
     destination.check()
     first, blocks = _first(blocks, source)
     found = Schema(shape or _shape(first.pixels.shape[1]), first.pixels.dtype.name, limits or (0, 1), names)
     rows = _Rows(source, schema or found, bool(schema or limits), bool((first.labels >= 0).any()))
     with destination.published() as staging:
-        folders = {name: staging / name for name in shares}
-        for folder in folders.values():
-            if folder != staging:
-                make_folder(folder)
-        return _write(rows, _regroup(rows.checked(blocks), rows.schema), folders, shares)
-
-
-def _checked(name: str, value: Any, check: Callable[[Any], Any]) -> Any:
-    try:
-        return None if value is None else check(value)
-    except ValueError as error:
-        raise UsageError(f"`{name}` is {value!r}, but must be {error}", option=name) from None
+        return _write(rows, _regroup(rows.checked(blocks), rows.schema), staging, shares)
 
 
 def _first(blocks: Iterable[Block], source: str) -> tuple[Block, Iterator[Block]]:
@@ -210,17 +198,14 @@ def _regroup(blocks: Iterable[Block], schema: Schema) -> Iterator[Block]:
         yield shard.take(slice(filled))
 
 
-def _write(
-    rows: _Rows, blocks: Iterable[Block], folders: Mapping[str, Path], shares: Mapping[str, float]
-) -> dict[str, Manifest]:
+def _write(rows: _Rows, blocks: Iterable[Block], folder: Path, shares: Mapping[str, float]) -> dict[str, Manifest]:
     """Write a shard of each part for every block, then the manifests."""
     schema = rows.schema if rows.labelled else replace(rows.schema, classes=())
-    builder = ManifestBuilder(schema, folders, declared_range=rows.declared_range)
-    writer = PartWriter(schema, folders, shares)
+    builder = ShardBuilder(folder, schema, shares, declared_range=rows.declared_range)
     digest, size, kept, line = xxhash.xxh3_128(), 0, 0, 0
     for number, block in enumerate(blocks):
         names = schema.classes or numbered_classes(int(block.labels.max()) + 1)  # without labels, all -1, none
-        builder.add(writer.write(block, number, names))
+        builder.add(builder.write(block, number, names))
         for array in (block.pixels.astype(schema.stored_dtype, copy=False), block.labels.astype("<i4")):
             digest.update(array.data)
             size += array.nbytes

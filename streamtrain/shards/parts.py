@@ -1,21 +1,17 @@
-"""Rows → a shard for each part of a split, and the facts about them for the manifest."""
+"""The parts of a split: which row belongs to which, and the facts about the rows of each for its manifest."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from streamtrain.block import Array, Block
+from streamtrain.block import Array
 from streamtrain.metrics.pixel_statistics import ClassSums, PixelStatistics
-from streamtrain.metrics.row_range import RowMaximum, row_extremes
-from streamtrain.schema import Schema
+from streamtrain.metrics.row_range import RowMaximum
 from streamtrain.shards.manifest import Shard
-from streamtrain.shards.statistics import tallies
-from streamtrain.shards.writer import write_shard
 
 
 @dataclass(frozen=True)
@@ -54,44 +50,13 @@ class WrittenRows:
         return cls((), np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int8), {})
 
 
-@dataclass(frozen=True)
-class PartWriter:
-    """Writes rows as shards, in any thread.
-
-    schema:  of the shards, but for the classes
-    folders: by part
-    shares:  the share of the rows for each part; one part takes all rows
-    """
-
-    schema: Schema
-    folders: Mapping[str, Path]
-    shares: Mapping[str, float]
-
-    def write(self, block: Block, number: int, names: tuple[str, ...]) -> WrittenRows:
-        """Write rows, synced to disk, as shard `number` of each part that has some of them.
-
-        names: the class names that the labels are indices into; empty if there are no labels
-        """
-        part_of_row = self._part_of_row(block)
-        parts = {}
-        for name, rows in self._split(block, part_of_row):
-            if len(rows):
-                path = self.folders[name] / f"shard-{number:05d}.parquet"
-                shard = write_shard(path, rows, replace(self.schema, classes=names), labelled=bool(names))
-                parts[name] = WrittenPart(shard, names, *tallies(rows, names), row_extremes(rows))
-        return WrittenRows(names, block.labels, part_of_row, parts)
-
-    def _part_of_row(self, block: Block) -> Array:
-        """Return the part of each row (rows,): where its hash, in 0..1, falls among the shares."""
-        if len(self.shares) == 1:
-            return np.zeros(len(block), dtype=np.int8)
-        stop = np.cumsum(list(self.shares.values()))
-        stop[-1] = 1.0
-        return np.searchsorted(stop, row_hash(block.pixels), side="right").astype(np.int8)
-
-    def _split(self, block: Block, part_of_row: Array) -> Iterator[tuple[str, Block]]:
-        for number, name in enumerate(self.shares):
-            yield name, block if len(self.shares) == 1 else block.take(part_of_row == number)
+def part_of_row(pixels: Array, shares: Mapping[str, float]) -> Array:
+    """Return the number of the part of each row (rows,): where its hash, in 0..1, falls among the shares."""
+    if len(shares) == 1:
+        return np.zeros(len(pixels), dtype=np.int8)
+    stop = np.cumsum(list(shares.values()))
+    stop[-1] = 1.0
+    return np.searchsorted(stop, row_hash(pixels), side="right").astype(np.int8)
 
 
 @functools.lru_cache(maxsize=64)

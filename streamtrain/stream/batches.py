@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from streamtrain.schema import Schema
 from streamtrain.stream.order import Cursor, Order
 from streamtrain.stream.windows import DecodedRows, LoadedWindow, load_windows
 
+B = TypeVar("B", covariant=True)
 Gather = Callable[[int, Array], object]  # writes len(out) rows, from a place in the window's order on, to `out`
 
 
@@ -38,6 +39,24 @@ class Batch(NamedTuple):
         return len(self.labels)
 
 
+class Selection(NamedTuple):
+    """Rows where they lie in memory, valid until the next selection is asked for.
+
+    pixels: (any, features) raw, in the schema's dtype
+    order:  (rows,) int64, the selected rows of `pixels`
+    labels: (rows,) int64, in the same order
+    """
+
+    pixels: Array
+    order: Array
+    labels: Array
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.labels)
+
+
 class Minibatch(NamedTuple):
     """An independent copy of rows.
 
@@ -49,30 +68,50 @@ class Minibatch(NamedTuple):
     y: Tensor
 
 
+class Gathering(Protocol[B]):
+    """What makes batches of loaded windows: `gather_pixels` or `select_pixels`."""
+
+    def __call__(self, loaded: Iterable[LoadedWindow], schema: Schema, /, *, size: int, start: int) -> Iterator[B]:
+        """Yield batches of `size` rows, the last may be short; start: rows of the epoch to skip."""
+
+
 def pixel_epochs(
-    decoded: DecodedRows, order: Order, *, batch_size: int, prefetch_threads: int, start: Cursor, last: int
-) -> Generator[tuple[int, Iterator[Batch]]]:
+    decoded: DecodedRows,
+    order: Order,
+    *,
+    gather: Gathering[B],
+    batch_size: int,
+    prefetch_threads: int,
+    start: Cursor,
+    last: int,
+) -> Generator[tuple[int, Iterator[B]]]:
     """Return the epochs from `start` to `last`: each its number and its batches, to be looped over once.
 
+    gather: what a batch is
     While one window is being consumed, background threads load the next, also across an epoch boundary. Closing
-    the generator stops them. Batches are borrowed: all of them lie in one buffer, which is refilled. The last
-    batch of an epoch may be short.
+    the generator stops them. Batches are borrowed: each is valid until the next. The last batch of an epoch may be
+    short.
     Raises UsageError if `order.window_rows` cannot hold a row group.
     """
     order.windows(decoded.row_groups.group_rows, start.epoch)  # raises now, not at the first batch
     loaded = load_windows(decoded, order, prefetch_threads=prefetch_threads, start=start, last=last)
-    return _pixel_epochs(loaded, decoded, batch_size, start, last)
+    return _pixel_epochs(loaded, decoded, gather, batch_size, start, last)
 
 
 def _pixel_epochs(
-    loaded: Generator[LoadedWindow], decoded: DecodedRows, batch_size: int, start: Cursor, last: int
-) -> Generator[tuple[int, Iterator[Batch]]]:
+    loaded: Generator[LoadedWindow],
+    decoded: DecodedRows,
+    gather: Gathering[B],
+    batch_size: int,
+    start: Cursor,
+    last: int,
+) -> Generator[tuple[int, Iterator[B]]]:
     schema, rows = decoded.row_groups.schema, decoded.row_groups.rows
     with contextlib.closing(loaded):
         for epoch in range(start.epoch, last + 1):
             done = start.rows if epoch == start.epoch else 0
             windows = _one_epoch(loaded) if done < rows else iter(())
-            yield epoch, gather_pixels(windows, schema, size=min(batch_size, rows), start=done)
+            yield epoch, gather(windows, schema, size=min(batch_size, rows), start=done)
             deque(windows, maxlen=0)  # the consumer may have stopped early
 
 
@@ -123,6 +162,35 @@ def gather_pixels(loaded: Iterable[LoadedWindow], schema: Schema, *, size: int, 
 
     for pixels, labels in _fill(loaded, size=size, start=start, buffers=lambda: buffer, gather=gather):
         yield Batch(pixels, labels)
+
+
+def select_pixels(loaded: Iterable[LoadedWindow], schema: Schema, *, size: int, start: int) -> Iterator[Selection]:
+    """Yield batches of `size` rows where they lie in their window; start: rows of the epoch to skip.
+
+    The rows of a batch that begins in one window and ends in another are gathered.
+    """
+    across: list[tuple[Array, Array]] = []  # pixels and labels of the rows so far of such a batch
+    missing = size
+    for window in loaded:
+        pixels, order = window.pixels.view(schema.stored_dtype), window.order
+        at = max(0, start - window.position.window.start)
+        while at < len(order):
+            places = slice(at, at + missing)
+            selection = Selection(pixels, order[places], window.labels[places])
+            at, missing = at + selection.rows, missing - selection.rows
+            if across or missing:
+                across.append((pixels[selection.order], selection.labels))
+            if not missing:
+                yield _joined(across) if across else selection
+                across, missing = [], size
+    if across:
+        yield _joined(across)
+
+
+def _joined(parts: Sequence[tuple[Array, Array]]) -> Selection:
+    """Return the rows of parts, each of pixels and labels, as one selection."""
+    pixels, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Selection(pixels, np.arange(len(labels)), labels)
 
 
 def gather_tensors(

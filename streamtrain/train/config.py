@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _FLOAT32_MAX = 3.4028234663852886e38
 ACTIVATION_NAMES = ("sigmoid", "tanh", "relu")  # the keys of nn.mlp.ACTIVATIONS, which would import torch
 DEVICES = ("auto", "cpu", "cuda")
+SCHEDULES = ("constant", "cosine", "step")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,24 @@ class FitConfig:
     epochs: int = setting(20, help="Passes over the training data.", check=Integer(1))
     batch_size: int = setting(256, help="Rows per step.", check=Integer(1))
     lr: float = setting(0.05, help="Learning rate.", check=Number(0, _FLOAT32_MAX, above_least=True))
+    schedule: str = setting(
+        "constant",
+        help="How the rate changes: not at all, along a cosine to 0, or in steps.",
+        check=OneOf(SCHEDULES),
+        added=True,
+    )
+    warmup: float = setting(
+        0.0, help="Epochs over which the rate rises from near 0, before the schedule.", check=Number(0), added=True
+    )
+    step_epochs: int = setting(
+        10, help="Epochs between two drops of the step schedule.", check=Integer(1), added=True
+    )
+    step_factor: float = setting(
+        0.1,
+        help="What the step schedule multiplies the rate by.",
+        check=Number(0, 1, above_least=True),
+        added=True,
+    )
     momentum: float = setting(
         0.0, help="Share of the last step that the next one keeps.", check=Number(0, 1, below_most=True)
     )
@@ -48,6 +67,11 @@ class FitConfig:
             raise UsageError(
                 f"`lr` · `weight_decay` is {self.lr:g} · {self.weight_decay:g}, but must be below 1",
                 option="weight_decay",
+            )
+        if self.warmup >= self.epochs:
+            raise UsageError(
+                f"`warmup` is {self.warmup:g} epochs, but must be less than `epochs`, which is {self.epochs}",
+                option="warmup",
             )
 
 
@@ -86,17 +110,13 @@ class TrainConfig(FitConfig):
     def from_recipe(cls, recipe: Mapping[str, Any]) -> TrainConfig:
         """Return the settings that a recipe records, the rest by default.
 
-        Raises UsageError if the recipe lacks one or holds a value that is not valid.
+        Raises UsageError if the recipe lacks one or holds a value that is not valid. One that was added since the
+        first version may be missing: earlier versions trained with its default.
         """
         values = {}
         for each in settings(cls):
-            if each.recorded and each.key not in recipe:
-                raise UsageError(f"the recipe lacks {each.key!r}", option=each.name)
-            if each.recorded:
+            if each.recorded and each.key in recipe:
                 values[each.name] = recipe[each.key]
+            elif each.recorded and not each.added:
+                raise UsageError(f"the recipe lacks {each.key!r}", option=each.name)
         return cls(**values)
-
-
-def lr_at(config: FitConfig, step: int) -> float:
-    """Return the learning rate of a step, counted from 0 over all epochs."""
-    return config.lr

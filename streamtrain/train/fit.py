@@ -7,32 +7,35 @@ import itertools
 import math
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 
 from streamtrain.engine.dense import one_thread
 from streamtrain.engine.device import DeviceStep
+from streamtrain.engine.native_step import NativeStep, computes_natively
 from streamtrain.engine.sparse import EVALUATION, Sparse, first_layer_for
-from streamtrain.engine.step import B, CpuStep, TrainStep
-from streamtrain.errors import DataError, RunError, argument
+from streamtrain.engine.step import B, CpuStep, G, TrainStep
+from streamtrain.errors import DataError, RunError
 from streamtrain.memory import Plan
-from streamtrain.metrics.evaluation import Evaluation
 from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.nn.mlp import MLP
 from streamtrain.nn.sgd import SGD
 from streamtrain.settings import spelled_out
-from streamtrain.stream.batches import Batch, pixel_epochs
+from streamtrain.stream.batches import Gathering, gather_pixels, pixel_epochs, select_pixels
 from streamtrain.stream.dataset import Shards
 from streamtrain.stream.order import Cursor, Order
 from streamtrain.stream.windows import labels_in_order
+from streamtrain.train.build import build_schedule
 from streamtrain.train.compatibility import DataSummary, check_against, check_held_out, read_as_learned
-from streamtrain.train.config import FitConfig, FitOptions, lr_at
-from streamtrain.train.evaluate import iter_evaluate
+from streamtrain.train.config import FitConfig, FitOptions
+from streamtrain.train.epoch_evaluation import EpochEvaluation, not_finite
 from streamtrain.train.inputs import Data, open_data
 from streamtrain.train.progress import EpochReport, Evaluating, Progress
 
 Event = Progress | Evaluating | EpochReport
+R = TypeVar("R")
 
 
 @spelled_out(FitOptions)
@@ -46,7 +49,7 @@ def fit(model: MLP, train: Data, options: FitOptions) -> list[EpochReport]:
     loss is not finite; a step with such a loss is not taken. Torch's threads share the matrix products; their
     number changes the time, not the result.
     """
-    training = _with_warnings(Training(model, open_data(train), options))
+    training = _with_warnings(Training(model, open_data(train), options, overlap_evaluation=True))
     return [event for event in training if isinstance(event, EpochReport)]
 
 
@@ -95,10 +98,13 @@ class Training:
 
     model: if it was trained before, all sets are read with the classes and range that it learned
     warnings: how the data differs from what the model learned, or why it cannot judge the model
-    model, optimizer: up to date at each Evaluating and EpochReport, after `write_back`, and when the loop ends
+    model, optimizer: up to date after `write_back` and when the loop ends; at each Evaluating and EpochReport, as
+    they were at the end of that epoch
     start: resume from here; `model` and `optimizer` must have the state that they had at this point
     optimizer: by default with zero velocity
     plan: sizes to keep, such as those of an earlier run; by default what `memory_bytes` allows
+    overlap_evaluation: whether an epoch may be evaluated while the next one is trained; its report comes during
+    the next epoch then, and Evaluating only if the training waits for it
     Raises UsageError or DataError if a setting is out of range or a set does not fit the model.
     """
 
@@ -113,6 +119,7 @@ class Training:
         start: Progress | None = None,
         optimizer: SGD | None = None,
         plan: Plan | None = None,
+        overlap_evaluation: bool = False,
     ) -> None:
         if isinstance(config, FitOptions):
             test, val = (None if data is None else open_data(data) for data in (config.test, config.val))
@@ -135,7 +142,10 @@ class Training:
         settings = {"momentum": config.momentum, "weight_decay": config.weight_decay}
         self.optimizer = optimizer or SGD.at_rest(model, **settings)
         self.plan = plan or plan_memory(train, model.hidden, config)
-        self._write_back: Callable[[], None] = lambda: None
+        self._schedule = build_schedule(config, train.rows)
+        self._overlap_evaluation = overlap_evaluation
+        self._position, self._write_back = self.start, _nothing
+        self._evaluation: EpochEvaluation | None = None
 
     def _read(self, data: Shards) -> Shards:
         """Return `data` with the schema of the training data; add a warning for each way in which they differ."""
@@ -149,32 +159,49 @@ class Training:
         on_cpu = self.model.device.type == "cpu"
         return _in_one_thread(self._on_cpu(threads) if on_cpu else self._on_device(threads))
 
-    def write_back(self) -> None:
-        """Bring the tensors of `model` and `optimizer` up to date between two steps."""
+    def write_back(self) -> Progress:
+        """Bring the tensors of `model` and `optimizer` up to date between two steps; return their progress.
+
+        While an epoch is evaluated they stay as they were at its end.
+        """
+        if self._evaluation:
+            return self._evaluation.trained
         with one_thread():
             self._write_back()
+        return self._position
 
     def _on_cpu(self, threads: int) -> Generator[Event]:
         rows = min(self.config.batch_size, self.train.rows)
+        if computes_natively(self.train, self.model):
+            native = NativeStep(self.train, self.model, self.optimizer, rows)
+            yield from self._events(native, select_pixels, threads, overlap=self._overlap_evaluation)
+            return
         layers = [first_layer_for(self.train, self.model, rows, threads=threads)]
         # A second layer prepares the next batch in a thread of its own. A dense layer already uses all threads.
         if self.plan.prefetch_batch and threads > 1 and isinstance(layers[0], Sparse):
             layers.append(first_layer_for(self.train, self.model, rows, threads=threads))
         step = CpuStep(self.model, self.optimizer, rows, first_layers=layers, threads=threads)
-        yield from self._events(step, threads)
+        yield from self._events(step, gather_pixels, threads)
 
     def _on_device(self, threads: int) -> Generator[Event]:
-        yield from self._events(DeviceStep(self.model, self.optimizer, scale=self.train.schema.scale), threads)
+        step = DeviceStep(self.model, self.optimizer, scale=self.train.schema.scale)
+        yield from self._events(step, gather_pixels, threads)
 
-    def _events(self, step: TrainStep[B], threads: int) -> Generator[Event]:
-        """Train and evaluate epoch by epoch."""
+    def _events(
+        self, step: TrainStep[G, B], gather: Gathering[G], threads: int, *, overlap: bool = False
+    ) -> Generator[Event]:
+        """Train and evaluate epoch by epoch; overlap: whether the step leaves the model's tensors alone."""
         self.model.schema, self.model.trained_on = self.train.schema, self.summary
         self._write_back = step.write_back
         config, plan, progress = self.config, self.plan, self.start
+        # If the memory is too small for a prefetch thread, it is too small for a second row group.
+        threads = threads if plan.prefetch_threads else 1
+        overlap = overlap and threads > 1
         order = Order(config.seed, plan.window_rows)
         stream = pixel_epochs(
             self.train.decoded,
             order,
+            gather=gather,
             batch_size=config.batch_size,
             prefetch_threads=plan.prefetch_threads,
             start=progress.cursor,
@@ -182,39 +209,78 @@ class Training:
         )
         with contextlib.closing(stream), contextlib.ExitStack() as stack:
             stack.callback(step.write_back)
+            stack.callback(self._drop_evaluation)
             for epoch, batches in stream:
                 disorder = LabelDisorder()
                 for labels in labels_in_order(self.train.row_groups, order, epoch, stop=progress.cursor.rows):
                     disorder.update(labels)
-                trained, waited = yield from self._train_epoch(step, _counted(batches, disorder), progress)
+                steps = self._train_epoch(step, _counted(batches, disorder), progress)
+                trained, waited = yield from self._with_report(steps)
+                yield from self._finish_evaluation()
                 step.write_back()
-                began = time.perf_counter()
-                # If the memory is too small for a prefetch thread, it is too small for a second row group.
-                evaluations = yield from self._evaluate(trained, threads if plan.prefetch_threads else 1)
-                seconds = trained.seconds - progress.seconds
-                yield EpochReport(
+                report = EpochReport(
                     epoch=epoch,
                     train_loss=trained.loss,
                     progressive_accuracy=trained.accuracy,
-                    **evaluations,
+                    train=None,
+                    test=None,
+                    val=None,
                     rows=trained.cursor.rows,
                     seconds=trained.seconds,
-                    eval_seconds=time.perf_counter() - began,
+                    eval_seconds=0.0,
                     label_disorder=disorder.value(),
                     effective_batch_size=disorder.effective_batch_size(config.batch_size),
-                    wait_share=waited / max(seconds, waited, 1e-9),
+                    wait_share=waited / max(trained.seconds - progress.seconds, waited, 1e-9),
                 )
-                progress = Progress.at(epoch + 1)
+                self._evaluation = EpochEvaluation(
+                    self.model, self.evaluated, trained, report, lr=config.lr, threads=threads - overlap
+                )
+                if overlap:
+                    self._evaluation.start()
+                else:
+                    yield from self._finish_evaluation()
+                self._position = progress = Progress.at(epoch + 1)
+            yield from self._finish_evaluation()
+
+    def _with_report(self, steps: Generator[Progress, None, R]) -> Generator[Event, None, R]:
+        """Yield from `steps`, and the report of the epoch before as soon as it has been evaluated."""
+        while True:
+            try:
+                progress = next(steps)
+            except StopIteration as end:
+                result: R = end.value
+                return result
+            except Exception:
+                yield from self._finish_evaluation()
+                raise
+            yield progress
+            if self._evaluation and self._evaluation.is_ready:
+                began = time.perf_counter()
+                yield from (event for event in self._finish_evaluation() if isinstance(event, EpochReport))
+                self._paused += time.perf_counter() - began
+
+    def _finish_evaluation(self) -> Generator[Evaluating | EpochReport]:
+        """Yield the rest of an evaluation, if there is one, and the report of its epoch."""
+        if evaluation := self._evaluation:
+            yield from evaluation
+            yield evaluation.report
+            self._evaluation = None
+
+    def _drop_evaluation(self) -> None:
+        """Stop an evaluation, if there is one."""
+        if self._evaluation:
+            self._evaluation.close()
+            self._evaluation = None
 
     def _train_epoch(
-        self, step: TrainStep[B], minibatches: Iterator[Batch], progress: Progress
+        self, step: TrainStep[G, B], minibatches: Iterator[G], progress: Progress
     ) -> Generator[Progress, None, tuple[Progress, float]]:
         """Take a step for each remaining minibatch of the epoch.
 
         Returns the progress at the end of the epoch, and the seconds spent waiting for minibatches.
         """
         (number, rows), loss_sum, correct, seconds = progress
-        began, waited = time.perf_counter() - seconds, 0.0
+        began, waited, self._paused = time.perf_counter() - seconds, 0.0, 0.0
         steps = (number - 1) * -(-self.train.rows // self.config.batch_size) + rows // self.config.batch_size
         with contextlib.closing(step.prefetch(minibatches)) as batches:
             while True:
@@ -223,14 +289,15 @@ class Training:
                 waited += time.perf_counter() - asked
                 if batch is None:
                     break
-                lr = lr_at(self.config, steps)
+                lr = self._schedule.rate(steps)
                 batch_loss, batch_correct = step.forward_backward(batch)
                 if not math.isfinite(batch_loss):
-                    raise _not_finite(f"epoch {number}, row {rows + 1}: the loss is {batch_loss}", lr)
+                    raise not_finite(f"epoch {number}, row {rows + 1}: the loss is {batch_loss}", lr)
                 step.update(lr)
                 steps, rows = steps + 1, rows + batch.rows
                 loss_sum, correct = loss_sum + batch_loss, correct + batch_correct
-                progress = Progress(Cursor(number, rows), loss_sum, correct, time.perf_counter() - began)
+                seconds = time.perf_counter() - began - self._paused
+                self._position = progress = Progress(Cursor(number, rows), loss_sum, correct, seconds)
                 yield progress
         if rows != self.train.rows:
             raise RunError(
@@ -238,24 +305,12 @@ class Training:
             )
         return progress, waited
 
-    def _evaluate(
-        self, progress: Progress, threads: int
-    ) -> Generator[Evaluating, None, dict[str, Evaluation | None]]:
-        """Evaluate each set after an epoch; return the evaluations by name, None for a set that is not given."""
-        found: dict[str, Evaluation | None] = dict.fromkeys(self.evaluated)
-        for name, data in self.evaluated.items():
-            if not data:
-                continue
-            for evaluation in iter_evaluate(self.model, data, threads):
-                found[name] = evaluation
-                yield Evaluating(progress, name, evaluation.rows, data.rows)
-            if not math.isfinite(evaluation.loss):
-                after = f"after epoch {progress.cursor.epoch} the loss on {data.folder} is {evaluation.loss}"
-                raise _not_finite(after, self.config.lr)
-        return found
+
+def _nothing() -> None:
+    """Do nothing: before the first step, the tensors are up to date."""
 
 
-def _counted(batches: Iterator[Batch], disorder: LabelDisorder) -> Iterator[Batch]:
+def _counted(batches: Iterator[G], disorder: LabelDisorder) -> Iterator[G]:
     """Yield the batches, and count the labels of each."""
     for batch in batches:
         disorder.update(batch.labels)
@@ -274,14 +329,6 @@ def _in_one_thread(events: Generator[Event]) -> Iterator[Event]:
     finally:
         with one_thread():
             events.close()
-
-
-def _not_finite(what: str, lr: float) -> RunError:
-    return RunError(
-        f"{what} at `lr` = {lr:g}. The weights were last saved before that. Train again with a smaller rate: "
-        f"{argument('lr', lr / 10)}",
-        option="lr",
-    )
 
 
 def _check_fit(model: MLP, train: Shards) -> None:

@@ -136,6 +136,12 @@ def resume_training(
         raise UsageError(
             f"{run.folder} is in epoch {reached} already: `epochs` can be raised, not lowered", option="epochs"
         )
+    if epochs not in (None, config.epochs) and config.schedule == "cosine":
+        raise UsageError(
+            f"the cosine schedule of {run.folder} falls to 0 over {config.epochs} epochs: with another number of "
+            "them, every step would have had another rate. Start a new run with `out`",
+            option="epochs",
+        )
     config = replace(config, epochs=epochs or config.epochs)
     given = {name: str(Path(path).absolute()) for name, path in moved.items() if path}
     finished = start.cursor.epoch > config.epochs
@@ -159,6 +165,7 @@ def resume_training(
         start=start,
         optimizer=SGD(config.momentum, config.weight_decay, checkpoint.velocity).to(to),
         plan=replace(plan, window_rows=run.recipe["window_rows"]),
+        overlap_evaluation=True,
     )
 
 

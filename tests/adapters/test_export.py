@@ -1,4 +1,4 @@
-"""An exported model gives, from raw pixels, what ours gives."""
+"""An exported model gives the same results as ours from raw pixels."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def checkpoint(request: pytest.FixtureRequest, digits: Shards) -> Checkpoint:
 
 
 def with_range(checkpoint: Checkpoint, pixel_range: tuple[int, int]) -> Checkpoint:
-    """The same weights, as if they had learned pixels of this range."""
+    """Return the same weights as if they had learned pixels of this range."""
     model, schema = copy.copy(checkpoint.model), replace(checkpoint.schema, pixel_range=pixel_range)
     model.schema = schema
     return replace(checkpoint, model=model, schema=schema)
@@ -91,8 +91,8 @@ def test_the_command_writes_what_the_functions_give_and_keeps_what_is_there(
     again = call_cli("export", "run", "--to", "torch")
     assert (again.returncode, "--overwrite" in again.stderr) == (2, True)
     done = call_cli("export", "run/last.safetensors", "--to", "onnx", "--out", "x.onnx", "--json")
-    told = json.loads(done.stdout)
-    assert told == {"file": "x.onnx", "to": "onnx", "bytes": (tmp_path / "x.onnx").stat().st_size}
+    result = json.loads(done.stdout)
+    assert result == {"file": "x.onnx", "to": "onnx", "bytes": (tmp_path / "x.onnx").stat().st_size}
     assert (tmp_path / "x.onnx").read_bytes() == onnx_bytes(checkpoint)
     assert call_cli("export", "run").returncode == 2
 

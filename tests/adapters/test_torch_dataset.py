@@ -1,4 +1,4 @@
-"""A DataLoader gets every row once from any number of workers, and goes on where it was."""
+"""A DataLoader gets every row once from any number of workers, and resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def loader(data: ShardDataset, workers: int, **options: Any) -> DataLoader[Any]:
 
 
 def numbers(batches: Batches) -> list[list[int]]:
-    """The numbers of the rows of each batch, whose labels must be theirs."""
+    """Return the numbers of the rows of each batch, whose labels must be theirs."""
     found = []
     for x, y in batches:
         pixels = np.rint(x.numpy() * 255).astype(int)
@@ -52,15 +52,15 @@ def numbers(batches: Batches) -> list[list[int]]:
 
 
 def loaded(data: ShardDataset, workers: int, *, take: int | None = None) -> list[list[int]]:
-    """The numbers of the rows of each batch; `take` batches at most."""
+    """Return the numbers of the rows of at most `take` batches."""
     return numbers(itertools.islice(loader(data, workers), take))
 
 
 def error_of(data: ShardDataset, workers: int, **options: Any) -> str:
-    """The kind and the message of the error that a loop raises.
+    """Return the type and the message of the error that a loop raises.
 
-    Its frames are let go at once. They hold the loader, whose end takes five seconds a worker if it is left to the
-    garbage collector, with any data set.
+    The error's frames are released at once: they hold the loader, which takes five seconds per worker to end, with
+    any data set, if it is left to the garbage collector.
     """
     try:
         for _ in DataLoader(data, num_workers=workers, **{"batch_size": None} | options):
@@ -183,7 +183,7 @@ def test_the_usual_loop_over_epochs_continues_a_state_and_then_gives_whole_epoch
 
 
 def read_ahead(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
-    """Hold one batch back, as accelerate and Lightning do, to know the last when it comes."""
+    """Read one batch ahead, as accelerate and Lightning do, to recognise the last one."""
     held: list[tuple[Tensor, Tensor]] = []
     for batch in batches:
         yield from held
@@ -207,7 +207,7 @@ def test_epochs_may_be_counted_from_0_as_accelerate_does(numbered: Path, workers
 def test_a_check_of_two_batches_and_loops_without_set_epoch_give_every_row(
     numbered: Path, workers: int, persistent: bool
 ) -> None:
-    """As Lightning does it, which calls set_epoch of samplers alone."""
+    """Lightning does so, and calls set_epoch of samplers only."""
     batches = loader(opened(numbered), workers, persistent_workers=persistent and workers > 0)
     assert len(list(itertools.islice(read_ahead(batches), 2))) == 2
     assert all(every_row_once(numbers(read_ahead(batches))) for _ in range(3))
@@ -248,7 +248,7 @@ def test_without_workers_it_gives_the_minibatches_of_the_library(numbered: Path)
 
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata's own call
 @pytest.mark.parametrize("workers", [0, 2, 3])
-def test_torchdatas_stateful_loader_goes_on_where_it_was(numbered: Path, workers: int) -> None:
+def test_torchdatas_stateful_loader_resumes_where_it_stopped(numbered: Path, workers: int) -> None:
     stateful = pytest.importorskip("torchdata.stateful_dataloader", reason="torchdata is not installed")
 
     def stateful_loader() -> Any:
@@ -312,7 +312,7 @@ def test_a_state_from_before_there_were_ranks_is_taken(numbered: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"batches": -5}, {"batches": "a"}, {"epoch": None}, {"epoch": -1}], ids=str)
-def test_a_position_that_cannot_be_is_refused(numbered: Path, wrong: dict[str, Any]) -> None:
+def test_a_position_outside_the_data_is_refused(numbered: Path, wrong: dict[str, Any]) -> None:
     data = ShardDataset(numbered)
     with pytest.raises(UsageError, match="are whole numbers from 0"):
         data.load_state_dict(data.state_dict() | wrong)
@@ -429,6 +429,6 @@ def test_the_example_trains_a_torch_model(
     monkeypatch.setattr(sys, "argv", ["train_torch.py", *parts, "--epochs", "2"])
     with one_thread():
         runpy.run_path(str(EXAMPLE), run_name="__main__")
-    told = capsys.readouterr().out.splitlines()
-    assert len(told) == 2
-    assert float(told[-1].split()[-1]) > 0.85
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 2
+    assert float(printed[-1].split()[-1]) > 0.85

@@ -1,4 +1,4 @@
-"""Ranks of a distributed training get each row once in all, and as many batches each."""
+"""Ranks of a distributed training share the rows, each once, and get equally many batches."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ if __name__ == "__main__":
 def test_ranks_of_torch_distributed_train_on_each_row_once(
     numbered: Path, tmp_path: Path, ranks: int, workers: int, context: str
 ) -> None:
-    """A rank with a batch more would wait for the others for ever."""
+    """A rank with one more batch would wait for the others for ever."""
     (tmp_path / "rank.py").write_text(RANK)
     words = [sys.executable, "rank.py", str(numbered), str(tmp_path / "meet")]
     processes = [
@@ -106,7 +106,7 @@ def test_every_share_of_any_size_gives_as_many_batches_and_each_row_once() -> No
 
 
 def test_a_rank_continues_from_the_state_of_another(numbered: Path) -> None:
-    """All have given the same number of batches, so one rank may save the state for all."""
+    """All have yielded the same number of batches, so one rank may save the state for all."""
     whole = [(x.tolist(), y.tolist()) for x, y in ShardDataset(numbered, batch_size=366, rank=2, ranks=3)]
     assert len(whole) == 2
     for taken in (0, 1, 2):
@@ -117,12 +117,12 @@ def test_a_rank_continues_from_the_state_of_another(numbered: Path) -> None:
 
 
 @pytest.mark.parametrize("given", [{"rank": 0}, {"ranks": 2}, {"rank": 2, "ranks": 2}, {"rank": -1, "ranks": 2}])
-def test_ranks_that_cannot_be_are_refused(numbered: Path, given: dict[str, int]) -> None:
+def test_ranks_that_are_not_valid_are_refused(numbered: Path, given: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="`rank` is one of 0 … `ranks` − 1"):
         ShardDataset(numbered, **given)  # type: ignore[arg-type]
 
 
-def test_rows_that_do_not_reach_for_all_ranks_are_refused(numbered: Path) -> None:
+def test_too_few_rows_for_all_ranks_are_refused(numbered: Path) -> None:
     for given in ({"ranks": 1101, "batch_size": 4}, {"ranks": 3, "batch_size": 1}):
         with pytest.raises(UsageError, match="ranks equally many batches"):
             iter(ShardDataset(numbered, rank=0, **given))

@@ -39,7 +39,7 @@ main()
 
 
 class Seen(NamedTuple):
-    """What a terminal showed: the lines that stay, and all states of the progress line."""
+    """The lines that stayed on a terminal, and all states of its progress line."""
 
     code: int
     lines: list[str]
@@ -54,7 +54,7 @@ def json_lines() -> JsonLines:
 
 @pytest.fixture(scope="session")
 def without_times() -> WithoutTimes:
-    """Leave out of lines of metrics what is measured, so that those of two runs can be compared."""
+    """Remove measured values from lines of metrics, so that two runs can be compared."""
     return lambda lines: [{key: value for key, value in line.items() if key not in _MEASURED} for line in lines]
 
 

@@ -1,4 +1,4 @@
-"""Bad input gets one line that says where, what and what next; no traceback, nothing half-written."""
+"""Bad input gets one line with the place, the fault and the next step; no traceback, nothing half-written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ FILES: dict[str, tuple[bytes | None, tuple[str, ...], str]] = {
     "a web page": (b"<!DOCTYPE html><html><body>404</body></html>", (), "web page"),
     "a label outside the classes": (GOOD.encode(), ("--classes", "5"), 'data:6: the label in column 1 is "5"'),
     "a width that changes": ((GOOD + "1,2,3\n").encode(), (), "data:61: the row has 3 values, not 5"),
-    "a cell that is no number": ((GOOD + "1,0,x,4,0\n").encode(), (), 'data:61: column 3 is "x", not an integer'),
+    "a cell that is not a number": (
+        (GOOD + "1,0,x,4,0\n").encode(),
+        (),
+        'data:61: column 3 is "x", not an integer',
+    ),
     "a cell out of range": ((GOOD + "1,0,256,4,0\n").encode(), (), 'data:61: column 3 is "256"'),
     "a fraction": ((GOOD + "1,0,12.5,4,0\n").encode(), (), 'data:61: column 3 is "12.5"'),
     "an empty cell": ((GOOD + "1,0,,4,0\n").encode(), (), "data:61: column 3 is empty"),
@@ -83,7 +87,7 @@ def test_data_without_labels_can_be_neither_learned_nor_evaluated(
 
 
 @pytest.mark.parametrize(("command", "existing"), [("convert", "out"), ("train", "run")])
-def test_what_streamtrain_did_not_write_is_kept_whatever_is_said(
+def test_what_streamtrain_did_not_write_is_kept_whatever_the_options(
     call_cli: RunCli, shards: Path, digits_csv: Path, tmp_path: Path, command: str, existing: str
 ) -> None:
     (tmp_path / existing).mkdir()

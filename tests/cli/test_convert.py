@@ -72,7 +72,7 @@ def test_each_part_of_a_split_has_a_manifest_of_its_own(
     assert [line.split(":")[0] for line in mixed.stdout.splitlines()] == ["mixed/train", "mixed/held"]
 
 
-def test_quiet_leaves_only_the_result_and_loud_says_the_range_that_was_found(
+def test_quiet_prints_only_the_result_and_otherwise_the_range_that_was_found_is_printed(
     call_cli: RunCli, digits_csv: Path
 ) -> None:
     quiet, loud = call_cli("convert", digits_csv, "one", "-q"), call_cli("convert", digits_csv, "two")

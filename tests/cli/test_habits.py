@@ -1,4 +1,4 @@
-"""What people expect of any command line: help with examples, completion, hints that can be followed."""
+"""What people expect of a command line: help with examples, completion, hints that can be followed."""
 
 from __future__ import annotations
 
@@ -53,15 +53,13 @@ def test_hints_name_commands_and_options_that_exist() -> None:
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("trian", "train"), ("inspct", "inspect"), ("valuate", "evaluate")])
-def test_a_mistyped_command_is_answered_with_the_one_that_was_meant(
-    call_cli: RunCli, typed: str, meant: str
-) -> None:
+def test_a_mistyped_command_is_answered_with_the_similar_one(call_cli: RunCli, typed: str, meant: str) -> None:
     done = call_cli(typed)
     assert done.returncode == 2
     assert done.stderr == f"error: No such command '{typed}'. Did you mean '{meant}'?\n"
 
 
-def test_a_word_that_is_near_no_command_is_just_refused(call_cli: RunCli) -> None:
+def test_a_word_unlike_any_command_is_refused_without_a_suggestion(call_cli: RunCli) -> None:
     done = call_cli("xyzzy")
     assert (done.returncode, done.stderr) == (2, "error: No such command 'xyzzy'. See streamtrain --help\n")
 
@@ -166,5 +164,5 @@ def test_a_preset_is_predicted_as_it_was_converted(
     assert call_cli("predict", "turned", "aside.csv", "--preset", "aside.toml").stderr == ""
     assert warning in call_cli("evaluate", "turned", shards).stderr
     assert warning not in call_cli("evaluate", "turned", "stood-up").stderr
-    told = call_cli("inspect", "aside.csv", "--preset", "aside.toml", "--line", "9", "--json").stdout
-    assert str([int(value) for value in rows[7][1:]]) in told
+    shown = call_cli("inspect", "aside.csv", "--preset", "aside.toml", "--line", "9", "--json").stdout
+    assert str([int(value) for value in rows[7][1:]]) in shown

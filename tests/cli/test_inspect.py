@@ -1,4 +1,4 @@
-"""`streamtrain inspect` shows what is there, as the file has it."""
+"""`streamtrain inspect` shows a CSV, shards or a run as they are."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def test_a_csv_is_shown_with_reasons_classes_and_digits_and_left_alone(
 
 
 def test_shards_as_json_have_the_counts_of_the_rows(call_cli: RunCli, shards: Path) -> None:
-    told = json.loads(call_cli("inspect", shards, "--json").stdout)
-    assert (told["kind"], told["rows"], told["image_shape"]) == ("shards", 600, [8, 8])
-    assert sum(told["classes"].values()) == 600
-    assert told["memory"]["window_rows"] == 600
-    assert sum(told["shards"].values()) == sum(path.stat().st_size for path in shards.glob("*.parquet"))
+    result = json.loads(call_cli("inspect", shards, "--json").stdout)
+    assert (result["kind"], result["rows"], result["image_shape"]) == ("shards", 600, [8, 8])
+    assert sum(result["classes"].values()) == 600
+    assert result["memory"]["window_rows"] == 600
+    assert sum(result["shards"].values()) == sum(path.stat().st_size for path in shards.glob("*.parquet"))
 
 
 def test_bad_rows_of_a_csv_are_counted_and_end_in_exit_3(
@@ -45,8 +45,8 @@ def test_bad_rows_of_a_csv_are_counted_and_end_in_exit_3(
 
 def test_a_line_shows_its_row(call_cli: RunCli, digits_csv: Path, shards: Path) -> None:
     row = np.loadtxt(digits_csv, delimiter=",", skiprows=1)[98].astype(int).tolist()
-    told = json.loads(call_cli("inspect", shards, "--line", "100", "--json").stdout)
-    assert told == {
+    result = json.loads(call_cli("inspect", shards, "--line", "100", "--json").stdout)
+    assert result == {
         "line": 100,
         "file": str(digits_csv),
         "file_line": 100,
@@ -68,12 +68,12 @@ def test_a_run_shows_its_recipe_and_curve(call_cli: RunCli, shards: Path) -> Non
     assert "64→100→10 units" in done.stdout
     assert "lr 0.5" in done.stdout
     assert "3 epochs, train loss" in done.stdout
-    told = json.loads(call_cli("inspect", "run", "--json").stdout)
-    assert (told["layers"], len(told["epochs"]), told["recipe"]["epochs"]) == ([64, 100, 10], 3, 3)
+    result = json.loads(call_cli("inspect", "run", "--json").stdout)
+    assert (result["layers"], len(result["epochs"]), result["recipe"]["epochs"]) == ([64, 100, 10], 3, 3)
     assert call_cli("inspect", "run", "--line", "3").returncode == 2
 
 
-def test_what_is_neither_data_nor_a_run_is_refused_by_name(call_cli: RunCli, tmp_path: Path) -> None:
+def test_anything_but_data_or_a_run_is_refused_by_name(call_cli: RunCli, tmp_path: Path) -> None:
     for path in (tmp_path, "missing"):
         done = call_cli("inspect", path)
         assert done.returncode == 1

@@ -20,7 +20,7 @@ from streamtrain.convert.write.journal import can_resume
 if TYPE_CHECKING:
     from conftest import RunCli
 
-# A module that is interrupted while it is imported, and swallows what the interrupt raises.
+# A module that is interrupted while it is imported and swallows the exception.
 _INTERRUPTED = """
 import os, signal
 try:
@@ -34,7 +34,7 @@ except BaseException:
 def test_an_interrupt_while_a_module_is_imported_is_one_line(
     shards: Path, tmp_path: Path, module: str, command: str
 ) -> None:
-    """Also if the module swallows it, as torch and NumPy do."""
+    """The module may swallow the exception, as torch and NumPy do."""
     (tmp_path / f"{module}.py").write_text(_INTERRUPTED)
     words = {"train": [str(shards), "--out", "run"], "convert": [str(shards / "no.csv"), "out"]}.get(command, [])
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
@@ -49,7 +49,7 @@ def test_an_interrupt_while_a_module_is_imported_is_one_line(
     assert (done.returncode, done.stderr) == (130, "\nInterrupted.\n")
 
 
-def test_elsewhere_an_interrupt_is_what_python_makes_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_an_import_an_interrupt_is_a_keyboard_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = sys._getframe()
     while "importlib" not in frame.f_code.co_filename and frame.f_back:
         frame = frame.f_back
@@ -69,7 +69,7 @@ def test_elsewhere_an_interrupt_is_what_python_makes_of_it(monkeypatch: pytest.M
 
 
 def cut_off(csv: Path) -> Path:
-    """Leave a conversion of `csv` beside it that was cut off after its first chunk."""
+    """Leave a conversion of `csv`, next to it, that stopped after its first chunk."""
     folder = csv.with_name(f"{csv.name}.shards")
     steps = ingest.iter_convert(csv, folder, ConvertOptions(workers=1))
     next(steps)

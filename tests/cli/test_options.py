@@ -1,4 +1,4 @@
-"""An option that cannot be read is refused with the form that it has; one that can does what it says."""
+"""An option that cannot be read is refused with its valid form; the others do what their help says."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_fault_of_the_system_names_the_path(call_cli: RunCli, digits_csv: Path
         call_cli("convert", digits_csv, "/proc/nowhere/out", "--debug")
 
 
-def test_of_many_bad_rows_the_first_20_are_shown_and_the_rest_counted(
+def test_the_first_20_of_many_bad_rows_are_shown_and_the_rest_counted(
     call_cli: RunCli, json_lines: JsonLines, shards: Path, digits_csv: Path, tmp_path: Path
 ) -> None:
     call_cli("train", shards, "--out", "run", "--epochs", "1", "-q")
@@ -112,25 +112,25 @@ def test_of_many_bad_rows_the_first_20_are_shown_and_the_rest_counted(
     assert warnings[-1] == "warning: 30 bad rows in all got no label, 10 of them not shown"
 
 
-def test_what_is_no_image_and_has_no_labels_is_inspected_too(call_cli: RunCli, tmp_path: Path) -> None:
+def test_rows_without_images_or_labels_are_inspected_too(call_cli: RunCli, tmp_path: Path) -> None:
     rows = [[i % 101, *range(i, i + 6)] for i in range(50)]
     (tmp_path / "pen.csv").write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
     options = ("--label", "none", "--range", "0..200", "--no-header", "-q")
     assert call_cli("convert", "pen.csv", "pen", *options).stdout == "pen: 50 rows, 0 classes, 1 shard\n"
-    told = call_cli("inspect", "pen").stdout
-    assert "images 7 uint8, 0..200 becomes 0..1, seen 0..54" in told
-    assert "label disorder" not in told
+    shown = call_cli("inspect", "pen").stdout
+    assert "images 7 uint8, 0..200 becomes 0..1, seen 0..54" in shown
+    assert "label disorder" not in shown
     assert call_cli("inspect", "pen", "--line", "3").stdout == "pen.csv:3\n2, 2, 3, 4, 5, 6, 7\n"
     refused = call_cli("train", "pen", "--out", "run")
     assert (refused.returncode, "has no labels to learn" in refused.stderr) == (1, True)
 
 
-def test_a_run_before_its_first_epoch_is_inspected_and_has_no_line(call_cli: RunCli, shards: Path) -> None:
+def test_a_run_before_its_first_epoch_can_be_inspected_and_has_no_line(call_cli: RunCli, shards: Path) -> None:
     refused = call_cli("train", shards, "--out", "run", "--lr", "1e38", "--batch-size", "8", "-q")
     assert refused.returncode == 1
-    told = call_cli("inspect", "run").stdout
-    assert told.startswith("run: 64→100→10 units, classes 0, 1, 2")
-    assert "train loss" not in told
+    shown = call_cli("inspect", "run").stdout
+    assert shown.startswith("run: 64→100→10 units, classes 0, 1, 2")
+    assert "train loss" not in shown
     done = call_cli("inspect", "run", "--line", "3")
     assert (done.returncode, "is a run, which has no rows" in done.stderr) == (2, True)
 
@@ -167,11 +167,11 @@ def test_all_long_work_shows_how_far_it_is(
 def test_shuffle_and_verify_print_their_result_as_json(
     call_cli: RunCli, json_lines: JsonLines, shards: Path, tmp_path: Path
 ) -> None:
-    (told,) = json_lines(call_cli("shuffle", shards, "mixed", "--seed", "3", "--json").stdout)
-    assert (told["rows"], told["shards"], told["seed"]) == (600, 1, 3)
-    assert told["manifest"] == "mixed/manifest.json"
-    (told,) = json_lines(call_cli("verify", "mixed", "--json").stdout)
-    assert told == {"ok": True, "shards": 1, "rows": 600, "problems": []}
+    (shown,) = json_lines(call_cli("shuffle", shards, "mixed", "--seed", "3", "--json").stdout)
+    assert (shown["rows"], shown["shards"], shown["seed"]) == (600, 1, 3)
+    assert shown["manifest"] == "mixed/manifest.json"
+    (shown,) = json_lines(call_cli("verify", "mixed", "--json").stdout)
+    assert shown == {"ok": True, "shards": 1, "rows": 600, "problems": []}
     (tmp_path / "mixed" / "shard-00000.parquet").unlink()
     done = call_cli("verify", "mixed")
     assert done.returncode == 1
@@ -217,13 +217,13 @@ def test_a_hint_can_be_pasted_where_names_have_spaces(call_cli: RunCli, digits_c
     call_cli("train", "my shards", "--out", "run", "--epochs", "1", "-q")
     (tmp_path / "my shards").rename(tmp_path / "by class.csv.shards")
     (tmp_path / "by class.csv").write_text("\n".join([header, *lines[:100]]))
-    told = call_cli("evaluate", "run", "by class.csv")
-    assert told.returncode == 1
-    hint = told.stderr.rpartition("Convert it again: streamtrain ")[2]
+    shown = call_cli("evaluate", "run", "by class.csv")
+    assert shown.returncode == 1
+    hint = shown.stderr.rpartition("Convert it again: streamtrain ")[2]
     assert call_cli(*shlex.split(hint)).stdout.startswith("by class.csv.shards: 100 rows")
 
 
-def test_a_name_that_is_no_text_is_refused_in_a_line(
+def test_a_name_that_is_not_text_is_refused_in_a_line(
     call_cli: RunCli, shards: Path, digits_csv: Path, tmp_path: Path
 ) -> None:
     done = call_cli("convert", digits_csv, "shards-\udcff")

@@ -68,7 +68,7 @@ def test_a_bad_row_keeps_its_number_and_gets_no_label(
 ) -> None:
     lines = digits_csv.read_text().splitlines()
     lines[3] = lines[3].replace(",", ",x", 1)
-    lines.insert(2, "")  # a blank line is no row
+    lines.insert(2, "")  # a blank line is not a row
     (tmp_path / "bad.csv").write_text("\n".join(lines))
     done = call_cli("predict", run, "bad.csv", "--json")
     assert done.returncode == 3
@@ -119,7 +119,7 @@ def test_columns_are_two_or_three_names(call_cli: RunCli, run: Path, digits_csv:
 
 
 @pytest.mark.parametrize("rows", [1, 20])
-def test_a_reader_that_has_enough_is_no_error(run: Path, digits_csv: Path, tmp_path: Path, rows: int) -> None:
+def test_a_reader_that_stops_early_is_not_an_error(run: Path, digits_csv: Path, tmp_path: Path, rows: int) -> None:
     header, *lines = digits_csv.read_text().splitlines()
     (tmp_path / "long.csv").write_text("\n".join([header, *lines * rows]))
     command = [sys.executable, "-m", "streamtrain", "predict", str(run), "long.csv"]
@@ -151,5 +151,5 @@ def test_an_evaluation_counts_each_row_once_in_the_confusion_of_torch_and_sklear
     assert result["confusion"] == confusion_matrix(true, predicted, labels=range(10)).tolist()
     scores = precision_recall_fscore_support(true, predicted, labels=range(10), zero_division=0)
     for key, values in zip(("precision", "recall", "f1", "support"), scores, strict=True):
-        told = [result["per_class"][str(k)][key] for k in range(10)]
-        assert told == pytest.approx(values.tolist(), abs=1e-12)
+        reported = [result["per_class"][str(k)][key] for k in range(10)]
+        assert reported == pytest.approx(values.tolist(), abs=1e-12)

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import safetensors.torch
+import torch
 
 import streamtrain as st
 from streamtrain.metrics.evaluation import Evaluation
 from streamtrain.storage.locks import lock_file
 from streamtrain.train.checkpoint import load_checkpoint, weights_sha256
+from streamtrain.train.epoch_evaluation import EpochEvaluation
 from streamtrain.train.run import Run
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ def test_the_best_epoch_has_the_highest_accuracy_on_val(
     assert st.evaluate(best.model, st.open_shards(shards)).accuracy == max(accuracies)
 
 
-def test_a_csv_is_converted_beside_itself_once_and_noticed_when_it_changes(
+def test_a_csv_is_converted_next_to_itself_once_and_again_when_it_changes(
     run_cli: RunCli, digits_csv: Path, tmp_path: Path
 ) -> None:
     csv = tmp_path / "digits.csv"
@@ -173,8 +175,49 @@ def test_an_interrupted_run_is_saved_and_ends_as_the_uninterrupted_one(
     cut = call_cli("train", shards, "--out", "cut", *options)
     assert cut.returncode == code
     assert "streamtrain train --resume cut" in cut.stderr
-    assert load_checkpoint(tmp_path / "cut" / "last.safetensors").progress.cursor == (2, 240)
+    # While the epoch before is evaluated, its end is saved.
+    assert load_checkpoint(tmp_path / "cut" / "last.safetensors").progress.cursor in ((2, 240), (1, 600))
     done = call_cli("train", "--resume", "cut", "--json")
+    assert json_lines(done.stdout)[-1]["weights_sha256"] == whole[-1]["weights_sha256"]
+    lines = json_lines((tmp_path / "cut" / "metrics.jsonl").read_text())
+    assert without_times(lines) == without_times(whole[:-1])
+
+
+def test_a_run_that_is_interrupted_while_an_epoch_is_evaluated_has_each_epoch_once(
+    call_cli: RunCli,
+    signal_at: SignalAt,
+    shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    json_lines: JsonLines,
+    without_times: WithoutTimes,
+) -> None:
+    options = (
+        "--test",
+        str(shards),
+        "--epochs",
+        "3",
+        "--batch-size",
+        "60",
+        "--checkpoint-every",
+        "2steps",
+        "--json",
+    )
+    whole = json_lines(call_cli("train", shards, "--out", "whole", *options).stdout)
+    monkeypatch.setattr(EpochEvaluation, "is_ready", property(lambda evaluation: False))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)  # one of them evaluates
+        signal_at(signal.SIGINT, (3, 240))
+        assert call_cli("train", shards, "--out", "cut", *options).returncode == 130
+        assert load_checkpoint(tmp_path / "cut" / "last.safetensors").progress.cursor == (2, 600)
+        monkeypatch.undo()
+        [line] = json_lines((tmp_path / "cut" / "metrics.jsonl").read_text())
+        assert line["epoch"] == 1
+        monkeypatch.chdir(tmp_path)
+        done = call_cli("train", "--resume", "cut", "--json")
+    finally:
+        torch.set_num_threads(before)
     assert json_lines(done.stdout)[-1]["weights_sha256"] == whole[-1]["weights_sha256"]
     lines = json_lines((tmp_path / "cut" / "metrics.jsonl").read_text())
     assert without_times(lines) == without_times(whole[:-1])
@@ -239,7 +282,7 @@ def test_options_come_from_a_file_and_the_environment_and_the_command_line_wins(
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "told"),
+    ("option", "value", "message"),
     [
         ("--lr", "0", "--lr"),
         ("--lr", "-1", "--lr"),
@@ -256,15 +299,17 @@ def test_options_come_from_a_file_and_the_environment_and_the_command_line_wins(
     ],
 )
 def test_a_setting_out_of_range_is_refused_before_a_run_is_made(
-    call_cli: RunCli, shards: Path, tmp_path: Path, option: str, value: str, told: str
+    call_cli: RunCli, shards: Path, tmp_path: Path, option: str, value: str, message: str
 ) -> None:
     done = call_cli("train", shards, "--out", "run", option, value)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_net_that_no_machine_holds_is_refused_in_a_line(call_cli: RunCli, shards: Path, tmp_path: Path) -> None:
+def test_a_net_too_large_for_any_machine_is_refused_in_a_line(
+    call_cli: RunCli, shards: Path, tmp_path: Path
+) -> None:
     done = call_cli("train", shards, "--out", "run", "--hidden", "1000000000000", "--memory", "9000000GB")
     assert done.returncode == 1
     assert done.stderr == "error: the --hidden layers do not fit in memory. Use fewer units\n"
@@ -318,7 +363,7 @@ def test_epochs_are_raised_and_not_taken_back(call_cli: RunCli, shards: Path) ->
     assert call_cli("train", "--resume", "run", "--epochs", "3").returncode == 0
 
 
-def test_of_two_processes_on_one_run_the_second_is_told(call_cli: RunCli, shards: Path, tmp_path: Path) -> None:
+def test_the_second_of_two_processes_on_one_run_is_refused(call_cli: RunCli, shards: Path, tmp_path: Path) -> None:
     call_cli("train", shards, "--out", "run", "--epochs", "1", "-q")
     with lock_file(tmp_path / ".run.lock", busy="free"):  # as the other process holds it
         for command in (("--resume", "run"), (str(shards), "--out", "run", "--overwrite")):
@@ -328,7 +373,7 @@ def test_of_two_processes_on_one_run_the_second_is_told(call_cli: RunCli, shards
     assert call_cli("train", "--resume", "run").returncode == 0
 
 
-def test_a_run_is_replaced_only_when_asked_and_a_missing_one_is_no_run(
+def test_a_run_is_replaced_only_when_asked_and_a_missing_one_is_refused(
     call_cli: RunCli, shards: Path, tmp_path: Path
 ) -> None:
     call_cli("train", shards, "--out", "run", "--epochs", "1", "-q")
@@ -350,6 +395,7 @@ def test_a_second_signal_stops_at_once_and_the_run_goes_on_from_its_last_checkpo
     script = """
 import os, signal
 from streamtrain.__main__ import main
+from streamtrain.train.epoch_evaluation import EpochEvaluation
 from streamtrain.train.run import Run
 
 def save(*_):  # the first signal comes while a checkpoint is written, the second in a call into C
@@ -470,7 +516,7 @@ def test_a_project_that_moved_goes_on_from_a_copy_of_its_source(
     ],
     ids=str,
 )
-def test_a_recipe_that_no_training_wrote_is_refused_in_a_line(
+def test_a_recipe_that_training_did_not_write_is_refused_in_a_line(
     call_cli: RunCli, shards: Path, tmp_path: Path, forged: dict[str, Any]
 ) -> None:
     call_cli("train", shards, "--out", "run", "--epochs", "2", "-q")
@@ -534,21 +580,21 @@ def test_a_signal_while_evaluating_saves_the_whole_epoch(
     assert [line.get("epoch") for line in lines] == [1, 2, None]
 
 
-def test_evaluate_tells_the_top_3_and_the_calibration(
+def test_evaluate_reports_the_top_3_accuracy_and_the_calibration(
     call_cli: RunCli, shards: Path, json_lines: JsonLines
 ) -> None:
     call_cli("train", shards, "--out", "run", "--epochs", "5", "--lr", "0.5", "-q")
-    (told,) = json_lines(call_cli("evaluate", "run", shards, "--json").stdout)
-    assert told["accuracy"] <= told["top3_accuracy"] <= 1
-    assert sum(of["rows"] for of in told["calibration"]["bins"]) == told["rows"] == 600
-    assert sum(of["correct"] for of in told["calibration"]["bins"]) == round(told["accuracy"] * 600)
-    assert 0 <= told["calibration"]["expected_error"] <= 1
+    (result,) = json_lines(call_cli("evaluate", "run", shards, "--json").stdout)
+    assert result["accuracy"] <= result["top3_accuracy"] <= 1
+    assert sum(of["rows"] for of in result["calibration"]["bins"]) == result["rows"] == 600
+    assert sum(of["correct"] for of in result["calibration"]["bins"]) == round(result["accuracy"] * 600)
+    assert 0 <= result["calibration"]["expected_error"] <= 1
     text = call_cli("evaluate", "run", shards).stdout
     assert "precision" in text
-    assert f"expected calibration error {told['calibration']['expected_error']:.4f}" in text
+    assert f"expected calibration error {result['calibration']['expected_error']:.4f}" in text
 
 
-def test_the_line_of_an_epoch_tells_the_progressive_accuracy_where_the_train_set_is_not_evaluated(
+def test_the_line_of_an_epoch_has_the_progressive_accuracy_if_the_train_set_is_not_evaluated(
     call_cli: RunCli, shards: Path, tmp_path: Path, json_lines: JsonLines
 ) -> None:
     done = call_cli("train", shards, "--out", "run", "--epochs", "1", "--no-eval-train")

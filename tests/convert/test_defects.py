@@ -1,4 +1,4 @@
-"""A defect of a row is one exact entry of the ledger, or what it means is written here; none is silently wrong."""
+"""A defect of a row is one exact entry of the ledger, or it means what is written here; none is silently wrong."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from streamtrain.convert import convert
 from streamtrain.errors import DataError
 
-ROWS = 40  # of a file with one defect or none
+ROWS = 40  # of a file with at most one defect
 HEADER = "label," + ",".join(f"{r}x{c}" for r in range(1, 5) for c in range(1, 5))
 VALUES = np.random.default_rng(11).integers(0, 256, (600, 17))
 VALUES[:, 0] = np.arange(600) % 10
@@ -41,7 +41,7 @@ class Kept(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """The line is no row: it is counted under this name of the totals."""
+    """The line is not a row: it is counted under this name of the totals."""
 
     name: str
 
@@ -116,7 +116,7 @@ TABLE: dict[str, tuple[Callable[[list[str]], str], ManifestBuilder]] = {
     "a quote inside a value": (cell(MIDDLE, '1"2'), Bad("not_a_number", MIDDLE + 1, '1"2')),
     "a quote after a quoted value": (cell(MIDDLE, '"1"2'), Bad("quote")),
     "quoted separators": (cell(MIDDLE, '"1,2"'), Bad("not_a_number", MIDDLE + 1, "1,2")),
-    "bytes that are no UTF-8": (cell(MIDDLE, "\udcff\udc80"), Bad("not_a_number", MIDDLE + 1, "\udcff\udc80")),
+    "bytes that are not UTF-8": (cell(MIDDLE, "\udcff\udc80"), Bad("not_a_number", MIDDLE + 1, "\udcff\udc80")),
     "the header again": (lambda cells: HEADER, Counted("repeated_headers")),
     "the header again, quoted": (
         lambda cells: ",".join(f'"{name}"' for name in HEADER.split(",")),
@@ -131,7 +131,7 @@ TABLE: dict[str, tuple[Callable[[list[str]], str], ManifestBuilder]] = {
 
 
 def spoiled(*changes: Callable[[list[str]], str], every: int = 1, rows: int = ROWS) -> bytes:
-    """A header and rows, of which each `every`-th is changed until there are no more changes."""
+    """Return a header and rows, every `every`-th row with the next of the changes."""
     lines = [",".join(map(str, row)) for row in VALUES[:rows]]
     for number, change in enumerate(changes):
         lines[every * number + every - 1] = change(lines[every * number + every - 1].split(","))
@@ -143,7 +143,7 @@ Source = Callable[[bytes], str | Path]
 
 @pytest.fixture(params=["plain", "gz", "stdin"])
 def source(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
-    """Puts bytes where convert reads them."""
+    """Write bytes to the file that convert reads."""
 
     def put(data: bytes) -> str | Path:
         if request.param == "stdin":
@@ -233,7 +233,9 @@ FILES: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_a_file_that_is_no_csv_of_digits_is_refused_whole(source: Source, tmp_path: Path, kind: str) -> None:
+def test_a_file_that_is_not_a_csv_of_digits_is_refused_as_a_whole(
+    source: Source, tmp_path: Path, kind: str
+) -> None:
     data, said = FILES[kind]
     for policy in ("error", "reject"):
         with pytest.raises(DataError, match=said):

@@ -1,4 +1,4 @@
-"""What `convert` holds does not depend on how much it reads, in a real process."""
+"""The memory of `convert` does not depend on the size of its source, in a real process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def digits_text() -> bytes:
     return "".join(",".join(map(str, row)) + "\n" for row in rows.tolist()).encode()
 
 
-@pytest.mark.long  # the allocator and the load of the machine have a part in it
+@pytest.mark.long  # the allocator and the load of the machine matter too
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="VmHWM is Linux's")
 def test_four_times_the_rows_take_the_same_memory(run_cli: RunCli, tmp_path: Path) -> None:
     text = digits_text()
@@ -38,7 +38,7 @@ def test_four_times_the_rows_take_the_same_memory(run_cli: RunCli, tmp_path: Pat
         return float(json.loads(done.stdout)["peak_rss_mb"])
 
     (tmp_path / "warm.csv").write_bytes(text)
-    peak("warm.csv")  # where the parser has to be compiled, that takes memory too
+    peak("warm.csv")  # the first run of all, so that nothing is made for the first time below
     few, many, packed = peak("few.csv"), peak("many.csv"), peak("many.csv.gz")
     assert many < few * 1.05
     assert many < 300

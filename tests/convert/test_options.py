@@ -1,4 +1,4 @@
-"""Every option of a conversion reaches the shards, is the same in `convert`, and is checked when it is given."""
+"""Every option of a conversion reaches the shards, is the same in `convert`, and is checked at the call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streamtrain.convert.pipeline import iter_convert
 from streamtrain.errors import DataError, UsageError
 from streamtrain.settings import settings
 
-# Of each field: options that go with it, and a value that has to change the shards or their manifest.
+# By field: other options that are needed, and a value that changes the shards or their manifest.
 CHANGES: dict[str, tuple[dict[str, Any], Any]] = {
     "label": ({}, "last"),
     "labels": ({"label": "none"}, "labels.txt"),
@@ -34,7 +34,7 @@ CHANGES: dict[str, tuple[dict[str, Any], Any]] = {
     "seed": ({"shuffle": True}, 1),
     "max_rejected": ({"sources": "bad.csv", "on_bad_row": "reject"}, 0),
 }
-# The rest, with a value that must leave the shards as they are, and why.
+# The other fields, each with a value that must not change the shards, and why.
 SAME: dict[str, tuple[dict[str, Any], Any, str]] = {
     "memory_bytes": ({"shuffle": True}, 200_000_000, "an order depends on the seed alone"),
     "resume": ({}, True, "a conversion that was interrupted goes on to the same bytes"),
@@ -45,7 +45,7 @@ SAME: dict[str, tuple[dict[str, Any], Any, str]] = {
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """40 rows of a class and 16 pixels, the last with few values; with a bad row, a preset, and labels too."""
+    """Make 40 rows of a class and 16 pixels, the last with few values; a bad row, a preset, and labels."""
     random = np.random.default_rng(0)
     table = random.integers(0, 256, (40, 17))
     table[:, 0], table[:, 16] = np.arange(40) % 3 * 100, np.arange(40) * 7 % 5 * 50
@@ -59,7 +59,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def outcome(dest: str, **options: Any) -> str | dict[str, Any]:
-    """All that a conversion leaves, without the bytes that Parquet hides, or the words of its refusal."""
+    """Return all that a conversion leaves, the shards as decoded rows, or the message of its refusal."""
     given = {"sources": "d.csv", "label": "first", "workers": 1, **options}
     try:
         convert(given.pop("sources"), dest, **given)
@@ -80,7 +80,7 @@ def test_an_option_changes_the_shards(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_an_option_that_decides_no_byte_changes_none(folder: Path, name: str) -> None:
+def test_an_option_that_must_not_change_the_shards_does_not(folder: Path, name: str) -> None:
     others, value, why = SAME[name]
     assert outcome("before", **others) == outcome("after", **{**others, name: value}), why
 

@@ -13,7 +13,7 @@ from streamtrain.shards.manifest import Manifest
 
 
 def written(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels, labels and lines as pyarrow alone reads them."""
+    """Return pixels, labels and lines, read by pyarrow alone."""
     table = pq.read_table(sorted(folder.glob("*.parquet")), columns=["label", "line", "image"])
     pixels = np.array([np.frombuffer(image, dtype=np.uint8) for image in table["image"].to_pylist()])
     return pixels, table["label"].to_numpy(), table["line"].to_numpy()
@@ -156,13 +156,13 @@ def test_equal_rows_lie_in_one_part_and_a_share_is_a_share(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("split", [{"../a": 0.5, "b": 0.5}, {"": 1.0}, {"a/b": 1.0}, {".a": 1.0}, {"a": 0.5}])
-def test_a_split_that_cannot_be_is_refused(digits: np.ndarray, tmp_path: Path, split: dict[str, float]) -> None:
+def test_a_split_that_is_not_valid_is_refused(digits: np.ndarray, tmp_path: Path, split: dict[str, float]) -> None:
     (tmp_path / "d.csv").write_text(csv_text(digits))
     with pytest.raises(UsageError, match=r"`split` is .*as \{'train': 0.9, 'val': 0.1\}"):
         convert(tmp_path / "d.csv", tmp_path / "out", split=split)
 
 
-def test_the_folder_of_a_split_is_no_data_and_its_parts_are_named(digits: np.ndarray, tmp_path: Path) -> None:
+def test_the_folder_of_a_split_is_not_data_and_its_parts_are_named(digits: np.ndarray, tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text(csv_text(digits))
     convert(tmp_path / "d.csv", tmp_path / "out", label="first", split={"train": 0.6, "val": 0.4})
     with pytest.raises(DataError, match=r"out has parts: train, val\. Name one: .*out/train"):
@@ -187,7 +187,9 @@ def test_the_number_of_workers_changes_no_byte(real_data: Path, tmp_path: Path) 
         (gzip.compress(b"1,2,3\n" * 10000)[:-20], "truncated gzip"),
     ],
 )
-def test_a_file_that_is_no_digit_csv_is_refused_by_what_it_is(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_file_that_is_not_a_csv_of_digits_is_refused_by_its_kind(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
     source = tmp_path / "d.csv"
     source.write_bytes(content)
     with pytest.raises(DataError, match=said):

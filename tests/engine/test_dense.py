@@ -52,7 +52,7 @@ def test_no_number_of_threads_changes_a_bit(rows: int, units: int) -> None:
         assert all(torch.equal(one, other) for one, other in zip(alone, computed(threads), strict=True)), threads
 
 
-def test_a_call_computes_anew_from_what_its_tensors_hold_then() -> None:
+def test_a_call_computes_again_from_what_its_tensors_hold_then() -> None:
     a, weight, bias, out = torch.zeros(256, 784), torch.ones(100, 784), torch.ones(100), torch.empty(256, 100)
     with one_thread():
         call = bind_affine(a, weight, bias, out=out, threads=2)

@@ -1,4 +1,4 @@
-"""What a GPU computes is what the processor does, within rounding; without a GPU the same formulas run here."""
+"""A GPU computes what the processor does, within rounding; without a GPU its formulas run on the processor."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def test_its_evaluation_is_that_of_the_processor(name: str, shards: Path, monkey
     digits = st.open_shards(shards)
     model = MLP(digits.schema.features, (30,), len(digits.schema.classes))
     here = evaluate(model, digits)
-    if name == "cpu":  # by the way of a GPU
-        monkeypatch.setattr(module, "_bind_cpu_scorer", module._bind_device_scorer)
+    if name == "cpu":  # with the code for a GPU
+        monkeypatch.setattr(module, "_bind_native_scorer", module._bind_device_scorer)
     there = evaluate(model.to(torch.device(name)), digits)
     assert there.rows == here.rows == 600
     assert there.loss == pytest.approx(here.loss, rel=1e-6)
@@ -73,7 +73,7 @@ def test_its_evaluation_is_that_of_the_processor(name: str, shards: Path, monkey
 
 
 @pytest.mark.parametrize("name", SOME)
-def test_a_run_on_a_device_goes_on_there_and_ends_like_one_on_the_processor(
+def test_a_run_on_a_device_continues_there_and_ends_like_one_on_the_processor(
     call_cli: RunCli, shards: Path, name: str
 ) -> None:
     def losses(name: str, run: str) -> list[float]:
@@ -90,7 +90,7 @@ def test_a_run_on_a_device_goes_on_there_and_ends_like_one_on_the_processor(
     assert losses(name, "there") == pytest.approx(here, rel=1e-4)
 
 
-def test_auto_is_a_gpu_where_there_is_one_and_cuda_without_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_a_gpu_if_there_is_one_and_cuda_without_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert device("cpu") == torch.device("cpu")
     for there, kind in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
@@ -100,7 +100,7 @@ def test_auto_is_a_gpu_where_there_is_one_and_cuda_without_one_is_refused(monkey
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch finds a GPU here")
-def test_a_run_that_asks_for_a_gpu_in_vain_makes_no_folder(call_cli: RunCli, shards: Path, tmp_path: Path) -> None:
+def test_a_run_that_asks_for_a_missing_gpu_makes_no_folder(call_cli: RunCli, shards: Path, tmp_path: Path) -> None:
     done = call_cli("train", shards, "--out", "run", "--device", "cuda")
     assert (done.returncode, done.stdout) == (2, "")
     assert "found no GPU" in done.stderr

@@ -1,4 +1,4 @@
-"""Which products suit a data set is the data's to say, and what is laid out is never taken for what is not."""
+"""The data decides which products are used, and a tensor that is not padded is never taken for one that is."""
 
 from pathlib import Path
 

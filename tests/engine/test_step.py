@@ -1,4 +1,4 @@
-"""The fast step computes what the plain one says, the same to the bit on any number of threads."""
+"""The fast step computes what the plain one does, the same to the bit on any number of threads."""
 
 import copy
 
@@ -19,7 +19,7 @@ Settings = dict[str, float]
 
 
 def batches(count: int, rows: int) -> list[tuple[Tensor, Tensor]]:
-    """Batches that can be learned: a class is a pattern under noise; the last is short."""
+    """Return batches that can be learned: a class is a pattern under noise; the last batch is short."""
     generator = torch.Generator().manual_seed(4)
     patterns = torch.rand(CLASSES, FEATURES, generator=generator)
     made = []
@@ -66,7 +66,7 @@ def test_500_steps_stay_with_the_plain_ones(hidden: tuple[int, ...], activation:
     with one_thread() as threads:
         step = CpuStep(fast, optimizers[1], 200, first_layers=[dense(200, threads)], threads=threads)
         for number, (x, y) in enumerate(batches(500, 200)):
-            lr = 0.06 - number * 4e-5  # falls as it goes
+            lr = 0.06 - number * 4e-5  # falls during the epoch
             loss, correct = fast_step(step, x, y, lr)
             expected, expected_correct = plain_step(plain, x, y, optimizers[0], lr)
             assert loss == pytest.approx(expected, rel=1e-4)

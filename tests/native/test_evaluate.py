@@ -1,4 +1,4 @@
-"""What C counts of logits is what NumPy counts, and the same bits with every instruction set."""
+"""C counts in logits what NumPy counts, with the same bits for every instruction set."""
 
 from __future__ import annotations
 

@@ -29,14 +29,14 @@ def test_every_value_of_a_byte_is_divided_as_numpy_divides_it(pixel_range: tuple
 
 @pytest.mark.parametrize("features", [1, 7, 8, 63, 64, 65, 784])
 @pytest.mark.parametrize(("at", "rows"), [(0, 0), (0, 1), (7, 2), (47, 3), (49, 1), (0, 50), (50, 0)])
-def test_rows_come_as_asked_for_and_nothing_beside_them_is_written(features: int, at: int, rows: int) -> None:
+def test_rows_come_as_asked_for_and_nothing_next_to_them_is_written(features: int, at: int, rows: int) -> None:
     random = np.random.default_rng(features)
     pixels = random.integers(0, 256, (20, features), dtype=np.uint8)
     order = random.integers(0, 20, 50)
-    room = np.full((rows + 2, features), -1, np.float32)
-    gather_scaled(pixels, order, 0, 255, at, room[1:-1])
-    assert (room[1:-1] == pixels[order[at : at + rows]].astype(np.float32) / np.float32(255)).all()
-    assert (room[[0, -1]] == -1).all()
+    out = np.full((rows + 2, features), -1, np.float32)
+    gather_scaled(pixels, order, 0, 255, at, out[1:-1])
+    assert (out[1:-1] == pixels[order[at : at + rows]].astype(np.float32) / np.float32(255)).all()
+    assert (out[[0, -1]] == -1).all()
 
 
 @settings(max_examples=100, deadline=None)

@@ -26,7 +26,7 @@ def started(code: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_module_was_built_from_the_sources_beside_it() -> None:
+def test_the_module_was_built_from_the_sources_next_to_it() -> None:
     assert native.core, "the loops are not built: python setup.py build_ext --inplace"
     sources = sorted(path for kind in ("c", "h", "inc") for path in FOLDER.glob(f"*.{kind}"))
     digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
@@ -34,10 +34,10 @@ def test_the_module_was_built_from_the_sources_beside_it() -> None:
 
 
 def test_the_best_instruction_set_is_taken_unless_one_is_named() -> None:
-    told = "from streamtrain.native import core; print(core.isa())"
-    assert started(told, STREAMTRAIN_ISA="").stdout.strip() == ISAS[0]
+    program = "from streamtrain.native import core; print(core.isa())"
+    assert started(program, STREAMTRAIN_ISA="").stdout.strip() == ISAS[0]
     for name in ISAS:
-        assert started(told, STREAMTRAIN_ISA=name).stdout.strip() == name
+        assert started(program, STREAMTRAIN_ISA=name).stdout.strip() == name
 
 
 def test_an_instruction_set_that_there_is_not_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The kernel keeps what the careful path keeps, to the value, and refuses what it is not sure of."""
+"""The kernel keeps what the careful path keeps, with the same values, and leaves the rest to it."""
 
 from __future__ import annotations
 
@@ -350,8 +350,8 @@ def test_a_decimal_is_rounded_as_python_rounds_it(text: str) -> None:
         assert len(text.replace(".", "").split("e")[0].lstrip("0")) > 19 or text.count("e")
 
 
-def test_a_decimal_beside_the_middle_of_two_floats_is_rounded_to_the_nearer_double_first() -> None:
-    """A range whose bounds are doubles tells: read as a neighbour the value would be out of it."""
+def test_a_decimal_close_to_the_middle_of_two_floats_is_rounded_to_the_nearer_double_first() -> None:
+    """A range whose bounds are doubles shows it: a value read as its neighbour would lie outside."""
     for text in ("0.49019607843137253", "0.30000000000000004", "0.1234567890123456789", "9007199254740993e-3"):
         value = float(text)
         for low, kept in ((value, 1), (np.nextafter(value, np.inf), 0)):

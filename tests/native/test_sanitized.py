@@ -1,4 +1,4 @@
-"""The loops run under AddressSanitizer and UndefinedBehaviorSanitizer over what the other tests give them."""
+"""The loops run under AddressSanitizer and UndefinedBehaviorSanitizer on the inputs of the other tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SANITIZED = "-fsanitize=address,undefined -fno-sanitize-recover=all"
 TESTS = ("test_parse.py", "test_step.py", "test_evaluate.py", "test_gather.py", "test_statistics.py")
 
 
-def said(*command: str | Path, cwd: Path, **env: str) -> str:
+def output_of(*command: str | Path, cwd: Path, **env: str) -> str:
     done = subprocess.run(
         list(map(str, command)),
         cwd=cwd,
@@ -40,11 +40,12 @@ def test_no_loop_leaves_its_arrays_or_what_c_defines(tmp_path: Path) -> None:
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     build = (sys.executable, "setup.py", "-q", "build_ext", "--inplace")
-    said(*build, cwd=tmp_path, CC="gcc", STREAMTRAIN_CFLAGS=f"{SANITIZED} -g", STREAMTRAIN_LDFLAGS=SANITIZED)
+    output_of(*build, cwd=tmp_path, CC="gcc", STREAMTRAIN_CFLAGS=f"{SANITIZED} -g", STREAMTRAIN_LDFLAGS=SANITIZED)
     libraries = [
-        said("gcc", f"-print-file-name={name}", cwd=tmp_path).strip() for name in ("libasan.so", "libubsan.so")
+        output_of("gcc", f"-print-file-name={name}", cwd=tmp_path).strip()
+        for name in ("libasan.so", "libubsan.so")
     ]
-    found = said(
+    found = output_of(
         *(
             sys.executable,
             "-m",

@@ -151,11 +151,11 @@ def test_every_instruction_set_scores_as_the_reference(
     kernel.score_reference(logits, classes, labels, expected, totals)
     bits = set()
     for _ in on_each_isa():
-        told, dlogits = np.zeros(2), np.full((rows, classes + 1), 9, dtype)
-        kernel.score(logits, classes, labels, dlogits, told)
-        np.testing.assert_allclose(told, totals, rtol=1e-5 if dtype == np.float32 else 1e-12, atol=1e-14)
+        found, dlogits = np.zeros(2), np.full((rows, classes + 1), 9, dtype)
+        kernel.score(logits, classes, labels, dlogits, found)
+        np.testing.assert_allclose(found, totals, rtol=1e-5 if dtype == np.float32 else 1e-12, atol=1e-14)
         np.testing.assert_allclose(dlogits, expected, rtol=1e-5 if dtype == np.float32 else 1e-12, atol=1e-40)
-        bits.add(told.tobytes() + dlogits.tobytes())
+        bits.add(found.tobytes() + dlogits.tobytes())
     assert len(bits) == 1
 
 
@@ -184,15 +184,15 @@ def test_a_logarithm_is_within_one_unit_in_the_last_place() -> None:
     with localcontext() as context:
         context.prec = 60
         for classes in (1, 2, 3, 5, 10, 11, 22, 23, 100, 1000):
-            told = np.zeros(2)
+            totals = np.zeros(2)
             kernel.score(
                 np.zeros((1, classes), np.float32),
                 classes,
                 np.array([0]),
                 np.empty((1, classes), np.float32),
-                told,
+                totals,
             )
-            assert abs(Decimal(float(told[0])) - Decimal(classes).ln()) <= Decimal(math.ulp(told[0]))
+            assert abs(Decimal(float(totals[0])) - Decimal(classes).ln()) <= Decimal(math.ulp(totals[0]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -200,11 +200,11 @@ def test_a_logarithm_is_within_one_unit_in_the_last_place() -> None:
 def test_a_score_is_that_of_the_plain_formula(dtype: torch.dtype, scale: float) -> None:
     logits = torch.randn(50, 12, dtype=dtype, generator=torch.Generator().manual_seed(3)) * scale
     labels = torch.arange(50) % 10
-    room, told = torch.full_like(logits, torch.nan), np.zeros(2)
-    kernel.score(logits.numpy(), 10, labels.numpy(), room.numpy(), told)
+    room, totals = torch.full_like(logits, torch.nan), np.zeros(2)
+    kernel.score(logits.numpy(), 10, labels.numpy(), room.numpy(), totals)
     losses, gradient = cross_entropy_gradient(logits[:, :10].double(), labels)
-    assert told[0] == pytest.approx(float(losses.sum()), rel=1e-5)
-    assert told[1] == int((logits[:, :10].argmax(1) == labels).sum())
+    assert totals[0] == pytest.approx(float(losses.sum()), rel=1e-5)
+    assert totals[1] == int((logits[:, :10].argmax(1) == labels).sum())
     torch.testing.assert_close(room[:, :10].double() / 50, gradient, rtol=0, atol=1e-6)
     assert bool(room[:, 10:].isnan().all())
 
@@ -212,7 +212,7 @@ def test_a_score_is_that_of_the_plain_formula(dtype: torch.dtype, scale: float) 
 @pytest.mark.parametrize("fault", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("place", [0, 3, 9])
 def test_the_score_of_a_logit_that_is_not_finite_is_not_finite(fault: float, place: int) -> None:
-    logits, told = np.zeros((2, 10), np.float32), np.zeros(2)
+    logits, totals = np.zeros((2, 10), np.float32), np.zeros(2)
     logits[1, place] = fault
-    kernel.score(logits, 10, np.array([1, 3]), np.empty_like(logits), told)
-    assert math.isfinite(told[0]) == (fault == -math.inf and place != 3)
+    kernel.score(logits, 10, np.array([1, 3]), np.empty_like(logits), totals)
+    assert math.isfinite(totals[0]) == (fault == -math.inf and place != 3)

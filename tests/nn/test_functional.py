@@ -1,4 +1,4 @@
-"""The functions written by hand give torch's values and derivatives, at extreme input too."""
+"""The hand-written functions give torch's values and derivatives, for extreme input too."""
 
 import math
 from collections.abc import Callable
@@ -152,7 +152,7 @@ def test_a_probability_is_clamped_at_one_in_a_million_million(p: float, loss: fl
         assert float(cross_entropy_from_probs(probs, targets)) == pytest.approx(loss / 2, abs=1e-4)
 
 
-def test_a_target_of_zero_costs_nothing_even_where_the_logit_is_minus_infinity() -> None:
+def test_a_target_of_zero_costs_nothing_even_if_the_logit_is_minus_infinity() -> None:
     logits = torch.tensor([[-math.inf, 1.0, 1.0]])
     loss = cross_entropy_from_logits(logits, torch.tensor([[0.0, 0.5, 0.5]]))
     assert float(loss) == pytest.approx(math.log(2))
@@ -167,9 +167,11 @@ def test_one_hot_rows_are_those_of_torch_as_float32(labels: list[int], dtype: to
     assert torch.equal(actual, expected)
 
 
-@pytest.mark.parametrize(("labels", "told"), [([0, 3], r"0\.\.2, not 0\.\.3"), ([-1, 2], r"0\.\.2, not -1\.\.2")])
-def test_one_hot_refuses_a_label_that_is_no_class(labels: list[int], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+@pytest.mark.parametrize(
+    ("labels", "message"), [([0, 3], r"0\.\.2, not 0\.\.3"), ([-1, 2], r"0\.\.2, not -1\.\.2")]
+)
+def test_one_hot_refuses_a_label_that_is_not_a_class(labels: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         one_hot(torch.tensor(labels), 3)
 
 
@@ -184,7 +186,7 @@ def test_accuracy_is_the_share_of_rows_whose_largest_score_is_the_labels() -> No
 
 
 def table(rows: int) -> tuple[Tensor, Tensor]:
-    """Rows that tell their label: x (rows, 1, 2) is [[−y, y]]."""
+    """Return rows that contain their label: x (rows, 1, 2) is [[−y, y]]."""
     y = torch.arange(rows)
     return torch.stack([-y, y], 1).unsqueeze(1), y
 
@@ -235,11 +237,11 @@ def test_the_order_is_by_default_that_of_seed_zero_in_batches_of_256() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "labels", "batch_size", "told"),
+    ("rows", "labels", "batch_size", "message"),
     [(4, 4, 0, "at least 1 row, not 0"), (4, 4, -1, "not -1"), (4, 3, 2, "x has 4 rows, y 3")],
 )
-def test_wrong_batches_are_refused_at_the_call(rows: int, labels: int, batch_size: int, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_wrong_batches_are_refused_at_the_call(rows: int, labels: int, batch_size: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         iterate_minibatches(torch.zeros(rows, 2), torch.zeros(labels), batch_size)
 
 

@@ -162,7 +162,7 @@ def test_a_model_comes_back_from_its_tensors(dtype: torch.dtype, hidden: tuple[i
     assert all(torch.equal(tensor, state[name]) for name, tensor in again.state_dict().items())
 
 
-NO_MODEL: dict[str, tuple[dict[str, Tensor | None], str]] = {
+NOT_A_MODEL: dict[str, tuple[dict[str, Tensor | None], str]] = {
     "a bias is missing": ({"2.bias": None}, "not an MLP: 0.bias, 0.weight, 2.weight"),
     "the first layer is missing": ({"0.weight": None, "0.bias": None}, "not an MLP"),
     "a name too many": ({"4.scale": torch.zeros(1)}, "not an MLP"),
@@ -174,22 +174,22 @@ NO_MODEL: dict[str, tuple[dict[str, Tensor | None], str]] = {
 }
 
 
-@pytest.mark.parametrize(("changes", "told"), NO_MODEL.values(), ids=NO_MODEL)
-def test_tensors_that_are_no_model_are_refused(changes: dict[str, Tensor | None], told: str) -> None:
+@pytest.mark.parametrize(("changes", "message"), NOT_A_MODEL.values(), ids=NOT_A_MODEL)
+def test_tensors_that_are_not_a_model_are_refused(changes: dict[str, Tensor | None], message: str) -> None:
     state = MLP(FEATURES, (5,), CLASSES).state_dict() | changes
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         MLP.from_state_dict(
             {name: tensor for name, tensor in state.items() if tensor is not None}, activation="sigmoid"
         )
 
 
-def test_an_empty_dictionary_is_no_model() -> None:
+def test_an_empty_dictionary_is_not_a_model() -> None:
     with pytest.raises(ValueError, match="not an MLP"):
         MLP.from_state_dict({}, activation="sigmoid")
 
 
 @each_dtype
-def test_a_cast_model_is_a_copy_even_where_the_type_stays(dtype: torch.dtype) -> None:
+def test_a_cast_model_is_a_copy_even_if_the_type_stays(dtype: torch.dtype) -> None:
     model = biased((5,), torch.float32)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     cast = model.to(dtype)

@@ -38,7 +38,7 @@ def make_run(folder: Path, data: Path, test: Path, **options: float) -> Path:
 
 @pytest.fixture(scope="session")
 def report_data(digits_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Shards to learn and shards to be judged on, the latter of two files."""
+    """Make shards to train on and shards to evaluate on, the latter from two files."""
     folder = tmp_path_factory.mktemp("report")
     header, *lines = digits_csv.read_text().splitlines()
     (folder / "learn.csv").write_text("\n".join([header, *lines[:400]]))

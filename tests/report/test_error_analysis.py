@@ -42,7 +42,7 @@ def test_it_agrees_with_predict_and_evaluate(report_run: Path, report_data: tupl
 
 
 @pytest.mark.parametrize(
-    ("room", "kept"),
+    ("limit", "kept"),
     [
         (1000, {(0, 1): 3, (0, 2): 1, (1, 0): 2}),  # all
         (55, {(0, 1): 2, (0, 2): 1, (1, 0): 2}),  # two of each: 30 for the cells, 25 for the pictures
@@ -51,20 +51,18 @@ def test_it_agrees_with_predict_and_evaluate(report_run: Path, report_data: tupl
         (3, {}),
     ],
 )
-def test_of_many_mistakes_those_stay_that_a_page_has_room_for(
-    room: float, kept: dict[tuple[int, int], int]
-) -> None:
+def test_of_many_mistakes_as_many_stay_as_fit_the_page(limit: float, kept: dict[tuple[int, int], int]) -> None:
     cells = {
         pair: [Mistake(0.9 - k / 10, k, *pair, b"") for k in range(count)]
         for pair, count in {(0, 2): 1, (1, 0): 2, (0, 1): 3}.items()
     }
     found = ErrorAnalysis(Evaluation(0.0, np.array([[5, 3, 1], [2, 5, 0], [0, 0, 5]])), cells=dict(cells))
-    keep_within(found, room, picture=5, cell=10)
+    keep_within(found, limit, picture=5, cell=10)
     assert {pair: len(mistakes) for pair, mistakes in found.cells.items()} == kept
     assert all(found.cells[pair] == cells[pair][:count] for pair, count in kept.items())
 
 
-def test_a_run_without_a_mistake_has_none_to_drop() -> None:
+def test_a_run_without_mistakes_drops_none() -> None:
     found = ErrorAnalysis(Evaluation.empty(2))
     keep_within(found, 0, picture=1, cell=1)
     assert found.cells == {}

@@ -1,4 +1,4 @@
-"""The page tells what the run and its test set tell, and its recipe makes the same weights again."""
+"""The page shows the figures of the run and its test set, and its commands make the same weights again."""
 
 from __future__ import annotations
 
@@ -115,10 +115,10 @@ def test_runs_stand_side_by_side_with_what_differs(
 ) -> None:
     done = call_cli("report", report_run, other_run, "--out", "both.html", "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    result = json.loads(done.stdout)
     page = (tmp_path / "both.html").read_text()
-    assert told["bytes"] == len(page.encode())
-    for run in told["runs"]:
+    assert result["bytes"] == len(page.encode())
+    for run in result["runs"]:
         assert f"<td>{run['accuracy']:.4f}</td>" in page
     side = page.split("Side by side")[1].split("</table>")[0]
     assert re.search(r'<th scope="row">lr</th><td>0.3</td><td>1.0</td>', side)
@@ -128,7 +128,7 @@ def test_runs_stand_side_by_side_with_what_differs(
     assert (again.returncode, "--overwrite" in again.stderr) == (2, True)
 
 
-def test_runs_of_one_name_are_told_apart_by_their_folders(
+def test_runs_of_one_name_are_distinguished_by_their_folders(
     call_cli: RunCli, report_run: Path, tmp_path: Path
 ) -> None:
     for folder in ("a", "b"):
@@ -196,7 +196,9 @@ def test_the_page_of_a_run_that_misreads_most_of_mnist_stays_small(
     shards = st.open_shards("test")
     model = st.MLP(seed=3)
     model.weights[0].mul_(30)
-    model.weights[1].sub_(model.weights[1].mean(1, keepdim=True))  # otherwise it names few of the classes
+    model.weights[1].sub_(
+        model.weights[1].mean(1, keepdim=True)
+    )  # with fewer epochs it predicts few of the classes
     Run.create(tmp_path / "run", Training(model, shards, FitConfig()), {"data": "test", "test": "test"})
     assert call_cli("report", "run").returncode == 0
     page = (tmp_path / "run" / "report.html").read_bytes()

@@ -1,4 +1,4 @@
-"""The facts of a data set are those of its rows; the warnings come where they should."""
+"""The facts of a data set are those of its rows; the warnings come when they should."""
 
 from __future__ import annotations
 

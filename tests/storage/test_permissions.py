@@ -1,4 +1,4 @@
-"""Outputs are no wider than what they are made of, and nothing is written through a link."""
+"""Outputs have no wider permissions than what they are made of, and nothing is written through a link."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def modes(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(("mode", "widest"), [(0o600, 0o700), (0o640, 0o750), (0o644, 0o755), (0o400, 0o700)])
-def test_what_a_command_makes_is_no_wider_than_its_source(
+def test_the_permissions_of_an_output_stay_within_those_of_its_source(
     run_cli: RunCli, digits_csv: Path, tmp_path: Path, mode: int, widest: int
 ) -> None:
     (tmp_path / "d.csv").write_text(digits_csv.read_text() + "bad\n")

@@ -16,7 +16,7 @@ Tasks = list[Callable[[], object]]
 
 
 def write(job: int, slot: Array) -> Iterator[Callable[[], None]]:
-    """Four tasks that each write the job's number to a quarter of the slot."""
+    """Return four tasks that each write the job's number to a quarter of the slot."""
     for part in np.split(slot, 4):
         yield lambda part=part: part.fill(job)
 
@@ -33,7 +33,7 @@ def test_every_job_arrives_whole_and_in_order(count: int, workers: int) -> None:
 
 
 def overwritten(slots: Sequence[Array]) -> int:
-    """How many jobs' slots were written to while the consumer had them, every task that may run having run."""
+    """Return how many slots were written to while the consumer had them, after every task that may run has run."""
     finished: dict[int, threading.Event] = {job: threading.Event() for job in range(20)}
 
     def tasks(job: int, slot: Array) -> Tasks:
@@ -52,7 +52,7 @@ def test_a_slot_stays_as_it_is_while_the_consumer_keeps_it(count: int) -> None:
     assert overwritten([np.full(64, -1) for _ in range(count)]) == 0
 
 
-def test_this_very_test_notices_a_slot_that_is_refilled_too_early() -> None:
+def test_the_check_of_a_slot_notices_one_that_is_refilled_too_early() -> None:
     slot = np.full(64, -1)
     assert overwritten([slot, slot]) == 19  # the same memory twice: all but the last are overwritten
 

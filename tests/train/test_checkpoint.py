@@ -176,9 +176,9 @@ def test_forged_metadata_under_right_digests_are_refused_in_a_line(tmp_path: Pat
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
     tensors = safetensors.torch.load_file(path)
     safetensors.torch.save_file(tensors, path, metadata | {"metadata_sha256": digest})
-    with pytest.raises(RunError, match="is damaged") as told:
+    with pytest.raises(RunError, match="is damaged") as error:
         load_checkpoint(path)
-    assert len(str(told.value).replace(str(tmp_path), "")) < 300
+    assert len(str(error.value).replace(str(tmp_path), "")) < 300
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.int32, torch.bfloat16], ids=str)

@@ -1,4 +1,4 @@
-"""Data unlike that of training is read with what the model learned, refused, or warned of; never passed over."""
+"""Data unlike that of training is read as the model learned it, refused, or warned of; never ignored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROWS = 400
 
 
 def table(rows: int = ROWS, *, seed: int = 0, classes: tuple[int, ...] = tuple(range(10))) -> np.ndarray:
-    """Labels and 64 pixels, which differ by class; one in three is not zero."""
+    """Return labels and 64 pixels, which differ by class; one in three is not zero."""
     patterns = np.random.default_rng(1).random((10, 64)) < 0.3
     random = np.random.default_rng(seed + 2)
     labels = np.array(classes)[random.permutation(rows) % len(classes)]
@@ -188,7 +188,7 @@ def test_classes_that_were_not_learned_are_refused(tmp_path: Path) -> None:
 CLASSES = {"low": (0, 1, 2, 3, 4), "high": (5, 6, 7, 8, 9)}
 
 
-def test_what_judges_nothing_is_said(tmp_path: Path) -> None:
+def test_a_set_that_cannot_judge_a_model_is_warned_of(tmp_path: Path) -> None:
     train, one = shards(tmp_path / "train", table()), shards(tmp_path / "one", table(seed=1, classes=(3,)))
     with pytest.warns(UserWarning, match="is the training data itself"):
         st.fit(st.MLP(64, (4,), 10), train, test=train, epochs=1)

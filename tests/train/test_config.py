@@ -1,4 +1,4 @@
-"""Every setting reaches the weights, the recipe and the command line, or it is said here why it must not."""
+"""Every setting reaches the weights, the recipe and the command line, or the reason why not is written here."""
 
 from __future__ import annotations
 
@@ -21,19 +21,28 @@ from streamtrain.train.resume import build_model
 if TYPE_CHECKING:
     from conftest import RunCli
 
-# Another value of each setting that decides the weights, on a base in which each of them counts.
+# For each setting that decides the weights: another value, on a base in which it matters.
 BASE = {"epochs": 2, "batch_size": 50, "hidden": (8,), "memory_bytes": 8_000_000}
 OTHER: dict[str, Any] = {
     "epochs": 3,
     "batch_size": 60,
     "lr": 0.1,
+    "schedule": "cosine",
+    "warmup": 1.5,
+    "step_epochs": 2,
+    "step_factor": 0.5,
     "momentum": 0.5,
     "weight_decay": 0.1,
     "seed": 1,
     "hidden": (9,),
     "activation": "tanh",
 }
-# Why the others must not change a weight.
+# What must be set for a setting to matter.
+TOGETHER: dict[str, dict[str, Any]] = {
+    "step_epochs": {"schedule": "step", "step_epochs": 1},
+    "step_factor": {"schedule": "step", "step_epochs": 1},
+}
+# The other settings, and why they must not change a weight.
 SAME: dict[str, tuple[Any, str]] = {
     "memory_bytes": (16_000_000, "it decides the window, and here either window holds all rows"),
     "eval_train": (False, "an evaluation only reads the weights"),
@@ -56,7 +65,8 @@ def test_the_tables_of_this_page_name_every_setting() -> None:
 
 @pytest.mark.parametrize("name", OTHER)
 def test_a_setting_reaches_the_weights(shards: Path, name: str) -> None:
-    assert digest(shards, **{name: OTHER[name]}) != digest(shards)
+    base = TOGETHER.get(name, {})
+    assert digest(shards, **base | {name: OTHER[name]}) != digest(shards, **base)
 
 
 @pytest.mark.parametrize("name", SAME)
@@ -69,7 +79,8 @@ def test_an_option_of_the_command_line_reaches_what_the_setting_of_that_name_rea
     call_cli: RunCli, shards: Path, tmp_path: Path, name: str
 ) -> None:
     value = OTHER[name] if name in OTHER else SAME[name][0]
-    chosen = BASE | {name: value}
+    together = TOGETHER.get(name, {})
+    chosen = BASE | together | {name: value}
     words: list[str] = []
     for each in settings(TrainConfig):
         if each.name in chosen and isinstance(chosen[each.name], bool):
@@ -80,7 +91,7 @@ def test_an_option_of_the_command_line_reaches_what_the_setting_of_that_name_rea
     done = call_cli("train", shards, "--out", "run", "--json", *words)
     assert done.returncode == 0, done.stderr
     last = json.loads(done.stdout.splitlines()[-1])
-    assert last["weights_sha256"] == digest(shards, **{name: value})
+    assert last["weights_sha256"] == digest(shards, **together | {name: value})
     recorded = load_checkpoint(tmp_path / "run" / "last.safetensors").recipe
     for each in settings(TrainConfig):
         assert (each.key in recorded) == each.recorded
@@ -92,9 +103,18 @@ def test_a_recipe_comes_back_and_one_that_lacks_a_setting_is_refused() -> None:
     config = TrainConfig(**BASE | OTHER, eval_train=False)
     recipe = json.loads(json.dumps(config.to_recipe()))
     assert TrainConfig.from_recipe(recipe) == config
-    for key in recipe:
-        with pytest.raises(UsageError, match=f"lacks '{key}'"):
-            TrainConfig.from_recipe({other: value for other, value in recipe.items() if other != key})
+    for each in settings(TrainConfig):
+        if each.recorded and not each.added:
+            with pytest.raises(UsageError, match=f"lacks '{each.key}'"):
+                TrainConfig.from_recipe({other: value for other, value in recipe.items() if other != each.key})
+
+
+def test_a_recipe_of_the_first_version_has_the_defaults_of_what_was_added_since() -> None:
+    first = {"epochs": 3, "batch_size": 50, "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, "seed": 0}
+    first |= {"memory": 8_000_000, "eval_train": True, "hidden": [8], "activation": "sigmoid"}
+    assert TrainConfig.from_recipe(first) == TrainConfig(
+        epochs=3, batch_size=50, lr=0.1, memory_bytes=8_000_000, hidden=(8,)
+    )
 
 
 def test_numpy_numbers_become_those_of_python() -> None:

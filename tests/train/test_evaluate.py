@@ -22,7 +22,7 @@ CLASSES = 5
 
 
 def draw(rows: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Log-probabilities (rows, classes) float32 and labels (rows,), right more often than not."""
+    """Return log-probabilities (rows, classes) float32 and labels (rows,), right more often than not."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(CLASSES, (rows,), generator=generator)
     logits = 2 * torch.randn(rows, CLASSES, generator=generator)
@@ -39,10 +39,10 @@ def test_it_counts_what_scikit_learn_counts() -> None:
     assert total.loss == pytest.approx(metrics.log_loss(labels, probs / probs.sum(1, keepdims=True)), abs=1e-6)
     assert total.top3_accuracy == metrics.top_k_accuracy_score(labels, log_probs, k=3)
     np.testing.assert_array_equal(total.confusion, metrics.confusion_matrix(labels, predicted))
-    told = total.per_class(tuple("abcde"))
+    ratios = total.per_class(tuple("abcde"))
     precision, recall, f1, support = metrics.precision_recall_fscore_support(labels, predicted)
     for k, name in enumerate("abcde"):
-        assert told[name] == pytest.approx(
+        assert ratios[name] == pytest.approx(
             {"precision": precision[k], "recall": recall[k], "f1": f1[k], "support": support[k]}
         )
 
@@ -69,7 +69,7 @@ def test_calibration_is_the_gap_between_confidence_and_accuracy_in_each_bin() ->
 
 
 def same(one: Evaluation, other: Evaluation) -> None:
-    """Counts exactly, means to 1e-12."""
+    """Return whether counts are equal and means equal to 1e-12."""
     np.testing.assert_array_equal(one.confusion, other.confusion)
     np.testing.assert_array_equal(one.calibration[:, ::2], other.calibration[:, ::2])
     assert (one.rows, one.top3) == (other.rows, other.top3)
@@ -91,7 +91,7 @@ def test_any_batches_in_any_order_add_up_to_the_same(cuts: list[int], shuffler: 
     same(total, whole)
 
 
-def test_of_no_rows_there_is_no_mean() -> None:
+def test_without_rows_there_is_no_mean() -> None:
     nothing = Evaluation.empty(3)
     assert nothing.rows == 0
     assert all(np.isnan([nothing.loss, nothing.accuracy, nothing.top3_accuracy, nothing.calibration_error]))
@@ -124,7 +124,7 @@ def test_rows_in_another_order_and_on_any_number_of_threads_evaluate_the_same(
         same(other, totals[0])
 
 
-def test_damage_to_every_row_group_is_told_and_not_waited_for(
+def test_damage_to_every_row_group_is_reported_without_a_wait(
     digits_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("streamtrain.shards.writer.GROUP_BYTES", 64 * 20)

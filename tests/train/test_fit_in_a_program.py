@@ -15,9 +15,10 @@ import torch
 
 import streamtrain as st
 from streamtrain.errors import RunError, UsageError
+from streamtrain.nn.schedule import Schedule
 from streamtrain.stream.dataset import Shards
 from streamtrain.train.checkpoint import LAST, load_checkpoint, weights_sha256
-from streamtrain.train.config import FitConfig, TrainConfig, lr_at
+from streamtrain.train.config import FitConfig, TrainConfig
 from streamtrain.train.fit import Training, plan_memory
 from streamtrain.train.resume import Sets, build_model, recipe, resume_fit
 from streamtrain.train.run import Run
@@ -69,7 +70,7 @@ def test_the_model_is_up_to_date_at_every_step_and_after_a_loop_that_was_left(da
     assert digest(left) == seen[0]
 
 
-def test_an_evaluation_is_told_from_training_by_its_type(data: Shards) -> None:
+def test_the_type_of_an_event_distinguishes_evaluation_from_training(data: Shards) -> None:
     kinds = [type(step) for step in st.iter_fit(st.MLP(64, (20,), 10), data, test=data, epochs=1, batch_size=300)]
     at = kinds.index(st.Evaluating)
     assert {*kinds[:at]} == {st.Progress}
@@ -153,16 +154,31 @@ def test_the_seed_decides_the_order_of_rows_and_the_initial_weights(data: Shards
 
 def test_the_rate_of_each_step_is_asked_for_by_its_number(data: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
+    rate = Schedule.rate
 
-    def halved(config: FitConfig, step: int) -> float:
+    def halved(schedule: Schedule, step: int) -> float:
         asked.append(step)
-        return lr_at(config, step) / 2
+        return rate(schedule, step) / 2
 
-    monkeypatch.setattr("streamtrain.train.fit.lr_at", halved)
+    monkeypatch.setattr(Schedule, "rate", halved)
     model = fitted(data, lr=0.1, epochs=2, batch_size=250)
     assert asked == list(range(6))
     monkeypatch.undo()
     assert digest(model) == digest(fitted(data, lr=0.05, epochs=2, batch_size=250))
+
+
+def test_more_epochs_of_a_cosine_are_refused(data: Shards, tmp_path: Path) -> None:
+    config = TrainConfig(epochs=2, batch_size=100, schedule="cosine")
+    training = Training(build_model(data, config), data, config)
+    paths = {"data": str(data.folder), "test": None, "val": None}
+    run = Run.create(tmp_path / "run", training, recipe(config, paths, Sets(data), training.plan))
+    for event in training:
+        if isinstance(event, st.EpochReport):
+            run.record(event, training)
+    assert resume_fit(tmp_path / "run", epochs=2) == []
+    with pytest.raises(UsageError, match="falls to 0 over 2 epochs") as refused:
+        resume_fit(tmp_path / "run", epochs=3)
+    assert refused.value.option == "epochs"
 
 
 def test_a_model_keeps_its_activation_and_schema_when_it_is_saved(data: Shards, tmp_path: Path) -> None:
@@ -188,7 +204,7 @@ def test_a_run_is_resumed_from_python_to_the_weights_of_one_that_was_never_stopp
     run = Run.create(tmp_path / "run", training, recipe(config, paths, Sets(data), training.plan))
     for event in training:
         if isinstance(event, st.Progress) and event.cursor == (2, 96):
-            run.save(training, event)
+            run.save(training)
             break
     reports = resume_fit(tmp_path / "run")
     assert [report.epoch for report in reports] == [2, 3]

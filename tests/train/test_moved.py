@@ -1,4 +1,4 @@
-"""The content of data decides whether a run goes on with it, not its place, its age or the way there."""
+"""The content of data decides whether a run continues with it, not its place or age."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that is killed at any call, and as often as you like, ends as the one that was not."""
+"""A run that is killed at any call, any number of times, ends as one that was not."""
 
 from __future__ import annotations
 
@@ -77,6 +77,13 @@ OPTIONS = (
 )
 
 
+# Whatever else changes what a step computes; each is killed and resumed on its own.
+VARIANTS = {
+    "cosine": ("--schedule", "cosine", "--warmup", "0.5"),
+    "steps": ("--schedule", "step", "--step-epochs", "1"),
+}
+
+
 class Nursery:
     """Processes of the command line that start at once."""
 
@@ -86,7 +93,7 @@ class Nursery:
         )
 
     def run(self, *arguments: str | Path, kind: str = "disk", die_at: int = NEVER) -> tuple[int, int]:
-        """Run a process to its end; returns its exit code and how many calls it made."""
+        """Run a process to its end; return its exit code and how many calls it made."""
         assert self.process.stdin
         assert self.process.stdout
         self.process.stdin.write(json.dumps([list(map(str, arguments)), kind, die_at]) + "\n")
@@ -95,7 +102,7 @@ class Nursery:
         return code, calls
 
     def finish(self, *arguments: str | Path) -> None:
-        """Run a process that has to end well."""
+        """Run a process that must succeed."""
         code, _ = self.run(*arguments)
         assert code == 0
 
@@ -110,7 +117,7 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """What must not depend on what happened to a run on its way."""
+    """Return what must not depend on the interruptions of a run."""
     measured = {"seconds", "eval_seconds", "rows_per_second", "peak_rss_mb", "wait_share"}
     lines = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
     last, best = load_checkpoint(run / LAST), load(run)
@@ -124,20 +131,29 @@ def outcome(run: Path) -> dict[str, Any]:
     }
 
 
-def begin_or_go_on(shards: Path, run: Path) -> tuple[str | Path, ...]:
+def begin_or_go_on(shards: Path, run: Path, more: tuple[str, ...] = ()) -> tuple[str | Path, ...]:
     if run.exists():
         return ("train", "--resume", run, "-q", "--checkpoint-every", "15steps")
-    return ("train", shards, "--test", shards, "--out", run, *OPTIONS)
+    return ("train", shards, "--test", shards, "--out", run, *OPTIONS, *more)
 
 
 def survive(
-    nursery: Nursery, shards: Path, tmp_path: Path, *, kills: int, moments: random.Random
+    nursery: Nursery,
+    shards: Path,
+    tmp_path: Path,
+    *,
+    kills: int,
+    moments: random.Random,
+    more: tuple[str, ...] = (),
 ) -> tuple[int, int]:
-    """Kill runs until `kills` have struck, each at another call; returns how many kills struck how many runs."""
+    """Kill runs until `kills` have struck, each at another call; returns how many kills struck how many runs.
+
+    more: options of the runs
+    """
     calls = {}
     for kind in ("disk", "any"):
         shutil.rmtree(tmp_path / "whole", ignore_errors=True)
-        code, calls[kind] = nursery.run(*begin_or_go_on(shards, tmp_path / "whole"), kind=kind)
+        code, calls[kind] = nursery.run(*begin_or_go_on(shards, tmp_path / "whole", more), kind=kind)
         assert code == 0
     expected = outcome(tmp_path / "whole")
     assert len(expected["metrics"]) == 3
@@ -147,10 +163,10 @@ def survive(
         for _ in range(1 + ended % 3):
             kind = ("any", "disk")[ended % 2]
             moment = moments.randint(1, calls[kind])
-            code, _ = nursery.run(*begin_or_go_on(shards, run), kind=kind, die_at=moment)
+            code, _ = nursery.run(*begin_or_go_on(shards, run, more), kind=kind, die_at=moment)
             assert code in (-9, 0)  # 0: the rest of a run has fewer calls than a whole one
             struck += code == -9
-        nursery.finish(*begin_or_go_on(shards, run))
+        nursery.finish(*begin_or_go_on(shards, run, more))
         assert outcome(run) == expected, f"after {ended} runs"
         shutil.rmtree(run)
         ended += 1
@@ -163,6 +179,13 @@ def test_killed_runs_end_with_the_weights_and_metrics_of_the_uninterrupted_one(
     survive(nursery, shards, tmp_path, kills=5, moments=random.Random(4))
 
 
+@pytest.mark.parametrize("name", VARIANTS)
+def test_killed_runs_end_as_the_uninterrupted_one_with_each_option_that_changes_a_step(
+    nursery: Nursery, shards: Path, tmp_path: Path, name: str
+) -> None:
+    survive(nursery, shards, tmp_path, kills=3, moments=random.Random(name), more=VARIANTS[name])
+
+
 @pytest.mark.long
 def test_200_kills(nursery: Nursery, shards: Path, tmp_path: Path) -> None:
     struck, ended = survive(nursery, shards, tmp_path, kills=200, moments=random.Random(5))
@@ -170,12 +193,12 @@ def test_200_kills(nursery: Nursery, shards: Path, tmp_path: Path) -> None:
 
 
 def damaged_runs(nursery: Nursery, shards: Path, run: Path, *, flips: int, cuts: int) -> dict[str, int]:
-    """Damage the newest checkpoint so often, resume, and count what was told; only what was saved is loaded."""
+    """Damage the newest checkpoint so often, resume, and count the warnings; only what was saved is loaded."""
     nursery.finish(*begin_or_go_on(shards, run))
     data = (run / LAST).read_bytes()
     saved = {name: load_checkpoint(run / name) for name in (LAST, PREVIOUS)}
     moments = random.Random(6)
-    told = {"warned": 0, "harmless": 0}
+    counts = {"warned": 0, "harmless": 0}
     for number in range(flips + cuts):
         damaged = bytearray(data)
         if number < flips:
@@ -187,18 +210,18 @@ def damaged_runs(nursery: Nursery, shards: Path, run: Path, *, flips: int, cuts:
         (run / LAST).write_bytes(damaged)
         _, checkpoint, warning = Run.open(run)
         origin = saved[PREVIOUS if warning else LAST]
-        told["warned" if warning else "harmless"] += 1
+        counts["warned" if warning else "harmless"] += 1
         assert checkpoint.progress == origin.progress
         expected = origin.model.state_dict()
         assert all(torch.equal(tensor, expected[name]) for name, tensor in checkpoint.model.state_dict().items())
-    return told
+    return counts
 
 
 def test_a_damaged_newest_checkpoint_is_never_taken_for_another(
     nursery: Nursery, shards: Path, tmp_path: Path
 ) -> None:
-    told = damaged_runs(nursery, shards, tmp_path / "run", flips=40, cuts=10)
-    assert told["warned"] > 40
+    counts = damaged_runs(nursery, shards, tmp_path / "run", flips=40, cuts=10)
+    assert counts["warned"] > 40
 
 
 @pytest.mark.long

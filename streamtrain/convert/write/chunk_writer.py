@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from streamtrain.convert.dialect.dialect import Dialect
 from streamtrain.convert.parse.label_file import LabelFile
@@ -12,9 +10,9 @@ from streamtrain.convert.parse.label_rows import add_labels
 from streamtrain.convert.parse.parse import Parsed, parse_chunk
 from streamtrain.convert.parse.row_parser import BadRow
 from streamtrain.convert.text.chunks import Chunk, ChunkBuffer
-from streamtrain.schema import Schema
+from streamtrain.shards.builder import ShardBuilder
 from streamtrain.shards.manifest import LineCounts, digest_bytes
-from streamtrain.shards.parts import PartWriter, WrittenRows, numbered_classes
+from streamtrain.shards.parts import WrittenRows, numbered_classes
 
 
 @dataclass(frozen=True)
@@ -35,16 +33,13 @@ class ChunkResult:
 class ChunkWriter:
     """Parses chunks and writes their rows, in any thread.
 
-    schema: of the shards, but for the classes
-    shares: the share of the rows for each part
-    strict: whether a bad row ends the conversion
-    labels: the file of the labels, if the rows have none
+    builder: writes the shards
+    strict:  whether a bad row ends the conversion
+    labels:  the file of the labels, if the rows have none
     """
 
     dialect: Dialect
-    schema: Schema
-    folders: Mapping[str, Path]
-    shares: Mapping[str, float]
+    builder: ShardBuilder
     strict: bool
     labels: LabelFile | None = None
 
@@ -59,8 +54,7 @@ class ChunkWriter:
         if labels_missing or (parsed.bad and self.strict):
             rows = WrittenRows.none()
         else:
-            writer = PartWriter(self.schema, self.folders, self.shares)
-            rows = writer.write(parsed.block, number, self._names(parsed))
+            rows = self.builder.write(parsed.block, number, self._names(parsed))
         totals = LineCounts(
             lines=parsed.lines,
             header=parsed.header,

@@ -83,7 +83,7 @@ class Journal:
         return result
 
     def _is_there(self, part: str, shard: Shard) -> bool:
-        path = self.writer.folders[part] / shard.file
+        path = self.writer.builder.parts[part].folder / shard.file
         return path.exists() and digest_of_file(path) == shard.digest
 
 

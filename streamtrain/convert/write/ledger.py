@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from streamtrain.convert.dialect.dialect import Dialect
 from streamtrain.convert.text.text_file import FileFacts
 from streamtrain.convert.write.chunk_writer import ChunkResult
-from streamtrain.schema import Schema
+from streamtrain.shards.builder import ShardBuilder
 from streamtrain.shards.manifest import LineCounts, Manifest, Source
-from streamtrain.shards.manifest_builder import ManifestBuilder
 from streamtrain.storage.ownership import REJECTED
 from streamtrain.storage.permissions import opened
 
@@ -22,11 +20,8 @@ from streamtrain.storage.permissions import opened
 class Ledger:
     """What a pass over the sources has come to so far; no row itself is kept."""
 
-    def __init__(self, dialect: Dialect, schema: Schema, staging: Path, folders: Mapping[str, Path]) -> None:
-        self.dialect, self.staging = dialect, staging
-        if dialect.declared_range:
-            schema = Schema(schema.image_shape, schema.dtype, (dialect.low, dialect.high), schema.classes)
-        self.builder = ManifestBuilder(schema, folders, declared_range=dialect.declared_range)
+    def __init__(self, dialect: Dialect, staging: Path, builder: ShardBuilder) -> None:
+        self.dialect, self.staging, self.builder = dialect, staging, builder
         self.sources: list[Source] = []
         self._counts: Counter[str] = Counter()
 

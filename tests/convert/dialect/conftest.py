@@ -1,4 +1,4 @@
-"""Made digits that look like digits to a reader of columns, and the many ways in which people write them."""
+"""Artificial digits whose columns behave as those of real ones, and the many ways in which people write them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Digits:
 
 
 def make_digits(rows: int = 150, side: int = 8, seed: int = 1, top: int = 255) -> Digits:
-    """Digits of a 5×3 font, each scaled, shifted, and drawn in greys of its own."""
+    """Return digits of a 5×3 font, each scaled, shifted, and drawn in its own greys."""
     random = np.random.default_rng(seed)
     labels = random.permutation(np.arange(rows) % 10)
     images = np.zeros((rows, side, side), dtype=int)
@@ -48,9 +48,9 @@ def make_digits(rows: int = 150, side: int = 8, seed: int = 1, top: int = 255) -
 class Written:
     """A file as somebody writes it, and what is in it.
 
-    labels: the class names that have to come out, or None; pixels: (rows, features)
-    options: those that a person would give at once
-    also:   further labels, or pixels, that are right too, if the file leaves the choice to the user
+    labels: the class names that are expected, or None; pixels: (rows, features)
+    options: those that a person would pass at once
+    also:   other labels, or pixels, that are right too, if the file leaves the choice to the user
     """
 
     data: bytes
@@ -74,17 +74,17 @@ TROUBLED: dict[str, Way] = {}
 
 
 def public(name: str) -> Callable[[Way], Way]:
-    """A dialect of public files, which is read without help or with the help that its refusal names."""
+    """Add a dialect of public files, which is read without options or with those that its refusal names."""
     return lambda way: PUBLIC.setdefault(name, way)
 
 
 def troubled(name: str) -> Callable[[Way], Way]:
-    """A file with a fault, which is read rightly or refused."""
+    """Add a file with a fault, which is read correctly or refused."""
     return lambda way: TROUBLED.setdefault(name, way)
 
 
 def simple(name: str, cells: Callable[[Digits], Any], header: Any = (), **how: Any) -> None:
-    """A public dialect with the digits' own labels and pixels."""
+    """Add a public dialect with the digits' own labels and pixels."""
 
     def way(d: Digits) -> Written:
         names = header(d.pixels.shape[1]) if callable(header) else header
@@ -353,7 +353,7 @@ def _two_labels(d: Digits) -> Written:
 
 
 def with_rows(change: Callable[[list[list[Any]]], list[list[Any]]], header: str = "label") -> Way:
-    """Digits whose rows are changed; header: label, or nothing for none."""
+    """Return digits whose rows are changed; header: of the label, or "" for no header."""
 
     def way(d: Digits) -> Written:
         rows = change([list(map(str, row)) for row in first(d).tolist()])
@@ -410,7 +410,7 @@ def _missing_column(d: Digits) -> Written:
 def _drop_one(d: Digits) -> Written:
     header = ["", *count_up(d.pixels.shape[1])]
     rows = np.column_stack([np.arange(len(d.labels)), d.pixels])
-    without_1 = np.delete(d.pixels, 1, axis=1)  # which is right where --drop 3-3 says so
+    without_1 = np.delete(d.pixels, 1, axis=1)  # which is right if --drop 3-3 is given
     return Written(lines(rows, header), None, d.pixels, {"drop": "1"}, also=(without_1,))
 
 

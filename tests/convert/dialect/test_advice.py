@@ -1,4 +1,4 @@
-"""Public dialects are read as they are meant; and whoever follows an error's advice never gets wrong data."""
+"""Public dialects are read as they are meant, and following an error's advice never gives wrong data."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ DEEP = 3
 
 
 class Outcome(NamedTuple):
-    """What came of a conversion with these options: right, wrong, or the message of a refusal."""
+    """The result of a conversion with these options: right, wrong, or the message of a refusal."""
 
     options: dict[str, Any]
     found: str
 
 
 def read(folder: Path) -> tuple[list[str] | None, np.ndarray]:
-    """The class names and the pixels in a folder of shards, as pyarrow alone reads them."""
+    """Return the class names and the pixels in a folder of shards, read by pyarrow alone."""
     schema = json.loads((folder / "manifest.json").read_text())["schema"]
     table = pq.read_table(sorted(folder.glob("*.parquet")))
     pixels = np.array([np.frombuffer(image, dtype=schema["dtype"]) for image in table["image"].to_pylist()])
@@ -47,7 +47,7 @@ def read(folder: Path) -> tuple[list[str] | None, np.ndarray]:
 
 
 def judge(written: Written, folder: Path) -> str:
-    """Right or wrong: each row is there with its pixels, and with its label or with none at all."""
+    """Return whether each row is there with its pixels, and with its label or without any."""
     labels, pixels = read(folder)
     truths = [written.pixels, *(also for also in written.also if isinstance(also, np.ndarray))]
     names = [written.labels, None, *(also for also in written.also if not isinstance(also, np.ndarray))]
@@ -56,7 +56,7 @@ def judge(written: Written, folder: Path) -> str:
 
 
 def advised(message: str) -> Iterator[dict[str, Any]]:
-    """Each option that a message names with a value."""
+    """Return each option that a message names with a value."""
     for name, value in ADVICE.findall(message):
         yield {name: ast.literal_eval(value)}
     for name, value in FLAGS.findall(message):
@@ -64,7 +64,7 @@ def advised(message: str) -> Iterator[dict[str, Any]]:
 
 
 def follow(written: Written, folder: Path) -> list[Outcome]:
-    """Convert, and convert again with every option that a refusal names, three deep."""
+    """Convert, and convert again with every option that a refusal names, up to three times."""
     source, out = folder / "d.csv", folder / "out"
     source.write_bytes(written.data)
     outcomes: dict[str, Outcome] = {}
@@ -125,7 +125,7 @@ def test_advice_followed_to_the_letter_never_leads_to_wrong_data(
 
 @pytest.fixture(autouse=True)
 def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing waits for the disk: the conversions are many and small."""
+    """Do not wait for the disk: the conversions are many and small."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 

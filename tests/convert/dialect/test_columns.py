@@ -1,4 +1,4 @@
-"""What a column is: a position, a name, an index, a label again; and the label as it is written."""
+"""Columns by position and by name; indices and copies of the label are found; labels as they are written."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_column_that_is_not_a_pixel_is_named_with_the_option_that_leaves_it_ou
     said: str,
 ) -> None:
     source = write(change, header)
-    if not said:  # a cell here and there is a fault of its row, not of the column
+    if not said:  # a few bad cells are faults of their rows, not of the column
         assert convert(source, tmp_path / "out", on_bad_row="reject").totals.rejected == 17
         return
     with pytest.raises(DataError, match=said):

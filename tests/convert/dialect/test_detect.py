@@ -1,4 +1,4 @@
-"""How a file is written is found and said, never guessed; neither the order of rows nor the policy matters."""
+"""The way a file is written is found and reported, never guessed; neither row order nor policy matters."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def onehot(row: int) -> list[int]:
     return [int(k == LABELS[row]) for k in range(10)]
 
 
-# The same 60 digits, each time written in another way that has to be found without help.
+# The same 60 digits, each time written in another way, which is found without options.
 WAYS: dict[str, tuple[bytes, str]] = {
     "commas": (joined(plain), "separated by commas"),
     "semicolons": (joined(plain, ";"), "separated by semicolons"),
@@ -144,7 +144,7 @@ def test_the_range_is_the_exact_one_of_the_full_pass(
     assert (schema.pixel_range, schema.dtype) == ((low, high), dtype)
 
 
-# Two readings are possible: what the refusal says, and the option that it names.
+# Texts with two possible readings: what the refusal says, and the option that it names.
 UNDECIDED: dict[str, tuple[bytes, str, dict[str, Any]]] = {
     "a label at either end": (
         joined(lambda r: [LABELS[r], *PIXELS[r], (LABELS[r] + 3) % 10]),
@@ -170,7 +170,7 @@ UNDECIDED: dict[str, tuple[bytes, str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", UNDECIDED)
-def test_where_two_readings_are_possible_both_are_said_and_the_option_decides(tmp_path: Path, case: str) -> None:
+def test_if_two_readings_are_possible_both_are_named_and_the_option_decides(tmp_path: Path, case: str) -> None:
     data, said, options = UNDECIDED[case]
     source = tmp_path / "d.csv"
     source.write_bytes(data)
@@ -183,7 +183,7 @@ def test_where_two_readings_are_possible_both_are_said_and_the_option_decides(tm
     assert convert(source, tmp_path / "out", workers=1, **(asked | options)).totals.kept == 60
 
 
-def test_named_classes_say_where_the_count_begins(tmp_path: Path) -> None:
+def test_named_classes_decide_where_the_count_begins(tmp_path: Path) -> None:
     source = tmp_path / "d.csv"
     source.write_bytes(joined(lambda r: [1 + LABELS[r], *PIXELS[r]]))
     conversion = convert(source, tmp_path / "out", classes=tuple("abcdefghij"), label="first", workers=1)
@@ -212,8 +212,8 @@ def test_an_option_that_cannot_be_is_refused(tmp_path: Path, options: dict[str, 
     assert said in str(error.value)
 
 
-def verdict(data: bytes) -> str:
-    """The dialect that is found, or what the refusal says."""
+def detected(data: bytes) -> str:
+    """Return the dialect that is found, or the message of the refusal."""
     try:
         return repr(detect(data, path="d.csv", whole=True, options=ReadOptions()).dialect)
     except DataError as error:
@@ -241,13 +241,13 @@ BODIES |= {name: data for name, (data, _, _) in UNDECIDED.items()}
     spoiled=st.lists(st.tuples(st.integers(1, 59), st.sampled_from(SPOILED)), max_size=6),
     seed=st.integers(0, 2**32),
 )
-def test_the_order_of_the_rows_changes_no_verdict(name: str, spoiled: list[tuple[int, str]], seed: int) -> None:
+def test_the_order_of_the_rows_changes_no_detection(name: str, spoiled: list[tuple[int, str]], seed: int) -> None:
     first, *rows = BODIES[name].splitlines()
     for at, text in spoiled:
         rows[at % len(rows)] = text.encode()
-    before = verdict(b"\n".join([first, *rows]) + b"\n")
+    before = detected(b"\n".join([first, *rows]) + b"\n")
     random.Random(seed).shuffle(rows)
-    assert verdict(b"\n".join([first, *rows]) + b"\n") == before
+    assert detected(b"\n".join([first, *rows]) + b"\n") == before
 
 
 @settings(max_examples=60, deadline=None)
@@ -255,12 +255,12 @@ def test_the_order_of_the_rows_changes_no_verdict(name: str, spoiled: list[tuple
     name=st.sampled_from(sorted(WAYS)),
     spoiled=st.lists(st.tuples(st.integers(5, 59), st.sampled_from(SPOILED)), min_size=1, max_size=6),
 )
-def test_odd_rows_never_change_a_verdict(name: str, spoiled: list[tuple[int, str]]) -> None:
+def test_odd_rows_never_change_a_detection(name: str, spoiled: list[tuple[int, str]]) -> None:
     data = WAYS[name][0]
     rows = data.splitlines()
     for at, text in spoiled:
         rows[at % len(rows) or 7] = text.encode()
-    assert verdict(b"\n".join(rows) + b"\n") == verdict(b"\n".join(data.splitlines()) + b"\n")
+    assert detected(b"\n".join(rows) + b"\n") == detected(b"\n".join(data.splitlines()) + b"\n")
 
 
 def test_files_share_a_dialect_and_a_header_that_one_of_them_has(tmp_path: Path) -> None:

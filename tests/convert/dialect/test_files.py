@@ -38,7 +38,7 @@ def parts(digits: Callable[..., Digits]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def found(folder: Path) -> np.ndarray:
-    """(rows, 65) the class and the pixels of each row, in the order of the lines."""
+    """Return (rows, 65): the class and the pixels of each row, in the order of the lines."""
     classes = json.loads((folder / "manifest.json").read_text())["schema"]["classes"]
     table = pq.read_table(sorted(folder.glob("*.parquet")))
     images = [np.frombuffer(image, dtype=np.uint8) for image in table["image"].to_pylist()]
@@ -87,7 +87,7 @@ def test_the_parts_of_a_set_are_read_as_one(
     assert conversion.totals.rejected == 0
 
 
-def test_files_that_differ_are_refused_with_what_makes_them_one(
+def test_files_that_differ_are_refused_with_the_way_to_read_them_as_one(
     digits: Callable[..., Digits], tmp_path: Path
 ) -> None:
     one, two = parts(digits)

@@ -1,4 +1,4 @@
-"""Each preset reads its set as it is published, and a preset is no more than a file."""
+"""Each preset reads its set as it is published, and a preset is only a file."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_real_files_have_their_label_counts_by_preset_and_by_detection(
     assert conversion.totals.header == (file.startswith(("digit_rec", "optdigits", "pendigits")))
 
 
-def test_a_test_file_of_a_preset_without_labels_is_read_without(tmp_path: Path) -> None:
+def test_a_test_file_without_labels_is_read_with_a_preset(tmp_path: Path) -> None:
     source = tmp_path / "test.csv"
     made = list(rows(10, (28, 28), 255, count=30))
     lines = [names("pixel").replace("label", "id")] + [first(1000)(i, p) for i, (_, p) in enumerate(made)]
@@ -146,7 +146,7 @@ def test_a_test_file_of_a_preset_without_labels_is_read_without(tmp_path: Path) 
     assert sum(manifest.pixels["sum"]) == sum(int(p.sum()) for _, p in made)
 
 
-def test_an_unknown_preset_is_refused_with_those_like_it(tmp_path: Path) -> None:
+def test_an_unknown_preset_is_refused_with_similar_names(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("1,2,3,4,5\n")
     with pytest.raises(UsageError, match="emnist-letters"):
         convert(tmp_path / "a.csv", tmp_path / "out", preset="emnist-leters")
@@ -166,7 +166,7 @@ def test_an_unknown_preset_is_refused_with_those_like_it(tmp_path: Path) -> None
         ("shape = [", "is not valid TOML"),
     ],
 )
-def test_a_preset_file_says_what_is_wrong_with_it(tmp_path: Path, toml: str, said: str) -> None:
+def test_a_fault_in_a_preset_file_is_named(tmp_path: Path, toml: str, said: str) -> None:
     (tmp_path / "a.csv").write_text("1,2,3,4,5\n")
     (tmp_path / "mine.toml").write_text(toml)
     with pytest.raises(UsageError) as error:
@@ -174,7 +174,7 @@ def test_a_preset_file_says_what_is_wrong_with_it(tmp_path: Path, toml: str, sai
     assert said in str(error.value)
 
 
-def test_a_preset_of_ones_own_reads_a_dialect_that_nothing_knows_and_options_overrule_it(tmp_path: Path) -> None:
+def test_a_preset_of_your_own_reads_an_unknown_dialect_and_options_overrule_it(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(
         "label = '3'\ndelimiter = 'semicolon'\ndrop = ['1']\nshape = [2, 2]\n"
         "classes = ['cat', 'dog']\nlabels = [7, 9]"

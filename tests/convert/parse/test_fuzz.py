@@ -1,4 +1,4 @@
-"""Mutated rows: the parse agrees with a slow reader, which is the csv module, int and float."""
+"""On mutated rows the parser agrees with a slow reader, made of the csv module, int and float."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Reference:
             return ("comment",)
         try:
             squeezed = re.sub(" +", " ", text.strip(" \t")) if d.delimiter == " " else text
-            # Where nothing is quoted, a quote has no meaning to lose.
+            # If nothing is quoted, a quote is an ordinary character.
             quoting: Any = csv.QUOTE_MINIMAL if '"' in text else csv.QUOTE_NONE
             [cells] = csv.reader(
                 [squeezed], delimiter=d.delimiter, strict=True, skipinitialspace=True, quoting=quoting
@@ -263,7 +263,7 @@ def resize(cells: list[str], draw: random.Random) -> list[str]:
 
 
 def made(dialect: Dialect, rows: int, seed: int) -> bytes:
-    """A file of so many rows, half of them changed in one way or two."""
+    """Return a file of `rows` rows, about half of them changed in one way or two."""
     draw = random.Random(seed)
     cell_changes: list[Callable[[list[str], random.Random], list[str]]] = [swap, swap, swap, quote, resize]
     lines = [dialect.delimiter.join(dialect.names).encode()] if dialect.names else []
@@ -287,7 +287,7 @@ def made(dialect: Dialect, rows: int, seed: int) -> bytes:
 
 
 def parsed(path: Path, dialect: Dialect, *, chunk_bytes: int) -> tuple[dict[int, Found], Counter[str]]:
-    """What the package makes of each line that is a row, and how many of the others there are."""
+    """Return what the package reads from each line that is a row, and how many other lines there are."""
     rows: dict[int, Found] = {}
     counts: Counter[str] = Counter()
     with TextFile(path) as file:
@@ -314,7 +314,7 @@ def parsed(path: Path, dialect: Dialect, *, chunk_bytes: int) -> tuple[dict[int,
 
 
 def agree(path: Path, dialect: Dialect, data: bytes, *, chunk_bytes: int) -> tuple[int, int]:
-    """Compare line by line; gives how many rows both keep and both reject."""
+    """Compare line by line; return how many rows both keep and both reject."""
     path.write_bytes(data)
     rows, counts = parsed(path, dialect, chunk_bytes=chunk_bytes)
     reference = Reference(dialect)

@@ -1,4 +1,4 @@
-"""Labels in a file of their own come to their rows, and none is lost, invented or moved."""
+"""Labels in a separate file get to their rows, and none is lost, invented or moved."""
 
 import bz2
 import functools
@@ -41,8 +41,8 @@ def row(i: int) -> str:
     return ",".join(map(str, [i, *range(10, 25)]))
 
 
-def told(folder: Path) -> list[tuple[int, str, int]]:
-    """Of each row its first pixel, the name of its class, and its line, as pyarrow alone reads them."""
+def labelled_rows(folder: Path) -> list[tuple[int, str, int]]:
+    """Return the first pixel, the class name and the line of each row, read by pyarrow alone."""
     names = json.loads((folder / "manifest.json").read_text())["schema"]["classes"]
     table = pq.read_table(sorted(folder.glob("*.parquet")), columns=["label", "line", "image"]).to_pylist()
     return [(r["image"][0], names[r["label"]], r["line"]) for r in table]
@@ -65,7 +65,7 @@ def data(tmp_path: Path) -> Path:
 def test_each_row_gets_the_label_of_its_place(data: Path, tmp_path: Path, labels: list[str], workers: int) -> None:
     file = write(tmp_path / "l.txt", labels)
     conversion = convert(data, tmp_path / "out", labels=file, workers=workers)
-    assert told(tmp_path / "out") == [(i, labels[i], i + 1) for i in range(40)]
+    assert labelled_rows(tmp_path / "out") == [(i, labels[i], i + 1) for i in range(40)]
     assert conversion.schema.classes == tuple(sorted(set(labels)))
     manifest = Manifest.load(tmp_path / "out")
     source, other = manifest.sources
@@ -79,7 +79,7 @@ def test_each_row_gets_the_label_of_its_place(data: Path, tmp_path: Path, labels
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 @pytest.mark.usefixtures("small_chunks")
-def test_lines_that_are_no_rows_take_no_label_and_bad_rows_take_theirs(
+def test_only_rows_take_a_label_and_bad_rows_take_theirs(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.mktemp("labels")
@@ -107,7 +107,7 @@ def test_lines_that_are_no_rows_take_no_label_and_bad_rows_take_theirs(
     file = write(folder / "l.txt", [*labels, "", " "], end)
     workers = data.draw(st.integers(1, 3))
     conversion = convert(source, folder / "out", labels=file, on_bad_row="reject", workers=workers)
-    assert told(folder / "out") == kept
+    assert labelled_rows(folder / "out") == kept
     assert (conversion.totals.kept, conversion.totals.rejected) == (len(kept), len(rejected))
     ledger = folder / "out" / "rejected.jsonl"
     bad = [json.loads(line) for line in ledger.read_text().splitlines()] if rejected else []
@@ -121,12 +121,10 @@ def test_lines_that_are_no_rows_take_no_label_and_bad_rows_take_theirs(
             assert labels[place - 1].strip(' "') == b["value"]
 
 
-def test_an_empty_first_line_is_a_label_at_fault_and_no_header_stands_behind_it(
-    data: Path, tmp_path: Path
-) -> None:
+def test_an_empty_first_line_is_a_bad_label_and_the_next_line_is_not_a_header(data: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "l.txt", ["", "x", *(str(i % 4) for i in range(38))])
     convert(data, tmp_path / "out", labels=file, on_bad_row="reject")
-    assert told(tmp_path / "out") == [(i + 2, str(i % 4), i + 3) for i in range(38)]
+    assert labelled_rows(tmp_path / "out") == [(i + 2, str(i % 4), i + 3) for i in range(38)]
     ledger = (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()
     assert [(bad["line"], bad["value"]) for bad in map(json.loads, ledger)] == [(1, ""), (2, "x")]
 
@@ -144,15 +142,15 @@ def _mostly_numbers(labels: list[str]) -> bool:
 def test_the_file_may_be_compressed(data: Path, tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     (tmp_path / "l.packed").write_bytes(pack(b"".join(b"%d\n" % (i % 4) for i in range(40))))
     convert(data, tmp_path / "out", labels=tmp_path / "l.packed")
-    assert told(tmp_path / "out") == [(i, str(i % 4), i + 1) for i in range(40)]
+    assert labelled_rows(tmp_path / "out") == [(i, str(i % 4), i + 1) for i in range(40)]
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_over_several_sources_one_file_goes_on(data: Path, tmp_path: Path) -> None:
+def test_one_file_has_the_labels_of_several_sources(data: Path, tmp_path: Path) -> None:
     other = write(tmp_path / "e.csv", [row(i) for i in range(40, 55)])
     file = write(tmp_path / "l.txt", [str(i % 9) for i in range(55)])
     convert([data, other], tmp_path / "out", labels=file, workers=2)
-    assert told(tmp_path / "out") == [(i, str(i % 9), i + 1) for i in range(55)]
+    assert labelled_rows(tmp_path / "out") == [(i, str(i % 9), i + 1) for i in range(55)]
 
 
 @pytest.mark.parametrize("words", [False, True])
@@ -161,14 +159,14 @@ def test_with_a_header_in_the_data_the_labels_may_have_one(tmp_path: Path, words
     data = write(tmp_path / "d.csv", [",".join(f"pixel{i}" for i in range(16)), *(row(i) for i in range(40))])
     for name, lines in {"with": ["label", *labels], "without": labels}.items():
         convert(data, tmp_path / name, labels=write(tmp_path / f"{name}.txt", lines))
-        assert told(tmp_path / name) == [(i, labels[i], i + 2) for i in range(40)]
+        assert labelled_rows(tmp_path / name) == [(i, labels[i], i + 2) for i in range(40)]
 
 
 def test_declared_classes_name_the_labels_of_the_file(data: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "l.txt", [str(i % 2 + 1) for i in range(40)])
     conversion = convert(data, tmp_path / "out", labels=file, classes=("A", "B"))
     assert conversion.schema.classes == ("A", "B")
-    assert told(tmp_path / "out") == [(i, "AB"[i % 2], i + 1) for i in range(40)]
+    assert labelled_rows(tmp_path / "out") == [(i, "AB"[i % 2], i + 1) for i in range(40)]
 
 
 @pytest.mark.parametrize("count", [1, 39, 41, 200])
@@ -237,7 +235,7 @@ def test_a_file_of_labels_that_changed_is_noticed(data: Path, tmp_path: Path) ->
         convert(data, tmp_path / "out", labels=file, resume=True)
 
 
-def test_shards_of_a_csv_and_its_labels_are_those_until_either_changes(data: Path, tmp_path: Path) -> None:
+def test_shards_of_a_csv_and_its_labels_are_reused_until_either_changes(data: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "l.txt", [str(i % 3) for i in range(40)])
     convert(data, tmp_path / "out", labels=file)
     assert not changed(data, tmp_path / "out")
@@ -250,7 +248,7 @@ def test_shards_of_a_csv_and_its_labels_are_those_until_either_changes(data: Pat
 def test_a_fault_in_the_middle_ends_the_pass_and_no_thread_waits_for_its_turn(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: tuple[Any, str]
 ) -> None:
-    calls = iter(range(3))  # and then no more
+    calls = iter(range(3))  # and then nothing more
     original = getattr(*where)
 
     def lines(_: Any) -> Iterator[bytes]:
@@ -274,7 +272,7 @@ def test_a_truncated_file_of_labels_is_an_error(data: Path, tmp_path: Path) -> N
         convert(data, tmp_path / "out", labels=tmp_path / "l.gz")
 
 
-def test_what_cannot_be_is_a_usage_error(data: Path, tmp_path: Path) -> None:
+def test_options_that_contradict_each_other_are_a_usage_error(data: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "l.txt", ["1"] * 40)
     with pytest.raises(UsageError, match="`label` is first"):
         convert(data, tmp_path / "out", labels=file, label="first")

@@ -1,4 +1,4 @@
-"""However a source is cut and by how many threads, every row, line number and rejected row is the same."""
+"""However a source is cut, and in any number of threads, its rows, line numbers and rejected rows are the same."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FIELDS = 17
 
 
 def awkward(rows: int) -> bytes:
-    """Digits and all that a line may be: bad, blank, a comment, a header again, any line end, none last."""
+    """Return digits and all kinds of lines: bad, blank, comments, a header again, any line end."""
     random = np.random.default_rng(rows)
     values = np.where(random.random((rows, FIELDS)) < 0.6, 0, random.integers(0, 256, (rows, FIELDS)))
     values[:, 0] = random.integers(0, 10, rows)
@@ -43,11 +43,11 @@ def awkward(rows: int) -> bytes:
     return "".join(line + end for line, end in zip(lines, [*ends, ""], strict=True)).encode()
 
 
-def told(paths: list[Path], dialect: Dialect, *, chunk_bytes: int, workers: int) -> dict[str, Any]:
-    """All that a pass finds in the files, with the chunks put together again."""
+def findings(paths: list[Path], dialect: Dialect, *, chunk_bytes: int, workers: int) -> dict[str, Any]:
+    """Return all that a pass finds in the files, with the chunks joined."""
 
-    def work(chunk: Chunk, number: int, room: ChunkBuffer) -> tuple[Any, ...]:
-        parsed = parse_chunk(chunk, dialect, room)
+    def work(chunk: Chunk, number: int, buffer: ChunkBuffer) -> tuple[Any, ...]:
+        parsed = parse_chunk(chunk, dialect, buffer)
         block, counts = parsed.block, (parsed.lines, parsed.header, parsed.blank, parsed.repeated_headers)
         return block.pixels.tolist(), block.labels.tolist(), block.lines.tolist(), parsed.bad, counts
 
@@ -80,14 +80,14 @@ def test_chunks_of_every_size_from_a_byte_to_two_rows_find_the_same(plain: Path)
     dialect = dialect_of(plain)
     longest = max(map(len, text.splitlines()))
     for paths in ([plain], [packed], [plain, packed, plain]):
-        whole = told(paths, dialect, chunk_bytes=1 << 20, workers=1)
+        whole = findings(paths, dialect, chunk_bytes=1 << 20, workers=1)
         assert whole["counts"][0] == len(paths) * len(text.splitlines())
         assert (len(whole["rows"][0]), len(whole["bad"])) == (len(paths) * 52, len(paths) * 4)
         assert whole["digests"] == [digest_bytes(path.read_bytes()) for path in paths]
         assert whole["read"] == [path.stat().st_size for path in paths]
         sizes = range(1, longest + 3) if paths != [plain, packed, plain] else range(5, 2 * longest, 23)
         for size in sizes:
-            assert told(paths, dialect, chunk_bytes=size, workers=1 + size % 8) == whole, size
+            assert findings(paths, dialect, chunk_bytes=size, workers=1 + size % 8) == whole, size
 
 
 def test_a_chunk_holds_the_lines_that_begin_in_its_range(plain: Path) -> None:
@@ -133,7 +133,7 @@ def test_conversions_in_chunks_of_random_sizes_by_1_to_8_workers_are_one(
         assert contents(tmp_path / str(workers[0])) == contents(tmp_path / str(workers[1]))
 
 
-def test_a_line_that_never_ends_is_an_error_and_not_a_memory(
+def test_a_line_that_never_ends_is_an_error_and_does_not_fill_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LONGEST_LINE", 1 << 20)
@@ -145,7 +145,7 @@ def test_a_line_that_never_ends_is_an_error_and_not_a_memory(
 
 
 def test_an_error_in_one_thread_ends_them_all(plain: Path) -> None:
-    def work(chunk: Chunk, number: int, room: ChunkBuffer) -> int:
+    def work(chunk: Chunk, number: int, buffer: ChunkBuffer) -> int:
         if number == 3:
             raise DataError("chunk 3")
         return number

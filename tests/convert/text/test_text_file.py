@@ -181,7 +181,7 @@ def test_standard_input_is_sniffed_and_converted_without_a_seek(
             TextFile(opening.STDIN)
 
 
-def test_standard_input_is_named_once_and_is_no_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_is_named_once_and_cannot_be_a_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="Name - once"):
         find_sources(["-", "-"])
     stdin(monkeypatch, zipped(tmp_path / "a.zip", **{"a.csv": TEXT}).read_bytes())

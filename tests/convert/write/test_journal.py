@@ -1,4 +1,4 @@
-"""An interrupted conversion goes on to the same bytes, or is refused by the name of what changed."""
+"""An interrupted conversion continues to the same bytes, or is refused by the name of what changed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def source(digits_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def start(source: Path, dest: Path, chunks: int, **options: Any) -> None:
-    """Convert until so many chunks are done, and leave it as a killed process does."""
+    """Convert until `chunks` chunks are done, and leave it as a killed process does."""
     steps = iter_convert(source, dest, ConvertOptions(on_bad_row="reject", workers=1, **options))
     for _ in range(chunks):
         next(steps)
@@ -50,13 +50,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of the chunks that were parsed."""
+    """Return a list that gets the numbers of the chunks that are parsed."""
     numbers: list[int] = []
     original = ChunkWriter.__call__
 
-    def counted(self: ChunkWriter, chunk: Any, number: int, room: Any) -> Any:
+    def counted(self: ChunkWriter, chunk: Any, number: int, buffer: Any) -> Any:
         numbers.append(number)
-        return original(self, chunk, number, room)
+        return original(self, chunk, number, buffer)
 
     monkeypatch.setattr(ChunkWriter, "__call__", counted)
     return numbers
@@ -136,7 +136,7 @@ def test_a_source_that_changed_is_refused_by_name(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_option_or_a_source_that_is_another_is_refused_by_name(source: Path, tmp_path: Path) -> None:
+def test_another_option_or_source_is_refused_by_name(source: Path, tmp_path: Path) -> None:
     start(source, tmp_path / "out", 3)
     again = functools.partial(convert, source, tmp_path / "out", on_bad_row="reject", resume=True)
     with pytest.raises(UsageError, match="`label` was None when"):
@@ -149,7 +149,7 @@ def test_an_option_or_a_source_that_is_another_is_refused_by_name(source: Path, 
     assert again().totals.kept == 598
 
 
-def test_what_a_killed_shuffle_left_goes_too(source: Path, tmp_path: Path) -> None:
+def test_what_a_killed_shuffle_left_is_removed_too(source: Path, tmp_path: Path) -> None:
     start(source, tmp_path / "out", 3, shuffle=True)
     (tmp_path / ".out.shuffled" / "train").mkdir(parents=True)
     convert(source, tmp_path / "out", on_bad_row="reject", resume=True)
@@ -162,7 +162,7 @@ def test_a_bad_row_leaves_nothing_behind(source: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["d.csv"]
 
 
-def test_of_two_converters_on_one_folder_the_other_says_so(source: Path, tmp_path: Path) -> None:
+def test_the_second_of_two_converters_on_one_folder_is_refused(source: Path, tmp_path: Path) -> None:
     steps = iter_convert(source, tmp_path / "out", ConvertOptions(on_bad_row="reject"))
     next(steps)
     with pytest.raises(UsageError, match="being written by another process"):
@@ -181,7 +181,7 @@ def interruptible() -> Iterator[None]:
 
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_keeps_what_is_finished_and_says_how_to_go_on(
+def test_a_signal_keeps_what_is_finished_and_prints_how_to_continue(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
     whole, arguments = module.map_chunks, ["convert", str(source), str(tmp_path / "out"), "--on-bad-row", "reject"]
@@ -206,7 +206,7 @@ def test_a_signal_keeps_what_is_finished_and_says_how_to_go_on(
     assert "is discarded" in done.stderr
 
 
-def test_a_full_disk_is_told_with_the_way_on(
+def test_a_full_disk_is_reported_with_the_way_to_continue(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, fsync, synced = module.map_chunks, os.fsync, []

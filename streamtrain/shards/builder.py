@@ -1,4 +1,4 @@
-"""Written rows in their order → the manifests of their parts.
+"""Blocks → a folder of shards for each part of a split, and their manifests: for `write_shards` and for `convert`.
 
 The class indices of a shard are fixed when it is written, but only the last row shows which classes there are. If
 the indices in a shard differ from the final ones, `finish` reads it and writes it again: a hidden second pass.
@@ -18,12 +18,14 @@ from streamtrain.block import Block, joined
 from streamtrain.errors import DataError, argument
 from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.metrics.pixel_statistics import ClassSums, PixelStatistics
-from streamtrain.metrics.row_range import RowMaximum, lonely_row
+from streamtrain.metrics.row_range import RowMaximum, lonely_row, row_extremes
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import LineCounts, Manifest, Shard, Source
-from streamtrain.shards.parts import WrittenPart, WrittenRows
+from streamtrain.shards.parts import WrittenPart, WrittenRows, part_of_row
 from streamtrain.shards.reader import ShardFile
+from streamtrain.shards.statistics import tallies
 from streamtrain.shards.writer import rows_per_group, write_shard
+from streamtrain.storage.permissions import make_folder
 
 
 @dataclass
@@ -45,21 +47,41 @@ class _Part:
         self.extremes = _both(self.extremes, written.extremes)
 
 
-class ManifestBuilder:
-    """The sums over the rows written so far; no row itself is kept.
+class ShardBuilder:
+    """Data sets that are being written, one for each part of a split: `write` rows, `add` them up, `finish`.
 
-    schema:   that of the manifests, once `finish` has found the classes and the range that are not declared
+    folder:   exists; a part lies in the folder of its name there, the part "" in `folder` itself
+    schema:   of the manifests, once `finish` has found the classes and the range that are not declared
+    shares:   the share of the rows for each part; one part takes all rows
     disorder: label disorder of all rows in their order
     """
 
-    def __init__(self, schema: Schema, folders: Mapping[str, Path], *, declared_range: bool) -> None:
-        self.schema, self.declared_range = schema, declared_range
-        self.parts = {name: _Part(folder) for name, folder in folders.items()}
+    def __init__(self, folder: Path, schema: Schema, shares: Mapping[str, float], *, declared_range: bool) -> None:
+        self.schema, self.shares, self.declared_range = schema, shares, declared_range
+        self.parts = {name: _Part(folder / name) for name in shares}
+        for part in self.parts.values():
+            if not part.folder.exists():
+                make_folder(part.folder)
         self.disorder = LabelDisorder()
         self._classes: dict[str, int] = {}  # the names of the labels that occur → where `disorder` counts them
 
+    def write(self, block: Block, number: int, names: tuple[str, ...]) -> WrittenRows:
+        """Write rows, synced to disk, as shard `number` of each part that has some of them; in any thread.
+
+        names: the class names that the labels are indices into; empty if there are no labels
+        """
+        part_numbers = part_of_row(block.pixels, self.shares)
+        written = {}
+        for i, (name, part) in enumerate(self.parts.items()):
+            rows = block if len(self.parts) == 1 else block.take(part_numbers == i)
+            if len(rows):
+                path = part.folder / f"shard-{number:05d}.parquet"
+                shard = write_shard(path, rows, replace(self.schema, classes=names), labelled=bool(names))
+                written[name] = WrittenPart(shard, names, *tallies(rows, names), row_extremes(rows))
+        return WrittenRows(names, block.labels, part_numbers, written)
+
     def add(self, rows: WrittenRows) -> None:
-        """Account for the next rows."""
+        """Account for rows that were written, in their order; none is kept."""
         for name, part in self.parts.items():
             if name in rows.parts:
                 part.add(rows.parts[name])
