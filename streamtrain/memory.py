@@ -13,9 +13,9 @@ from streamtrain.schema import Schema
 OVERHEAD_BYTES = 5 << 18
 # Bytes of a row in addition to its pixels: its label and, in two buffers, its place and the keys that are sorted.
 ROW_OVERHEAD_BYTES = 8 + 2 * (8 + 24)
-# The model's parameters, a step's and their gradient, an evaluation's, and a checkpoint's as tensors and as bytes.
-PARAMETER_COPIES = 6
+PARAMETER_COPIES = 3  # the model's parameters, a step's, and their gradient
 MAX_PREFETCH_THREADS = 4  # more decode faster than a model learns
+PAIR_BYTES = 4 * 16  # of a true and a predicted class, as counted for the sets that are evaluated and when added
 PREFETCH_SHARE = 4  # row groups that are being decoded may take 1/4 of the budget
 PREFETCH_BATCH_SHARE = 16  # a batch that is read ahead may take 1/16
 
@@ -74,14 +74,21 @@ class Workload:
     def fixed_bytes(self, prefetch_threads: int) -> int:
         """Return the bytes that do not depend on the window, with `prefetch_threads` threads.
 
-        Without a thread, a batch is trained or an evaluation runs; otherwise an evaluation may run meanwhile.
+        Without a thread, a batch is trained or an evaluation runs, and a checkpoint is written when no row group
+        is decoded; with threads, all of it at a time.
         """
         trained = self.batch_rows * (self.schema.row_bytes + 12 * self.units) + self.batch_bytes
         evaluated, scored = self._evaluation_bytes(concurrent=prefetch_threads > 0)
-        computed = trained + evaluated if prefetch_threads else max(trained, evaluated)
         decoded = (prefetch_threads + 1) * self.row_group_bytes + scored
-        parameters = 4 * PARAMETER_COPIES * self.parameters
-        return OVERHEAD_BYTES + computed + parameters + decoded
+        copy = 4 * self.parameters
+        evaluated += copy
+        saved = 2 * copy  # as tensors and as bytes
+        most = (
+            trained + evaluated + decoded + saved
+            if prefetch_threads
+            else max(trained, evaluated) + max(decoded, saved)
+        )
+        return OVERHEAD_BYTES + PARAMETER_COPIES * copy + most + self._confusion_bytes
 
     def _evaluation_bytes(self, *, concurrent: bool) -> tuple[int, int]:
         """Return the bytes of an evaluation's products, and of a row group that is scored while one is decoded.
@@ -95,6 +102,11 @@ class Workload:
         sparse = min(sparse_rows, self.group_rows) * 2 * self.units
         products = 4 * max(dense, sparse)
         return (threads * products, self.group_rows * self.schema.row_bytes) if concurrent else (products, 0)
+
+    @property
+    def _confusion_bytes(self) -> int:
+        """Bytes of the pairs of true and predicted classes that evaluations count: of all, or one for each row."""
+        return PAIR_BYTES * min(len(self.schema.classes) ** 2, self.rows) if self.evaluation else 0
 
     @property
     def batch_rows(self) -> int:
@@ -138,7 +150,7 @@ def _candidates(memory_bytes: int, work: Workload) -> Iterator[_Candidate]:
 def plan(memory_bytes: int, work: Workload, *, workers: int) -> Plan:
     """Return the largest windows that `memory_bytes` allows; one window of all rows if it can hold them.
 
-    workers: threads at hand. Fewer lower the peak but change no window, so the order is the same on any machine.
+    workers: available threads; fewer lower the peak but keep the windows, so the order is the same on any machine.
     Raises UsageError, with the smallest budget that works, if a row group and a batch do not fit.
     """
     for windows, least_rows, threads in _candidates(memory_bytes, work):

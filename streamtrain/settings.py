@@ -19,6 +19,7 @@ from streamtrain.errors import UsageError
 
 Check = Callable[[Any], Any]  # returns the value in its own type, or raises ValueError with what it must be
 
+LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127  # as NumPy has it, which is not imported for that
 _KEY = "setting"
 P = ParamSpec("P")
 A = TypeVar("A")
@@ -37,7 +38,8 @@ class Setting:
     flag: of the command line, such as "--memory"; by default the name with dashes
     metavar: of the command line's help, for a value that is written as text, such as "64MB"
     recorded: whether a recipe keeps it and a resume compares it; False for what changes no result
-    added: whether recipes of earlier versions lack it, which trained with what is its default
+    added: whether recipes of earlier versions lack it; those versions trained with its default
+    default_text: of the command line's help, if the default depends on something
     """
 
     name: str
@@ -49,6 +51,7 @@ class Setting:
     metavar: str | None
     recorded: bool
     added: bool
+    default_text: str | None
 
     @property
     def key(self) -> str:
@@ -65,6 +68,7 @@ def setting(
     metavar: str | None = None,
     recorded: bool = True,
     added: bool = False,
+    default_text: str | None = None,
 ) -> Any:
     """Return the `dataclasses.field` of a setting; the arguments are those of `Setting`.
 
@@ -77,7 +81,8 @@ def setting(
     Traceback (most recent call last):
     streamtrain.errors.UsageError: `memory_bytes` is 0, but must be an integer of at least 1
     """
-    facts = {"help": help, "check": check, "flag": flag, "metavar": metavar, "recorded": recorded, "added": added}
+    facts = {"help": help, "check": check, "flag": flag, "metavar": metavar, "recorded": recorded}
+    facts |= {"added": added, "default_text": default_text}
     return dataclasses.field(default=default, metadata={_KEY: facts})
 
 
@@ -110,7 +115,7 @@ def checked(name: str, value: Any, check: Check) -> Any:
     try:
         return check(value)
     except ValueError as error:
-        raise UsageError(f"`{name}` is {value!r}, but must be {error}", option=name) from None
+        raise UsageError(f"`{name}` is {repr(value)[:80]}, but must be {error}", option=name) from None
 
 
 @dataclass(frozen=True)
@@ -216,7 +221,7 @@ def spelled_out(
     Raises TypeError, at the call, for a keyword that is not a field.
     """
     fields = inspect.signature(config).parameters.values()
-    lines = [f"    {each.name}: {each.help}" for each in settings(config)]
+    lines = [f"    {each.name}: {each.help}{_default_in_words(each)}" for each in settings(config)]
 
     def decorate(function: Callable[[A, B, C], R]) -> Callable[Concatenate[A, B, P], R]:
         own = inspect.signature(function)
@@ -239,3 +244,7 @@ def spelled_out(
         return spelled
 
     return decorate
+
+
+def _default_in_words(each: Setting) -> str:
+    return f" By default {each.default_text}." if each.default_text else ""

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from shared import row_groups_of
 
 settings.register_profile("streamtrain", deadline=None)  # a machine may be busy
 settings.load_profile("streamtrain")
@@ -102,8 +103,7 @@ def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     low, high = number & 255, number >> 8
     table = np.c_[number % 7, np.tile(np.c_[low, high], 3), high, low]
     np.savetxt(folder / "rows.csv", table, fmt="%d", delimiter=",")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streamtrain.shards.writer.GROUP_BYTES", 800)
+    with row_groups_of(800):
         convert(folder / "rows.csv", folder / "shards", label="first", pixel_range=(0, 255), shape=(8,))
     return folder / "shards"
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from shared import contents
 
 from streamtrain.convert import convert
 from streamtrain.convert import pipeline as module
@@ -33,10 +34,6 @@ from streamtrain.storage import publish
 pytestmark = pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning")
 
 OPTIONS: dict[str, Any] = {"on_bad_row": "reject", "split": {"train": 0.8, "val": 0.2}, "workers": 2}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def in_child(work: Callable[[], object]) -> int:

@@ -25,7 +25,7 @@ from streamtrain.stream.batches import Minibatch
 from streamtrain.stream.dataset import open_shards
 from streamtrain.train.compatibility import check_like
 
-_ENDED, _WORKERS, _BEGUN = 4, 5, 6  # places in the memory that workers share, after those of a _Start
+_ENDED, _WORKERS, _BEGUN = 4, 5, 6  # indices in the memory that workers share, after those of a _Start
 _MOST_WORKERS = 1024
 _RECIPE = ("batch_size", "seed", "memory_bytes", "manifest_digest", "ranks")  # what decides the order
 
@@ -33,9 +33,9 @@ _RECIPE = ("batch_size", "seed", "memory_bytes", "manifest_digest", "ranks")  # 
 class _Start(NamedTuple):
     """Where loops begin, until one of them has ended.
 
-    number:  counts the starts, so a worker can say which one has ended
-    batches: of the epoch that are skipped; `workers` gave them
-    own:     they are those of this worker alone, not of all workers
+    number:  counts the starts, so that a worker can report which one has ended
+    batches: how many of the epoch are skipped, since `workers` workers gave them before
+    own:     whether `batches` counts those of this worker alone, not of all workers
     """
 
     number: int
@@ -103,8 +103,8 @@ class ShardDataset(IterableDataset[Minibatch]):
         self.schema, self.manifest_digest, self._rows = store.schema, store.manifest.digest, store.rows
         self._forget_loops(0)
         self._start = _Start(0, 1, 0, 1)
-        # For workers, which may stay between epochs: the start; the number of the start from which a loop has come
-        # to its end; how many workers there are; the number of the start from which each of them last began.
+        # Shared with workers, which may stay between epochs: the start; the number of the last start whose loop
+        # has ended; how many workers there are; and for each, the number of the start from which it last began.
         self._shared = torch.zeros(_BEGUN + _MOST_WORKERS, dtype=torch.int64)
         self._shared.share_memory_()  # type: ignore[no-untyped-call]  # torch's
         self._begin_at(1, 0)
@@ -114,10 +114,10 @@ class ShardDataset(IterableDataset[Minibatch]):
         return len(Share(*self._rank_of_ranks()).batch_ends(self._rows, self.batch_size))
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next loops give the batches of `epoch`, which is 0 or more.
+        """Let the next loops give the batches of `epoch`, an integer from 0.
 
         The epoch of a loaded state continues after that state until a loop over the rest of it has ended.
-        Raises UsageError if `epoch` is not such a number.
+        Raises UsageError if `epoch` is not such an integer.
         """
         if not self._start.batches or epoch != self._start.epoch or self._has_ended(self._start):
             self._begin_at(epoch, 0)
@@ -166,7 +166,8 @@ class ShardDataset(IterableDataset[Minibatch]):
             self._forget_loops(os.getpid())
         elif info:  # the worker has stayed since an earlier epoch
             self._start = start = _Start(*self._shared[:_ENDED].tolist())
-        if self._has_ended(start) and self._shared[_BEGUN + worker] == start.number:  # else this loop has ended it
+        # A worker that has not begun from there is late: the others of its loop have ended it.
+        if self._has_ended(start) and self._shared[_BEGUN + worker] == start.number:
             start = start._replace(batches=0)
         if start.batches and start.workers != workers:
             raise UsageError(
@@ -194,7 +195,7 @@ class ShardDataset(IterableDataset[Minibatch]):
         self._shared.share_memory_()  # type: ignore[no-untyped-call]  # torch's
 
     def _forget_loops(self, process: int) -> None:
-        """Begin to note the loops of a process."""
+        """Start a new record of the open loops, for the process with this id."""
         self._open: WeakKeyDictionary[Generator[Minibatch], _Position] = WeakKeyDictionary()
         self._last: _Position | None = None
         self._process = process
@@ -239,7 +240,7 @@ class ShardDataset(IterableDataset[Minibatch]):
         return self._ranks or (0, 1)
 
     def _loop(self, start: _Start, worker: int, workers: int) -> tuple[Generator[Minibatch], _Position]:
-        """Return the batches of a worker that are still to come, and what will count them."""
+        """Return the remaining batches of a worker, and the position that counts them."""
         store = open_shards(self.path).with_schema(self.schema)
         if store.manifest.digest != self.manifest_digest:
             raise UsageError(f"{self.path} changed since this dataset was opened")
@@ -288,7 +289,7 @@ def _schema_of(like: object) -> Schema:
 
 
 def _refuse_to_collate(batch: object, *, collate_fn_map: object = None) -> NoReturn:
-    raise UsageError("a ShardDataset gives whole batches: DataLoader(dataset, batch_size=None)")
+    raise UsageError("a ShardDataset makes the batches itself. Pass DataLoader(dataset, batch_size=None)")
 
 
 default_collate_fn_map[Minibatch] = _refuse_to_collate

@@ -8,6 +8,8 @@ from streamtrain.cli import Command
 from streamtrain.cli.console import Console, pass_console, warn
 from streamtrain.cli.options import workers
 
+_MATRIX = 1000  # most classes whose confusion --json prints as a matrix; with more, the pairs that occur
+
 
 @click.command("evaluate", cls=Command)
 @click.argument("run")
@@ -16,6 +18,8 @@ from streamtrain.cli.options import workers
 @pass_console
 def command(console: Console, /, run: str, data: str, workers: int) -> None:
     """Evaluate a run's best weights, or a checkpoint file, on every row of shards or of a CSV.
+
+    With over 1,000 classes, --json has the pairs of classes that occur, confusion_pairs, instead of the matrix.
 
     Example: streamtrain evaluate runs/first shards/test
     """
@@ -40,12 +44,14 @@ def command(console: Console, /, run: str, data: str, workers: int) -> None:
     with console.progress() as line, one_thread() as threads:
         steps = iter_evaluate(checkpoint.model, shards, threads)
         evaluation = line.finish(steps, lambda step: Status("evaluating", step.rows, shards.rows))
+    pairs = (each.tolist() for each in evaluation.counts.pairs)
     result = {
         "rows": evaluation.rows,
         "loss": evaluation.loss,
         "accuracy": evaluation.accuracy,
-        "confusion": evaluation.confusion.tolist(),
+        "confusion": evaluation.confusion.tolist() if len(names) <= _MATRIX else None,
         "per_class": evaluation.per_class(names),
+        **({} if len(names) <= _MATRIX else {"confusion_pairs": list(zip(*pairs, strict=True))}),
         "top3_accuracy": evaluation.top3_accuracy,
         "calibration": {
             "expected_error": evaluation.calibration_error,

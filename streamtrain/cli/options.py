@@ -25,10 +25,12 @@ def size(text: Any) -> int:
 
 
 def layers(text: Any) -> tuple[int, ...]:
-    """Return the units of the hidden layers from a text such as 100 or 256,128."""
+    """Return the units of the hidden layers from a text such as 100 or 256,128, or none."""
+    if text == "none":
+        return ()
     units = [int(part) for part in str(text).split(",") if part.strip().isdecimal()]
     if len(units) != str(text).count(",") + 1 or min(units) < 1:
-        raise click.BadParameter(f"{text!r} is not a list of layer sizes such as 100 or 256,128")
+        raise click.BadParameter(f"{text!r} is neither a list of layer sizes such as 100 or 256,128 nor none")
     return tuple(units)
 
 
@@ -68,21 +70,27 @@ def names(text: Any) -> tuple[str, ...]:
     return tuple(str(text).split(","))
 
 
-def shares(text: Any) -> dict[str, float]:
-    """Return the share of each part from a text such as train=0.9,val=0.1."""
+def shares(text: Any, *, like: str = "train=0.9,val=0.1") -> dict[str, float]:
+    """Return a number by name from a text such as train=0.9,val=0.1."""
     try:
         pairs = [(name, float(share)) for name, share in (part.split("=") for part in str(text).split(","))]
         if len(dict(pairs)) < len(pairs):
-            raise click.BadParameter(f"{text!r} names a part twice. Give each part a name of its own")
+            raise click.BadParameter(f"{text!r} has a name twice. Name each once")
         return dict(pairs)
     except ValueError:
-        raise click.BadParameter(f"{text!r} is not of the form train=0.9,val=0.1") from None
+        raise click.BadParameter(f"{text!r} is not of the form {like}") from None
+
+
+def weights(text: Any) -> str | dict[str, float]:
+    """Return what a text such as equal, balanced or 7=2,9=1.5 says of the classes."""
+    return text if text in ("equal", "balanced") else shares(text, like="equal, balanced or 7=2,9=1.5")
 
 
 # How a value is read that is written as text, by the metavar of its setting.
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "SIZE": size,
-    "UNITS,...": layers,
+    "UNITS,...|none": layers,
+    "balanced|NAME=W,...": weights,
     "HxW": shape,
     "LO..HI": pixel_range,
     "N|A,B,...": classes,
@@ -109,7 +117,7 @@ def _option(each: Setting) -> Decorator:
         type=kind,
         is_flag=isinstance(each.default, bool) or "/" in flag,
         default=_written(each.default, each.metavar),
-        show_default="the number of processors" if each.name == "workers" else True,
+        show_default=each.default_text or True,
         metavar=each.metavar or {click.IntRange: "N", click.FloatRange: "NUMBER"}.get(type(kind)),
         help=each.help,
     )
@@ -132,6 +140,8 @@ def _written(value: Any, metavar: str | None) -> Any:
     """Return a value as users write it."""
     if isinstance(value, Mapping):
         return ",".join(f"{name}={share:g}" for name, share in value.items())
+    if value == ():
+        return "none"
     if isinstance(value, tuple):
         between = {"HxW": "x", "LO..HI": ".."}.get(metavar or "", ",")
         return between.join(f"{each:g}" if isinstance(each, float) else str(each) for each in value)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import heapq
 import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -89,14 +91,14 @@ def command(
     writing = _writing(out, names, mode=common_mode(reads), as_json=console.json)
     with console.progress(shown=not rows_are_shown) as line, writing as write:
         for rows in line.follow(chunks, status):
-            for number, bad in rows.bad[: max(0, _WARNINGS - rejected)]:
+            bad_rows = zip(rows.bad, rows.bad_ordinals, strict=True)
+            for bad, number in islice(bad_rows, max(_WARNINGS - rejected, 0)):
                 line.clear()
                 warn(f"{bad.path}:{bad.file_line}: {bad.what}. Row {start + number} gets no label")
             rejected += len(rows.bad)
-            predicted = sorted(_predicted(checkpoint, rows, proba=proba), key=lambda row: row[0])
-            for number, label, shares in predicted:
+            for number, label, shares in _predicted(checkpoint, rows, proba=proba):
                 write([start + number, label, *shares[3 - len(columns) :]])
-            done += len(predicted)
+            done += len(rows.block) + len(rows.bad)
     if rejected > _WARNINGS:
         warn(f"{rejected:,} bad rows in all got no label, {rejected - _WARNINGS:,} of them not shown")
     return 3 if rejected else 0
@@ -140,7 +142,13 @@ def _compared(chunks: Iterator[Rows], checkpoint: Checkpoint, source: str) -> It
 
 
 def _predicted(checkpoint: Checkpoint, rows: Rows, *, proba: bool) -> Iterator[_Row]:
-    """Yield the prediction of each row of a chunk, the bad ones last."""
+    """Yield the prediction of each row of a chunk in their order; a bad row has none."""
+    nothing: list[float | None] = [None] * (1 + proba * len(checkpoint.schema.classes))
+    bad: Iterator[_Row] = ((int(number), None, nothing) for number in rows.bad_ordinals)
+    return heapq.merge(_labelled(checkpoint, rows, proba=proba), bad, key=lambda row: row[0])
+
+
+def _labelled(checkpoint: Checkpoint, rows: Rows, *, proba: bool) -> Iterator[_Row]:
     from streamtrain.train.predict import predict_block
 
     classes = checkpoint.schema.classes
@@ -150,8 +158,6 @@ def _predicted(checkpoint: Checkpoint, rows: Rows, *, proba: bool) -> Iterator[_
         probs = predictions.probs.tolist() if proba else [[]] * len(labels)
         for label, share, shares in zip(labels, confidence, probs, strict=True):
             yield next(numbers), classes[label], [share, *shares]
-    for number, _ in rows.bad:
-        yield number, None, [None] * (1 + proba * len(classes))
 
 
 @contextlib.contextmanager

@@ -6,12 +6,15 @@ import shlex
 from typing import TYPE_CHECKING
 
 from streamtrain.cli.progress import eta
+from streamtrain.metrics.confusion import MATRIX_CLASSES
 from streamtrain.metrics.evaluation import Evaluation
 from streamtrain.text import plural
 
 if TYPE_CHECKING:
     from streamtrain.stream.dataset import Shards
     from streamtrain.train.progress import EpochReport, Progress
+
+_PAIRS = 20  # of classes that are confused, most
 
 
 def summary(evaluation: Evaluation) -> str:
@@ -23,14 +26,18 @@ def summary(evaluation: Evaluation) -> str:
 def confusion_table(evaluation: Evaluation, names: tuple[str, ...]) -> str:
     """Return the confusion matrix as text: a row for each true class, a column for each predicted one.
 
-    Each row ends with the precision, recall and F1 of its class.
+    Each row ends with the precision, recall and F1 of its class. If there are over 100 classes, the text lists
+    the pairs that are confused most often instead.
 
     >>> import numpy as np
-    >>> print(confusion_table(Evaluation(0.0, np.array([[8, 0], [1, 9]])), ("a", "b")))
+    >>> from streamtrain.metrics.confusion import Confusion
+    >>> print(confusion_table(Evaluation(0.0, Confusion.of_matrix(np.array([[8, 0], [1, 9]]))), ("a", "b")))
     true   a  b  precision  recall     f1
        a   8  ·      0.889   1.000  0.941
        b   1  9      1.000   0.900  0.947
     """
+    if len(names) > MATRIX_CLASSES:
+        return _worst_pairs(evaluation, names)
     cells = [[f"{count:,}" if count else "·" for count in row] for row in evaluation.confusion.tolist()]
     wide = max(len(text) for text in (*names, *(cell for row in cells for cell in row))) + 1
     left = max(len(name) for name in (*names, "true"))
@@ -43,6 +50,14 @@ def confusion_table(evaluation: Evaluation, names: tuple[str, ...]) -> str:
             f"{name:>{left}} {counts}  {ratio['precision']:9.3f}  {ratio['recall']:6.3f}  {ratio['f1']:5.3f}"
         )
     return "\n".join(lines)
+
+
+def _worst_pairs(evaluation: Evaluation, names: tuple[str, ...]) -> str:
+    pairs = [(names[true], names[other], f"{rows:,}") for true, other, rows in evaluation.counts.worst(_PAIRS)]
+    table = [("true", "predicted", "rows"), *pairs]
+    left, middle, right = (max(map(len, column)) for column in zip(*table, strict=True))
+    lines = [f"{true:>{left}}  {other:>{middle}}  {rows:>{right}}" for true, other, rows in table]
+    return "\n".join([f"the most frequent mistakes among {len(names):,} classes:", *lines])
 
 
 def reliability_table(evaluation: Evaluation) -> str:

@@ -131,7 +131,11 @@ class ConvertOptions:
     )
     overwrite: bool = setting(False, help="Replace DEST if streamtrain wrote it.", check=boolean, recorded=False)
     workers: int = setting(
-        os.cpu_count() or 1, help="Threads that read the data.", check=Integer(1), recorded=False
+        os.cpu_count() or 1,
+        help="Threads that read the data.",
+        check=Integer(1),
+        recorded=False,
+        default_text="the number of processors",
     )
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from streamtrain.block import Array, Block
 from streamtrain.convert.dialect.files import detect_file
 from streamtrain.convert.dialect.options import ReadOptions, resolve
 from streamtrain.convert.parse.parse import parse_chunk
-from streamtrain.convert.parse.row_parser import BadRow
+from streamtrain.convert.parse.row_parser import BadRows
 from streamtrain.convert.text.chunks import ChunkBuffer, chunks
 from streamtrain.convert.text.sources import find_sources
 from streamtrain.convert.text.text_file import TextFile
@@ -22,13 +22,15 @@ from streamtrain.errors import DataError, UsageError
 class Rows(NamedTuple):
     """Data rows of a chunk: the good ones as a block, and the bad ones, each with its ordinal in the file from 0.
 
+    ordinals, bad_ordinals: (rows,) int64
     share: of the file that was read so far, 0..1; 0 for standard input, whose size is not known
     parse: how the file is written, as JSON values
     """
 
     block: Block
-    ordinals: Array  # (rows,) int64
-    bad: list[tuple[int, BadRow]]
+    ordinals: Array
+    bad: BadRows
+    bad_ordinals: Array
     share: float
     parse: dict[str, Any]
 
@@ -62,13 +64,12 @@ def iter_rows(
         with TextFile(path) as file:
             for chunk in chunks(file):
                 parsed = parse_chunk(chunk, dialect, ChunkBuffer())
-                lines = np.concatenate([parsed.block.lines, [row.line for row in parsed.bad]])
+                lines = np.concatenate([parsed.block.lines, parsed.bad.lines])
                 ordinals = np.empty(len(lines), dtype=np.int64)
                 ordinals[np.argsort(lines)] = np.arange(before, before + len(lines))
-                good = len(parsed.block)
-                bad = list(zip(ordinals[good:].tolist(), parsed.bad, strict=True))
                 share = file.raw_bytes / file.size if file.size else 0.0
-                yield Rows(parsed.block, ordinals[:good], bad, share, parse)
+                good, bad = np.split(ordinals, [len(parsed.block)])
+                yield Rows(parsed.block, good, parsed.bad, bad, share, parse)
                 before += len(lines)
 
     return rows()

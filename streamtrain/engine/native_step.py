@@ -1,8 +1,8 @@
 """Steps and logits of nets of moderate size, a batch in one call of C, in the calling thread alone.
 
-The rows are read where they lie in their window. The parameters, their gradient and the velocity are arrays of
-their own, in the layout of `native.learn`. So the tensors of the model stay as the last `write_back` left them,
-and can be evaluated or saved while the next epoch is trained.
+The rows are read where they lie in their window. The parameters, their gradient and the buffers of the optimiser
+are arrays of their own, in the layout of `native.learn`. So the tensors of the model stay as the last `write_back`
+left them, and can be evaluated or saved while the next epoch is trained.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from streamtrain.block import Array
+from streamtrain.engine.update import adam_numbers
 from streamtrain.native import available
+from streamtrain.native.adam import adam
 from streamtrain.native.learn import (
     ACTIVATION_CODES,
     LOGIT_ROWS,
@@ -28,8 +30,10 @@ from streamtrain.native.learn import (
     padded,
     room,
 )
+from streamtrain.nn.adam import Adam
+from streamtrain.nn.loss import PLAIN, Objective
 from streamtrain.nn.mlp import MLP
-from streamtrain.nn.sgd import SGD
+from streamtrain.nn.optimizer import Optimizer
 from streamtrain.stream.batches import Selection
 from streamtrain.stream.dataset import Shards
 
@@ -39,13 +43,14 @@ _MAX_DENSITY = 0.6  # share of nonzero pixels: above it the product of all pixel
 Layers = Sequence[tuple[Tensor, Tensor]]
 
 
-def computes_natively(data: Shards, model: MLP) -> bool:
+def computes_natively(data: Shards, model: MLP, objective: Objective = PLAIN) -> bool:
     """Return whether the passes of the model over the data are calls of C in one thread.
 
-    The data and the sizes alone decide, so the bits are the same on any machine and after any resume.
+    objective: that the passes minimise; dropout and other losses than the plain one are left to torch
+    Nothing else decides, so the bits are the same on any machine and after any resume.
     """
     on_cpu = model.device.type == "cpu" and model.weights[0].dtype == torch.float32
-    if not (available() and on_cpu):
+    if not (available() and on_cpu and objective.loss.is_plain and not objective.dropout):
         return False
     first, *upper = pairwise((model.features, *model.hidden, model.classes))
     share = data.density if _skips_zeros(data) else 1.0
@@ -94,14 +99,14 @@ def _unpack(numbers: Array, sizes: Array, layers: Layers) -> None:
 class NativeStep:
     """Steps of a model on batches of up to `rows` rows of `data`; see `TrainStep`.
 
-    optimizer: its velocity is moved
+    optimizer: its buffers are moved
     """
 
-    def __init__(self, data: Shards, model: MLP, optimizer: SGD, rows: int) -> None:
-        self._model, self._optimizer = model, optimizer
+    def __init__(self, data: Shards, model: MLP, optimizer: Optimizer, rows: int) -> None:
+        self._model, self._optimizer, self._steps = model, optimizer, optimizer.steps
         self._net = net = _describe(data, model)
         self._parameters = _packed(self._layers, net.sizes)
-        self._velocity = _packed(optimizer.velocity, net.sizes) if optimizer.velocity else zeros(0)
+        self._buffers = [_packed(buffer, net.sizes) for buffer in optimizer.buffers.values()]
         self._gradient = zeros(len(self._parameters))
         self._room = zeros(room(net.sizes, net.skips_zeros, rows))
         self._totals, self._rows = np.zeros(2), 0
@@ -124,14 +129,23 @@ class NativeStep:
 
     def update(self, lr: float) -> None:
         """Move the parameters against the gradient of the mean loss of the last batch."""
-        momentum, decay = self._optimizer.momentum, self._optimizer.weight_decay
-        move(self._parameters, self._velocity, self._gradient, 1 / self._rows, lr, momentum, decay)
+        optimizer, share = self._optimizer, 1 / self._rows
+        self._steps += 1
+        if isinstance(optimizer, Adam):
+            self._gradient *= np.float32(share)
+            first, second = self._buffers
+            now = Adam(optimizer.weight_decay, steps=self._steps)
+            adam(self._parameters, first, second, self._gradient, adam_numbers(now, lr).astype(np.float32))
+            return
+        [velocity] = self._buffers or [zeros(0)]
+        move(self._parameters, velocity, self._gradient, share, lr, optimizer.momentum, optimizer.weight_decay)
 
     def write_back(self) -> None:
-        """Copy the parameters and the velocity to the tensors of the model and its optimiser."""
+        """Copy the parameters and buffers to the tensors of the model and its optimiser."""
         _unpack(self._parameters, self._net.sizes, self._layers)
-        if self._optimizer.velocity:
-            _unpack(self._velocity, self._net.sizes, self._optimizer.velocity)
+        for numbers, buffer in zip(self._buffers, self._optimizer.buffers.values(), strict=True):
+            _unpack(numbers, self._net.sizes, buffer)
+        self._optimizer.steps = self._steps
 
 
 def bind_logits(data: Shards, model: MLP, rows: int) -> tuple[Callable[[Array], object], Array]:

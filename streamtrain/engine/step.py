@@ -1,8 +1,8 @@
-"""One step of SGD at the speed of its matrix products, the same to the bit on any number of threads.
+"""One step of training at the speed of its matrix products, the same to the bit on any number of threads.
 
-It computes what `MLP.forward`, `cross_entropy_gradient`, `MLP.backward` and `sgd_step` say, in place, in buffers
-that are made once: for each layer z = a W^T + b and σ(z), back through dz_below = (dz W) · σ'(z_below), and
-dW = dz^T a / rows, which goes straight into W.
+It computes what `MLP.forward`, `cross_entropy_gradient`, `MLP.backward` and the optimiser's `step` say, in place,
+in buffers that are made once: for each layer z = a W^T + b and σ(z), back through dz_below = (dz W) · σ'(z_below),
+and dW = dz^T a / rows, which plain SGD adds straight to W.
 """
 
 from __future__ import annotations
@@ -10,19 +10,25 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from streamtrain.block import Array
-from streamtrain.engine.dense import Call, FirstLayer, Update, bind_affine, bind_input_gradient, bind_update
+from streamtrain.engine.dense import Call, FirstLayer, bind_affine, bind_input_gradient, bind_update
+from streamtrain.engine.dropout import Dropout
+from streamtrain.engine.update import Step, bind_step
 from streamtrain.native.step import score
 from streamtrain.nn.activations import ACTIVATIONS
+from streamtrain.nn.adam import Adam
+from streamtrain.nn.loss import PLAIN, Objective
 from streamtrain.nn.mlp import MLP
-from streamtrain.nn.sgd import SGD
+from streamtrain.nn.optimizer import Optimizer
+from streamtrain.nn.sgd import zeros_like
 from streamtrain.stream.batches import Batch
 from streamtrain.stream.prefetch import prefetch
 
@@ -67,14 +73,23 @@ class TrainStep(Protocol[G_contra, B]):
         """Bring the tensors of the model and its optimiser up to date."""
 
 
-def bind_upper_layers(model: MLP, z: Sequence[Tensor], *, threads: int) -> list[Call]:
-    """Return the calls that lead from z of the first layer, in z[0] (rows, units), to the logits in z[-1]."""
+def bind_upper_layers(
+    model: MLP, z: Sequence[Tensor], *, threads: int, dropout: Dropout | None = None
+) -> list[Call]:
+    """Return the calls that lead from z of the first layer, in z[0] (rows, units), to the logits in z[-1].
+
+    dropout: of training; an evaluation has none
+    """
     calls: list[Call] = []
     activation = ACTIVATIONS[model.activation]
     for layer in range(1, len(model.weights)):
-        calls.append(partial(activation.forward, z[layer - 1]))
+        a = z[layer - 1]
+        calls.append(partial(activation.forward, a))
+        if dropout:
+            drop, a = dropout.bind_forward(layer - 1, a)
+            calls.append(drop)
         weight, bias = model.weights[layer], model.biases[layer]
-        calls.append(bind_affine(z[layer - 1], weight, bias, out=z[layer], threads=threads))
+        calls.append(bind_affine(a, weight, bias, out=z[layer], threads=threads))
     return calls
 
 
@@ -100,35 +115,44 @@ class _Passes(NamedTuple):
 
     forward: list[Call]
     backward: list[Call]
-    update: list[Callable[[float], object]]
+    update: list[Step]
 
 
 class CpuStep:
     """Steps of a model on the processor, on batches of up to `rows` rows; call it inside `one_thread`.
 
-    optimizer: its velocity is moved in place
+    optimizer: its buffers are moved in place
     first_layers: one for each buffer; with two, a thread reads the next batch meanwhile
     threads: how many share a large product
     The first layer may have a layout of its own: `write_back` copies it to the tensors of model and optimiser.
     """
 
     def __init__(
-        self, model: MLP, optimizer: SGD, rows: int, *, first_layers: Sequence[FirstLayer], threads: int
+        self,
+        model: MLP,
+        optimizer: Optimizer,
+        rows: int,
+        *,
+        first_layers: Sequence[FirstLayer],
+        threads: int,
+        objective: Objective = PLAIN,
     ) -> None:
         self.buffers = [BatchBuffer(each, rows) for each in first_layers]
         self._model, self._optimizer, self._threads = model, optimizer, threads
         own = first_layers[0]
         self._layers = list(zip(model.weights, model.biases, strict=True))
         self._layers[0] = own.to_layout(*self._layers[0])
-        self._velocity = list(optimizer.velocity)
-        if self._velocity:
-            self._velocity[0] = own.to_layout(*self._velocity[0])
+        self._state = [[own.to_layout(*at), *others] for at, *others in optimizer.buffers.values()]
+        if isinstance(optimizer, Adam):  # it needs the gradient itself
+            at, *others = zeros_like(model)
+            self._state.append([own.to_layout(*at), *others])
         first, *outs = *model.hidden, model.classes
         like = model.weights[0]
         self._z, self._dz = (
             [own.zeros(rows, first), *(like.new_empty(rows, units) for units in outs)] for _ in range(2)
         )
-        self._totals = np.zeros(2)
+        self._totals, self._loss = np.zeros(2), objective.loss
+        self._dropout = Dropout(objective, optimizer, self._z[:-1]) if objective.dropout else None
         self._passes = functools.lru_cache(2 * len(self.buffers))(self._bind)  # for whole batches and a short one
         self._last: _Passes | None = None
 
@@ -160,14 +184,15 @@ class CpuStep:
 
     def update(self, lr: float) -> None:
         """Move the parameters against the gradient of the mean loss of the last batch."""
+        self._optimizer.steps += 1
         for call in self._last.update if self._last else ():
             call(lr)
 
     def write_back(self) -> None:
-        """Copy the first layer, and its velocity, to the tensors of the model and its optimiser."""
-        model, velocity = self._model, self._optimizer.velocity
+        """Copy the first layer, and what the optimiser keeps of it, to their own tensors."""
+        model, buffers = self._model, self._optimizer.buffers.values()
         pairs = [((model.weights[0], model.biases[0]), self._layers[0])]
-        pairs += zip(velocity[:1], self._velocity[:1], strict=True)
+        pairs += [(own[0], current[0]) for own, current in zip(buffers, self._state, strict=False)]
         for own, layer in pairs:
             for tensor, current in zip(own, layer, strict=True):
                 if tensor is not current:
@@ -179,49 +204,27 @@ class CpuStep:
         dz = [dz[:rows] for dz in self._dz]
         chain = ACTIVATIONS[model.activation].chain
         backward: list[Call] = []
-        update: list[Callable[[float], object]] = []
+        update: list[Step] = []
         for layer, (weight, bias) in enumerate(self._layers):
+            bind = buffer.first_layer.bind_update
             if layer:
-                backward[:0] = [
-                    bind_input_gradient(dz[layer], weight, out=dz[layer - 1], threads=threads),
-                    partial(chain, dz[layer - 1], z[layer - 1]),
-                ]
-            bind = (
-                partial(bind_update, a=z[layer - 1], threads=threads) if layer else buffer.first_layer.bind_update
-            )
-            update.append(self._bind_update((weight, bias), self._velocity[layer : layer + 1], dz[layer], bind))
+                a, below = z[layer - 1], dz[layer - 1]
+                calls = [bind_input_gradient(dz[layer], weight, out=below, threads=threads)]
+                if self._dropout:
+                    calls.append(self._dropout.bind_backward(layer - 1, below))
+                backward[:0] = [*calls, partial(chain, below, a)]
+                inputs = self._dropout.left(layer - 1, rows) if self._dropout else a
+                bind = partial(bind_update, a=inputs, threads=threads)
+            state = [of_layers[layer] for of_layers in self._state]
+            update.append(bind_step(self._optimizer, (weight, bias), state, dz[layer], bind))
         first = buffer.first_layer.bind_affine(*self._layers[0], out=z[0])
         logits, dlogits = (_with_padding(tensor) for tensor in (z[-1], dz[-1]))
         labels = buffer.labels[:rows]
-        scored = partial(score, logits, model.classes, labels, dlogits, self._totals)
-        return _Passes([first, *bind_upper_layers(model, z, threads=threads)], [scored, *backward], update)
-
-    def _bind_update(
-        self,
-        layer: tuple[Tensor, Tensor],
-        velocity: Sequence[tuple[Tensor, Tensor]],
-        dz: Tensor,
-        bind: Callable[[Tensor, Tensor, Tensor], Update],
-    ) -> Callable[[float], object]:
-        """Return a function of the learning rate that takes the step of a layer and of its velocity, if any.
-
-        bind: returns what adds the gradient that follows from dz (rows, units) to a weight and a bias
-        """
-        momentum, decay, rows = self._optimizer.momentum, self._optimizer.weight_decay, len(dz)
-        if not velocity:
-            accumulate = bind(*layer, dz)
-            return lambda lr: accumulate(1 - lr * decay, -lr / rows)
-        [speeds] = velocity
-        accumulate = bind(*speeds, dz)
-
-        def step(lr: float) -> None:
-            accumulate(momentum, 1 / rows)
-            for p, v in zip(layer, speeds, strict=True):
-                if decay:
-                    v.add_(p, alpha=decay)
-                p.add_(v, alpha=-lr)
-
-        return step
+        scored: list[Call] = [partial(score, logits, model.classes, labels, dlogits, self._totals)]
+        if not self._loss.is_plain:
+            scored.append(partial(self._loss.correct_, dz[-1], torch.from_numpy(labels)))
+        upper = bind_upper_layers(model, z, threads=threads, dropout=self._dropout)
+        return _Passes([first, *upper], [*scored, *backward], update)
 
 
 def _with_padding(tensor: Tensor) -> Array:

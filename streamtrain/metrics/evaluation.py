@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from streamtrain.block import Array
+from streamtrain.metrics.confusion import Confusion
 from streamtrain.native.evaluate import CALIBRATION_BINS, evaluate
 
 
@@ -28,7 +29,7 @@ class Evaluation:
     {'precision': 1.0, 'recall': 1.0, 'f1': 1.0, 'support': 2}
 
     loss_sum:    sum of the rows' cross-entropies in nats, float64
-    confusion:   (classes, classes) int64, true class down, predicted class across
+    counts:      the rows of each true and predicted class
     top3:        rows whose true class is among the three likeliest
     calibration: (bins, 3) float64: rows, their summed confidences, and how many were right, by the probability of
                  the predicted class in equal bins of 0..1 (a reliability diagram: Guo et al. 2017)
@@ -36,14 +37,14 @@ class Evaluation:
     """
 
     loss_sum: float
-    confusion: Array
+    counts: Confusion
     top3: int = 0
     calibration: Array = field(default_factory=lambda: np.zeros((CALIBRATION_BINS, 3)))
 
     @classmethod
     def empty(cls, classes: int) -> Evaluation:
         """Return the evaluation of no rows, the zero of the sum."""
-        return cls(0.0, np.zeros((classes, classes), dtype=np.int64))
+        return cls(0.0, Confusion(classes))
 
     @classmethod
     def of(cls, logits: Array, labels: Array) -> Evaluation:
@@ -58,7 +59,7 @@ class Evaluation:
     def __add__(self, other: Evaluation) -> Evaluation:
         return Evaluation(
             self.loss_sum + other.loss_sum,
-            self.confusion + other.confusion,
+            self.counts + other.counts,
             self.top3 + other.top3,
             self.calibration + other.calibration,
         )
@@ -69,7 +70,15 @@ class Evaluation:
     @property
     def rows(self) -> int:
         """Number of rows counted."""
-        return int(self.confusion.sum())
+        return self.counts.rows
+
+    @property
+    def confusion(self) -> Array:
+        """The confusion matrix (classes, classes) int64, true class down, predicted class across.
+
+        It takes 8 · classes² bytes; `counts` has the pairs that occur.
+        """
+        return self.counts.matrix()
 
     @property
     def loss(self) -> float:
@@ -79,7 +88,7 @@ class Evaluation:
     @property
     def accuracy(self) -> float:
         """The share of rows predicted right; NaN without rows."""
-        return int(np.trace(self.confusion)) / self.rows if self.rows else float("nan")
+        return int(self.counts.right.sum()) / self.rows if self.rows else float("nan")
 
     @property
     def top3_accuracy(self) -> float:
@@ -111,9 +120,7 @@ class Evaluation:
 
         A ratio with denominator 0 is 0, as in scikit-learn (`zero_division=0`).
         """
-        right = np.diag(self.confusion).astype(float)
-        support = self.confusion.sum(axis=1)
-        predicted = self.confusion.sum(axis=0)
+        right, support, predicted = self.counts.right.astype(float), self.counts.support, self.counts.predicted
         precision = right / np.maximum(predicted, 1)
         recall = right / np.maximum(support, 1)
         f1 = 2 * right / np.maximum(predicted + support, 1)
@@ -137,11 +144,12 @@ def bind_evaluation(logits: Array, labels: Array, classes: int | None = None) ->
     rows, classes = len(logits), classes or logits.shape[1]
     if labels.shape != (rows,):
         raise ValueError(f"{rows} rows of logits, labels of shape {labels.shape}")
-    sums, confusion, calibration = np.empty(2), np.empty((classes,) * 2, np.int64), np.empty((CALIBRATION_BINS, 3))
+    sums, codes, calibration = np.empty(2), np.empty(rows, np.int64), np.empty((CALIBRATION_BINS, 3))
 
     def evaluation() -> Evaluation:
-        if (counted := evaluate(logits, classes, labels, sums, confusion, calibration)) < rows:
+        if (counted := evaluate(logits, classes, labels, sums, codes, calibration)) < rows:
             raise ValueError(f"labels lie in 0..{classes - 1}, not {labels[counted]}")
-        return Evaluation(float(sums[0]), confusion.copy(), int(sums[1]), calibration.copy())
+        counts = Confusion.of_codes(codes, classes=classes)
+        return Evaluation(float(sums[0]), counts, int(sums[1]), calibration.copy())
 
     return evaluation

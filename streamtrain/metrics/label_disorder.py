@@ -9,7 +9,7 @@ import numpy as np
 from streamtrain.block import Array
 
 DISORDER_BATCH = 256
-_COUNTED_ROWS = 1 << 12  # at a time: counting has a price for each call
+_COUNTED_ROWS = 1 << 12  # at a time: each call of the counting has a fixed cost
 
 
 class LabelDisorder:
@@ -55,10 +55,11 @@ class LabelDisorder:
         if more := classes - len(self._counts):
             self._counts, self._squares = np.pad(self._counts, (0, more)), np.pad(self._squares, (0, more))
         if whole:
-            cells = np.repeat(np.arange(whole), DISORDER_BATCH) * classes + batches
-            counts = np.bincount(cells, minlength=whole * classes).reshape(whole, classes)
-            self._counts += counts.sum(axis=0)
-            self._squares += (counts * counts).sum(axis=0)
+            cells, counts = np.unique(
+                np.repeat(np.arange(whole), DISORDER_BATCH) * classes + batches, return_counts=True
+            )
+            self._counts += np.bincount(batches, minlength=classes)
+            np.add.at(self._squares, cells % classes, counts * counts)
             self._batches += whole
         return rest
 

@@ -5,7 +5,6 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #if defined(__x86_64__)
@@ -187,19 +186,12 @@ static size_t parse(const struct argument *a)
                          .item = (size_t)a[PIXELS].view.itemsize,
                          .low = limits[0],
                          .high = limits[1],
-                         .has_zero = limits[0] <= 0 && limits[1] >= 0,
                          .classes = a[CLASSES].data,
                          .class_count = LENGTH(CLASSES),
                          .guard_column = flags[4] < 0 ? SIZE_MAX : (size_t)flags[4],
                          .guard = a[GUARD].data,
                          .guard_length = LENGTH(GUARD)};
-    how.byte_low = 256; /* above every byte: no byte is a pixel */
-    if (limits[0] <= 255 && limits[1] >= 0) {
-        how.byte_low = limits[0] > 0 ? (uint32_t)ceil(limits[0]) : 0;
-        how.byte_span = (limits[1] < 255 ? (uint32_t)limits[1] : 255) - how.byte_low;
-    }
-    if (how.byte_span > 255) /* it wrapped around: no byte is in the range */
-        how.byte_low = 256, how.byte_span = 0;
+    set_byte_range(&how);
     struct words words = {.text = a[WORD_TEXT].data,
                           .ends = a[WORD_ENDS].data,
                           .text_room = LENGTH(WORD_TEXT),
@@ -255,9 +247,9 @@ FUNCTION(add_rows, 6, "B2q1=q2=q1=B1=B1", add_rows_fit(a),
                          a[5].data),
          value ? NONE : PyErr_NoMemory())
 
-FUNCTION(evaluate, 6, "f2nq1=d1=q2=d2",
-         LENGTH(2) == LENGTH(0) && a[1].whole > 0 && WHOLE(1) <= WIDTH(0) && LENGTH(3) == 2 && LENGTH(4) == WHOLE(1) &&
-             WIDTH(4) == WHOLE(1) && LENGTH(5) && WIDTH(5) == 3,
+FUNCTION(evaluate, 6, "f2nq1=d1=q1=d2",
+         LENGTH(2) == LENGTH(0) && a[1].whole > 0 && WHOLE(1) <= WIDTH(0) && LENGTH(3) == 2 && LENGTH(4) == LENGTH(0) &&
+             LENGTH(5) && WIDTH(5) == 3,
          loops->evaluate(a[0].data, WIDTH(0), LENGTH(0), WHOLE(1), a[2].data, a[3].data, a[4].data, a[5].data,
                          LENGTH(5)),
          PyLong_FromSize_t(value))
@@ -391,6 +383,10 @@ static PyObject *room_needed(const struct argument *a)
 FUNCTION(room, 3, "q1nn", LENGTH(0) >= 2 && parameters_of(a[0].data, LENGTH(0)) && a[2].whole >= 0, 0,
          ((void)value, room_needed(a)))
 
+FUNCTION(adam, 5, "=f1=f1=f1f1f1",
+         LENGTH(1) == LENGTH(0) && LENGTH(2) == LENGTH(0) && LENGTH(3) == LENGTH(0) && LENGTH(4) == 8,
+         (loops->adam(a[0].data, a[1].data, a[2].data, a[3].data, LENGTH(0), a[4].data), 0), NONE)
+
 #if defined(__x86_64__)
 /* The result of cpuid, called here because not every compiler's library offers it. Leaf 7 gives 0 if it is missing. */
 struct features {
@@ -485,7 +481,9 @@ static PyMethodDef methods[] = {
     METHOD(parse),       METHOD(count_lines), METHOD(end_lines),
     METHOD(gather_scaled), METHOD(add_rows),    METHOD(evaluate),
     METHOD(list_nonzero), METHOD(forward),     METHOD(accumulate),
-    METHOD(score),       METHOD(exponentials), METHOD(room), METHOD(logits), METHOD(gradient), METHOD(move), {"select", py_select, METH_O, NULL},
+    METHOD(score),       METHOD(exponentials), METHOD(room),
+    METHOD(logits),      METHOD(gradient),    METHOD(move),
+    METHOD(adam),        {"select", py_select, METH_O, NULL},
     {"isa", py_isa, METH_NOARGS, NULL},       {"isas", py_isas, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL}};
 

@@ -44,8 +44,11 @@ def add_rows(pixels: Array, group: Array, sums: Array, squares: Array, low: Arra
 
 # evaluate
 def evaluate(
-    logits: Array, classes: int, labels: Array, sums: Array, confusion: Array, calibration: Array, /
+    logits: Array, classes: int, labels: Array, sums: Array, codes: Array, calibration: Array, /
 ) -> int: ...
+
+# adam
+def adam(p: Array, m: Array, v: Array, g: Array, numbers: Array, /) -> None: ...
 
 # step
 def list_nonzero(counts: Array, shares: Array, pixels: Array, /) -> None: ...

@@ -1,4 +1,4 @@
-"""Loss, confusion matrix and calibration of a batch of logits, counted in one pass."""
+"""Loss, predicted classes and calibration of a batch of logits, found in one pass."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def likeliest_of(logits: Array) -> Array:
 
 
 def evaluate_reference(
-    logits: Array, classes: int, labels: Array, sums: Array, confusion: Array, calibration: Array
+    logits: Array, classes: int, labels: Array, sums: Array, codes: Array, calibration: Array
 ) -> int:
     """Fill the parts of an `Evaluation`; return how many labels come before one that is not a class.
 
     logits: (rows, classes or more) float32; labels: (rows,) int64; out: loss_sum and top3 in sums (2,) float64,
-    confusion (classes, classes) int64 and calibration (bins, 3) float64. They are only filled if all labels are
-    classes.
+    codes (rows,) int64, each label · classes + the predicted class, and calibration (bins, 3) float64. They are
+    only filled if all labels are classes.
     """
     logits, bins = logits[:, :classes], len(calibration)
-    sums[:], confusion[:], calibration[:] = 0, 0, 0
+    sums[:], codes[:], calibration[:] = 0, 0, 0
     unknown = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(unknown):
         return int(unknown[0])
@@ -41,7 +41,7 @@ def evaluate_reference(
         bin_ = np.minimum(np.where(confidence >= 0, confidence * bins, 0).astype(np.int64), bins - 1)
         sums[0] = np.sum(np.log(total) + top - own)
     sums[1] = np.count_nonzero(np.count_nonzero(logits > own[:, None], axis=1) < 3)  # a tie counts as right
-    np.add.at(confusion, (labels, predicted), 1)
+    codes[:] = labels * classes + predicted
     np.add.at(calibration, bin_, np.stack([np.ones(len(rows)), confidence, predicted == labels], axis=1))
     return len(labels)
 

@@ -56,6 +56,23 @@ INLINE vec multiply_add(vec a, vec b, vec c)
 #endif
 }
 
+INLINE vec square_root(vec value)
+{
+#if defined(ISA_V4)
+    return (vec)_mm512_sqrt_ps((__m512)value);
+#elif defined(ISA_V3)
+    return (vec)_mm256_sqrt_ps((__m256)value);
+#elif defined(__x86_64__)
+    return (vec)_mm_sqrt_ps((__m128)value);
+#elif defined(__aarch64__)
+    return (vec)vsqrtq_f32((float32x4_t)value);
+#else
+    for (int i = 0; i < WIDTH; i++)
+        value[i] = sqrtf(value[i]);
+    return value;
+#endif
+}
+
 /* 2^n for n in -1022..1023. */
 INLINE double power_of_2(int64_t n)
 {

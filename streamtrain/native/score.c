@@ -82,10 +82,10 @@ static void ISA(score)(const float *logits, size_t stride, size_t rows, size_t c
 }
 
 static size_t ISA(evaluate)(const float *logits, size_t stride, size_t rows, size_t classes, const int64_t *labels,
-                            double *sums, int64_t *confusion, double *calibration, size_t bins)
+                            double *sums, int64_t *codes, double *calibration, size_t bins)
 {
     sums[0] = sums[1] = 0;
-    memset(confusion, 0, classes * classes * sizeof *confusion);
+    memset(codes, 0, rows * sizeof *codes);
     memset(calibration, 0, 3 * bins * sizeof *calibration);
     for (size_t first = 0; first < rows; first += WIDTH) {
         size_t count = rows - first < WIDTH ? rows - first : WIDTH;
@@ -104,7 +104,7 @@ static size_t ISA(evaluate)(const float *logits, size_t stride, size_t rows, siz
             bin = bin < bins ? bin : bins - 1;
             sums[0] += logarithms[i] + ((double)found.top[i] - own[label]);
             sums[1] += likelier < 3;
-            confusion[label * classes + predicted]++;
+            codes[first + i] = (int64_t)(label * classes + predicted);
             calibration[3 * bin]++;
             calibration[3 * bin + 1] += confidence;
             calibration[3 * bin + 2] += predicted == label;

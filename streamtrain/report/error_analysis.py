@@ -45,7 +45,7 @@ def iter_error_analysis(
 ) -> Iterator[ErrorAnalysis]:
     """Evaluate a checkpoint on `shards`, which have its schema, and keep its most confident mistakes.
 
-    worst, each_cell: how many mistakes to keep in all, and for each pair (true, predicted)
+    worst, each_cell: how many mistakes to keep in all, and for each pair (true, predicted); 0 for none by pair
     Yields the same object after each row group, and once more at the end with its mistakes sorted.
     """
     found = ErrorAnalysis(Evaluation.empty(checkpoint.model.classes))
@@ -70,7 +70,8 @@ def _add(
         true, line = int(block.labels[at]), int(block.lines[at])
         mistake = Mistake(float(confidence[at]), line, true, int(predicted[at]), block.pixels[at].tobytes())
         _keep(found.worst, mistake, worst)
-        _keep(found.cells.setdefault((mistake.true, mistake.predicted), []), mistake, each_cell)
+        if each_cell:
+            _keep(found.cells.setdefault((mistake.true, mistake.predicted), []), mistake, each_cell)
 
 
 def keep_within(found: ErrorAnalysis, room: float, *, picture: float, cell: float) -> None:
@@ -83,7 +84,7 @@ def keep_within(found: ErrorAnalysis, room: float, *, picture: float, cell: floa
     fits = [
         n for n in range(1, most + 1) if room >= sum(cell + picture * min(n, len(c)) for c in found.cells.values())
     ]
-    counts = found.evaluation.confusion
+    counts = found.evaluation.counts.by_pair()
     order = sorted(found.cells, key=lambda pair: (-counts[pair], pair))
     kept = order if fits else order[: max(int(room / (cell + picture)), 0)]
     found.cells = {pair: found.cells[pair][: max(fits, default=1)] for pair in kept}

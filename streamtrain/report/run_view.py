@@ -13,6 +13,7 @@ import numpy as np
 
 from streamtrain.block import Array
 from streamtrain.errors import StreamtrainError
+from streamtrain.metrics.confusion import MATRIX_CLASSES
 from streamtrain.report import png
 from streamtrain.report.charts import Chart, curves
 from streamtrain.report.error_analysis import ErrorAnalysis, Mistake, iter_error_analysis, keep_within
@@ -128,10 +129,21 @@ class RunView:
 
     @cached_property
     def matrix(self) -> list[list[tuple[int, float]]]:
-        """Return the confusion matrix; each cell is a number of rows and their share of the true class."""
+        """Return the confusion matrix; each cell is a number of rows and their share of the true class.
+
+        It is empty if there are too many classes to be read as a matrix.
+        """
+        if len(self.classes) > MATRIX_CLASSES:
+            return []
         confusion = self.errors.evaluation.confusion
         shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
         return [list(zip(*pair, strict=True)) for pair in zip(confusion.tolist(), shares.tolist(), strict=True)]
+
+    @cached_property
+    def worst_pairs(self) -> list[tuple[str, str, int]]:
+        """Return the pairs of classes that are taken for each other most often: true, predicted, rows."""
+        pairs = self.errors.evaluation.counts.worst(WORST)
+        return [(self.classes[true], self.classes[predicted], rows) for true, predicted, rows in pairs]
 
     @cached_property
     def reliability(self) -> list[dict[str, float]]:
@@ -219,7 +231,7 @@ class RunView:
 
 
 def view(folder: Path, shards: Shards, *, tested: str, runs: int = 1) -> RunView:
-    """Evaluate a run on `shards`; runs: how many share the page, and so its room for pictures."""
+    """Evaluate a run on `shards`; runs: how many share the page and its space for pictures."""
     *_, seen = iter_view(folder, shards, tested=tested, runs=runs)
     assert isinstance(seen, RunView)
     return seen
@@ -229,8 +241,8 @@ def iter_view(folder: Path, shards: Shards, *, tested: str, runs: int = 1) -> It
     """Yield the error analysis while a run is evaluated on `shards`, and the RunView of `view` at the end."""
     checkpoint = load(folder)
     shards = shards.with_schema(checkpoint.schema)
-    cells = max(checkpoint.model.classes * (checkpoint.model.classes - 1), 1)
-    each_cell = min(_EACH_CELL, 1 + _KEPT // cells)
+    classes = checkpoint.model.classes
+    each_cell = min(_EACH_CELL, 1 + _KEPT // max(classes * (classes - 1), 1)) if classes <= MATRIX_CLASSES else 0
     for found in iter_error_analysis(checkpoint, shards, worst=WORST, each_cell=each_cell):
         yield found
     picture = 300 + 0.7 * checkpoint.schema.features

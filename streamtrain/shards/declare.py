@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from streamtrain.settings import Integer, Number, integers
+from streamtrain.settings import LARGEST_FLOAT32, Integer, Number, integers
 
-_LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
+MOST_CLASSES = 65_536  # a label is below it
 _OUR_FILES = re.compile(r"(manifest\.json|rejected\.jsonl|shard-\d+\.parquet)", re.IGNORECASE)
 
 
@@ -41,7 +41,7 @@ def pixel_range(value: Any) -> tuple[float, float]:
         low = high = math.nan
     if not low < high:  # of numbers that are not, neither is
         raise ValueError("two numbers, the smaller first, as (0, 255)")
-    if max(-low, high, high - low) > _LARGEST_FLOAT32:
+    if max(-low, high, high - low) > LARGEST_FLOAT32:
         raise ValueError("two numbers that float32 holds, as their difference")
     return low, high
 
@@ -54,7 +54,11 @@ def class_names(value: Any) -> tuple[str, ...]:
     """
     if isinstance(value, str | Mapping):
         raise ValueError("a list of names, or how many classes there are")
-    names = tuple(map(str, value)) if hasattr(value, "__iter__") else tuple(map(str, range(Integer(1)(value))))
+    names = (
+        tuple(map(str, value))
+        if hasattr(value, "__iter__")
+        else tuple(map(str, range(Integer(1, MOST_CLASSES)(value))))
+    )
     if not names or len(set(names)) < len(names):
         raise ValueError("names that differ")
     return names

@@ -17,6 +17,9 @@ from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Manifest, Shard, digest_of_file
 from streamtrain.shards.writer import column_types
 
+_LEAST_GROUP_BYTES = 100  # of a row group in a file: what the footer says of its columns alone takes more
+_UNCHECKED_GROUPS = 64  # of a shard: the table of as many takes no memory to speak of
+
 
 def _corrupt(path: Path, what: str) -> CorruptShardError:
     command = f"streamtrain verify {shlex.quote(str(path.parent))}"
@@ -146,14 +149,27 @@ def _fixed_binary(column: pa.FixedSizeBinaryArray, schema: Schema) -> Array:
     return data[start : start + len(column) * schema.features].reshape(len(column), schema.features)
 
 
-def row_group_table(manifest: Manifest) -> Array:
-    """Return (groups,) structured int64 with `shard`, `group` (within the shard) and `rows`, in order."""
+def row_group_table(manifest: Manifest, folder: Path) -> Array:
+    """Return (groups,) structured int64 with `shard`, `group` (within the shard) and `rows`, in order.
+
+    Raises DataError for a shard that is too small for the rows that the manifest says, or missing: a manifest of a
+    kilobyte may claim a table of any size.
+    """
     size = manifest.rows_per_group
-    return np.array(
-        [
-            (number, group, min(size, shard.rows - group * size))
-            for number, shard in enumerate(manifest.shards)
-            for group in range(-(-shard.rows // size))
-        ],
-        dtype=[("shard", np.int64), ("group", np.int64), ("rows", np.int64)],
-    )
+    rows = np.array([shard.rows for shard in manifest.shards], dtype=np.int64)
+    for shard, groups in zip(manifest.shards, (-(-rows // size)).tolist(), strict=True):
+        if groups > _UNCHECKED_GROUPS and groups * _LEAST_GROUP_BYTES > _size_of(folder / shard.file):
+            raise _corrupt(folder / shard.file, f"it is too small for the {shard.rows:,} rows of the manifest")
+    groups = -(-rows // size)
+    table = np.empty(int(groups.sum()), dtype=[("shard", np.int64), ("group", np.int64), ("rows", np.int64)])
+    table["shard"] = np.repeat(np.arange(len(rows)), groups)
+    table["group"] = np.arange(len(table)) - np.repeat(groups.cumsum() - groups, groups)
+    table["rows"] = np.minimum(size, rows[table["shard"]] - table["group"] * size)
+    return table
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing. Convert the source again", path=path) from error

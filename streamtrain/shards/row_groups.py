@@ -43,7 +43,7 @@ class RowGroups:
     def open(cls, folder: Path) -> RowGroups:
         """Return those of a folder of shards. Raises DataError if its manifest is missing or damaged."""
         manifest = Manifest.load(folder)
-        return cls(folder, folder.absolute(), manifest, manifest.schema, row_group_table(manifest))
+        return cls(folder, folder.absolute(), manifest, manifest.schema, row_group_table(manifest, folder))
 
     def __len__(self) -> int:
         return len(self.table)
@@ -108,7 +108,7 @@ class RowGroups:
             with self._open(shard) as file:
                 for group in run:
                     # Not bound to a name, which would keep it in memory while the next is decoded.
-                    yield self._meant(file.read_group(int(self.table["group"][group]), lines=lines), group)
+                    yield self._relabel(file.read_group(int(self.table["group"][group]), lines=lines), group)
 
     def read_labels(self, groups: Array) -> Array:
         """Return the labels (rows,) of row groups end to end, reading no pixels; groups: ascending indices."""
@@ -132,7 +132,7 @@ class RowGroups:
         first = 0 if self.first is None else int(self.first[group])
         return slice(first, first + int(self.table["rows"][group]))
 
-    def _meant(self, block: Block, group: int) -> Block:
+    def _relabel(self, block: Block, group: int) -> Block:
         """Return the rows of a stored row group that are read, with the class indices of `schema`."""
         block = block.take(self._read_of(group))
         return block if self.label_map is None else replace(block, labels=self.label_map[block.labels])

@@ -21,7 +21,7 @@ from streamtrain.errors import RunError, UsageError, argument
 from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.schema import Schema
 from streamtrain.settings import Integer, checked
-from streamtrain.shards.manifest import Manifest, Shard, split_folders
+from streamtrain.shards.manifest import Manifest, Shard, Shuffled, split_folders
 from streamtrain.shards.reader import ShardFile
 from streamtrain.shards.writer import GROUP_BYTES, GROUPS_PER_SHARD, rows_per_group, write_shard
 from streamtrain.storage.destination import Destination
@@ -233,7 +233,7 @@ class _Shuffle:
             self.manifest,
             shards=tuple(self.shards),
             label_disorder=self.disorder.value(),
-            shuffle={"method": METHOD, "seed": self.seed, "source": self.manifest.digest},
+            shuffle=Shuffled(method=METHOD, seed=self.seed, source=self.manifest.digest),
         )
         if manifest.rows != self.manifest.rows or manifest.label_counts != self.manifest.label_counts:
             raise RunError(f"{self.folder}: a spill file lost rows. Check the disk, then shuffle again")

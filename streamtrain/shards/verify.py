@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +13,7 @@ from streamtrain.block import Array
 from streamtrain.errors import CorruptShardError, DataError
 from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.metrics.pixel_statistics import PixelStatistics, class_sums
+from streamtrain.shards.consistency import contradictions, same
 from streamtrain.shards.manifest import Manifest, Shard, split_folders
 from streamtrain.shards.reader import ShardFile, check_digest
 from streamtrain.shards.writer import rows_per_group
@@ -74,7 +73,7 @@ def _iter_verify(folder: Path, parts: list[Path]) -> Iterator[VerifyReport]:
     manifests: dict[Path, Manifest] = {}
     for part in parts:
         try:
-            manifests[part] = Manifest.load(part)
+            manifests[part] = Manifest.read(part)
         except DataError as error:
             problems.append(Problem(_name(part / MANIFEST, folder), str(error).removeprefix(f"{part}/")))
     total = sum(len(manifest.shards) for manifest in manifests.values())
@@ -93,7 +92,12 @@ def _iter_verify(folder: Path, parts: list[Path]) -> Iterator[VerifyReport]:
             audit.complete &= not found
             problems += [Problem(_name(part / shard.file, folder), what) for what in found]
             yield VerifyReport(shards, total, rows, tuple(problems))
-        found = [*_check_totals(manifest), *audit.check_aggregates(), *_check_rejected(folder, part, manifest)]
+        found = [
+            *contradictions(manifest),
+            *_check_groups(manifest),
+            *audit.check_aggregates(),
+            *_check_rejected(folder, part, manifest),
+        ]
         if part != folder:
             found += _check_parts(manifest, list(manifests.values()))
         problems += [Problem(_name(part / MANIFEST, folder), what) for what in found]
@@ -114,7 +118,7 @@ class _Audit:
         self._class_sums: Array | int = 0
         self._disorder = LabelDisorder()
         self._line = 0
-        self._lines = np.zeros(manifest.totals.lines + 1 if manifest.shuffle else 0, dtype=bool)
+        self._seen = np.zeros(0, dtype=np.uint8)  # a bit for each line, if the rows are shuffled
 
     def read_shard(self, shard: Shard, file: ShardFile) -> list[str]:
         """Read every row group of a shard; return its faults."""
@@ -138,8 +142,14 @@ class _Audit:
         if not self.manifest.shuffle:
             before, self._line = self._line, int(lines[-1])
             return [] if (np.diff(lines, prepend=before) > 0).all() else ["its line numbers do not ascend"]
-        twice = self._lines[lines].any() or len(np.unique(lines)) < len(lines)
-        self._lines[lines] = True
+        if not len(self._seen):
+            try:
+                self._seen = np.zeros(self.manifest.totals.lines // 8 + 1, dtype=np.uint8)
+            except MemoryError:
+                return [f"{self.manifest.totals.lines} lines are too many to check that none occurs twice"]
+        byte, bit = lines >> 3, (1 << (lines & 7)).astype(np.uint8)
+        twice = (self._seen[byte] & bit).any() or len(np.unique(lines)) < len(lines)
+        np.bitwise_or.at(self._seen, byte, bit)
         return ["it holds a line that was there before"] if twice else []
 
     def _check_pixels(self, pixels: Array) -> list[str]:
@@ -155,41 +165,18 @@ class _Audit:
             return []
         found = []
         for name, values in self._pixels.to_json().items():
-            if not _same(values, self.manifest.pixels.get(name)):
+            if not same(values, dict(self.manifest.pixels)[name]):
                 found.append(f"the {name} of the pixels is not that of the rows")
-        if self.manifest.class_sums is not None and not _same(self._class_sums, self.manifest.class_sums):
+        if self.manifest.class_sums is not None and not same(self._class_sums, self.manifest.class_sums):
             found.append("the sums of the pixels of each class are not those of the rows")
-        if not _same(self._disorder.value(), self.manifest.label_disorder):
+        if not same(self._disorder.value(), self.manifest.label_disorder):
             found.append(f"label disorder is {self._disorder.value()}, not {self.manifest.label_disorder}")
         return found
 
 
-def _same(one: Any, other: Any) -> bool:
-    """Return whether JSON numbers are equal: integers exactly, floats up to the order of summation."""
-    one, other = np.asarray(one), np.asarray(other)
-    if one.dtype.kind != "f" or one.shape != other.shape or other.dtype.kind not in "fi":
-        return np.array_equal(one, other)
-    return bool(np.allclose(one, other, rtol=1e-9, atol=0))
-
-
-def _check_totals(manifest: Manifest) -> list[str]:
-    """Return where a manifest contradicts itself."""
-    totals, found = manifest.totals, []
-    if totals.kept != manifest.rows + totals.in_other_parts:
-        found.append(f"{totals.kept} rows were kept, the shards and other parts have another number")
-    if sum(source.lines for source in manifest.sources) != totals.lines:
-        found.append(f"the sources' lines do not add up to {totals.lines}")
-    starts = itertools.accumulate((source.lines for source in manifest.sources), initial=1)
-    if any(source.first_line != start for source, start in zip(manifest.sources, starts, strict=False)):
-        found.append("a source does not begin where the one before it ends")
-    if any(manifest.schema.classes and sum(shard.label_counts) != shard.rows for shard in manifest.shards):
-        found.append("a shard's label counts do not add up to its rows")
-    if manifest.rows_per_group != rows_per_group(manifest.schema):
-        found.append(f"row groups of {manifest.rows_per_group} rows are not of 1 MiB")
-    names = [shard.file for shard in manifest.shards]
-    if len(set(names)) < len(names) or any(Path(name).name != name for name in names):
-        found.append("a shard is named twice, or lies in another folder")
-    return found
+def _check_groups(manifest: Manifest) -> list[str]:
+    size = manifest.rows_per_group
+    return [] if size == rows_per_group(manifest.schema) else [f"row groups of {size} rows are not of 1 MiB"]
 
 
 def _unknown_files(folder: Path, parts: list[Path], manifests: dict[Path, Manifest]) -> list[Problem]:

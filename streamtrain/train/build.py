@@ -1,14 +1,42 @@
-"""What the settings of a training make: the schedule of its learning rate."""
+"""What the settings of a training make: its sizes in memory, its schedule, its optimiser, its loss."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping, Sequence
+
+from streamtrain.engine.sparse import EVALUATION
+from streamtrain.errors import UsageError
+from streamtrain.memory import Plan
+from streamtrain.nn.loss import CrossEntropy, balanced_weights
+from streamtrain.nn.mlp import MLP, Gradients
+from streamtrain.nn.optimizer import Optimizer, optimizer_for
 from streamtrain.nn.schedule import Schedule
+from streamtrain.stream.dataset import Shards
+from streamtrain.stream.order import Cursor
 from streamtrain.train.config import FitConfig
+
+
+def plan_memory(train: Shards, hidden: Sequence[int], config: FitConfig) -> Plan:
+    """Return the sizes that keep the training of a net with these hidden layers within `config.memory_bytes`.
+
+    Raises UsageError if the memory is too small.
+    """
+    layers = [train.schema.features, *hidden, len(train.schema.classes)]
+    parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(layers))
+    parameters *= 4 if config.optimizer == "adam" else 2 if config.momentum else 1  # with what the optimiser keeps
+    return train.plan(
+        config.memory_bytes,
+        batch_size=config.batch_size,
+        parameters=parameters,
+        units=sum(layers[1:]) * (2 if config.dropout else 1),  # with the masks, and what they leave
+        evaluation=EVALUATION,
+    )
 
 
 def build_schedule(config: FitConfig, rows: int) -> Schedule:
     """Return the learning rate of each step of a training on `rows` rows."""
-    steps = -(-rows // config.batch_size)  # of an epoch
+    steps = steps_before(config, rows, Cursor(2, 0))  # of an epoch
     return Schedule(
         config.schedule,
         config.lr,
@@ -17,3 +45,46 @@ def build_schedule(config: FitConfig, rows: int) -> Schedule:
         drop_steps=config.step_epochs * steps,
         drop_factor=config.step_factor,
     )
+
+
+def build_optimizer(
+    config: FitConfig, model: MLP, *, steps: int = 0, buffers: Mapping[str, Gradients] | None = None
+) -> Optimizer:
+    """Return the optimiser of a training, after `steps` steps that left these buffers, or before the first.
+
+    Raises ValueError if the buffers are not those of this optimiser.
+    """
+    return optimizer_for(
+        model,
+        config.optimizer,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        buffers=buffers,
+        steps=steps,
+    )
+
+
+def build_loss(config: FitConfig, data: Shards) -> CrossEntropy:
+    """Return the loss of a training on `data`.
+
+    Raises UsageError if a class that has a weight is not among those of the data.
+    """
+    classes, weights = data.schema.classes, config.class_weights
+    if weights == "equal":
+        return CrossEntropy(config.label_smoothing)
+    if isinstance(weights, str):
+        counts = dict(zip(data.manifest.schema.classes, data.manifest.label_counts, strict=True))
+        weights = dict(zip(classes, balanced_weights([counts.get(name, 0) for name in classes]), strict=True))
+    if unknown := [name for name in weights if name not in classes]:
+        raise UsageError(
+            f"`class_weights` has {unknown[0]!r}, which is not a class of {data.folder}. It has "
+            f"{', '.join(classes[:10])}{' …' * (len(classes) > 10)}",
+            option="class_weights",
+        )
+    return CrossEntropy(config.label_smoothing, tuple(weights.get(name, 1.0) for name in classes))
+
+
+def steps_before(config: FitConfig, rows: int, at: Cursor) -> int:
+    """Return how many steps of a training on `rows` rows come before a position."""
+    epoch, done = at
+    return (epoch - 1) * -(-rows // config.batch_size) + -(-done // config.batch_size)

@@ -8,25 +8,24 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
+from streamtrain.decode import PathText, Positive, convert, decode_json
 from streamtrain.errors import RunError, UsageError
 from streamtrain.nn.mlp import MLP, Gradients
+from streamtrain.nn.optimizer import BUFFERS
 from streamtrain.schema import Schema
 from streamtrain.storage.ownership import BEST, LAST
 from streamtrain.storage.publish import write_file
-from streamtrain.stream.order import Cursor
 from streamtrain.train.compatibility import DataSummary
 from streamtrain.train.progress import Progress
 
-_VELOCITY = "velocity."  # before a parameter's name
-
-# What damaged or hostile metadata under right digests make their readers raise; RecursionError if nested deep.
-_UNREADABLE = (SafetensorError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, OSError)
+# What a damaged file, or one of another program, makes its reader raise; ValueError if its values are not ours.
+_UNREADABLE = (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, OSError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +33,7 @@ class Checkpoint:
     """A model with what its pixels and classes mean, how it was trained, and how far.
 
     data_digest: the content digest of the training data; earlier versions wrote that of its whole manifest
-    velocity: (of the weight, of the bias) of each layer, empty without momentum; needed only to train further
+    buffers: what the optimiser keeps, by name: (of the weight, of the bias) of each layer; only to train further
     """
 
     model: MLP
@@ -42,7 +41,7 @@ class Checkpoint:
     recipe: Mapping[str, Any]
     progress: Progress
     data_digest: str
-    velocity: Gradients = field(default_factory=list)
+    buffers: Mapping[str, Gradients] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Checkpoint({self.model!r}, epoch {self.progress.cursor.epoch})"
@@ -64,8 +63,8 @@ class Checkpoint:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Publish it whole at `path`."""
-        parts = self.model.state_dict(), _named(self.velocity)
-        state, velocity = ({name: tensor.cpu().contiguous() for name, tensor in part.items()} for part in parts)
+        parts = self.model.state_dict(), _named(self.buffers)
+        state, kept = ({name: tensor.cpu().contiguous() for name, tensor in part.items()} for part in parts)
         learned = self.model.trained_on
         metadata = {
             "activation": self.model.activation,
@@ -74,11 +73,11 @@ class Checkpoint:
             "progress": json.dumps(self.progress._asdict()),
             "manifest_digest": self.data_digest,
             "weights_sha256": weights_sha256(state),
-            "velocity_sha256": weights_sha256(velocity),
+            "velocity_sha256": weights_sha256(kept),  # of all that the optimiser keeps
         }
         if isinstance(learned, DataSummary):
             metadata["trained_on"] = json.dumps(learned.to_json())
-        data = safetensors.torch.save(state | velocity, metadata | {"metadata_sha256": _sha256(metadata)})
+        data = safetensors.torch.save(state | kept, metadata | {"metadata_sha256": _sha256(metadata)})
         write_file(Path(path), data)
 
 
@@ -103,11 +102,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
             metadata = file.metadata() or {}
             # A copy: the file's own memory is not aligned, and products of another alignment end in other bits.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  # no mapping
-        if metadata.pop("metadata_sha256") != _sha256(metadata):
+        if metadata.pop("metadata_sha256", "") != _sha256(metadata):
             raise ValueError("its metadata do not match their digest")
-        return _read(tensors, metadata)
-    except RecursionError as error:
-        raise _damaged(path, "its metadata are nested too deep") from error
+        return _read(tensors, convert(metadata, _Metadata))
     except _UNREADABLE as error:
         raise _damaged(path, str(error)) from error
 
@@ -133,55 +130,91 @@ def weights_sha256(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _read(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> Checkpoint:
+def _read(tensors: Mapping[str, torch.Tensor], metadata: _Metadata) -> Checkpoint:
     """Return the checkpoint that these make up. Raises one of the errors above if they do not."""
     for name, tensor in tensors.items():
         if tensor.dtype != torch.float32:
             raise ValueError(f"{name} is {tensor.dtype}, not float32")
         if not bool(tensor.isfinite().all()):
             raise ValueError(f"{name} has a number that is not finite")
-    velocity = {name: tensor for name, tensor in tensors.items() if name.startswith(_VELOCITY)}
-    state = {name: tensor for name, tensor in tensors.items() if name not in velocity}
-    for kind, part in (("weights", state), ("velocity", velocity)):
-        if weights_sha256(part) != metadata[f"{kind}_sha256"]:
+    kept = {name: tensor for name, tensor in tensors.items() if name.startswith(BUFFERS)}
+    state = {name: tensor for name, tensor in tensors.items() if name not in kept}
+    for kind, part in (("weights", state), ("velocity", kept)):
+        if weights_sha256(part) != dict(metadata)[f"{kind}_sha256"]:
             raise ValueError(f"its {kind} do not match their digest")
-    schema = Schema.from_json(json.loads(metadata["schema"]))
+    schema = decode_json(metadata["schema"], Schema)
     model = MLP.from_state_dict(state, activation=metadata["activation"])
     model.schema = schema
     if "trained_on" in metadata:
-        model.trained_on = DataSummary.from_json(json.loads(metadata["trained_on"]))
+        learned = DataSummary.from_json(decode_json(metadata["trained_on"], dict))
+        model.trained_on = learned
+        if len(learned.means) != schema.features:
+            raise ValueError("its mean image does not fit its schema")
     if (model.features, model.classes) != (schema.features, len(schema.classes)):
         raise ValueError("its layers do not fit its schema")
-    moving = MLP.from_state_dict(
-        {name.removeprefix(_VELOCITY): v for name, v in velocity.items()} or state, activation=model.activation
-    )
-    if [w.shape for w in moving.weights] != [w.shape for w in model.weights]:
-        raise ValueError("its velocities do not fit its weights")
     return Checkpoint(
         model=model,
         schema=schema,
-        recipe=dict(json.loads(metadata["recipe"])),
-        progress=_progress(json.loads(metadata["progress"])),
+        recipe=_recipe(metadata["recipe"]),
+        progress=Progress.from_json(decode_json(metadata["progress"], dict)),
         data_digest=metadata["manifest_digest"],
-        velocity=list(zip(moving.weights, moving.biases, strict=True)) if velocity else [],
+        buffers=_buffers(kept, model),
     )
 
 
-def _progress(saved: Mapping[str, Any]) -> Progress:
-    epoch, rows = saved["cursor"]
-    if not (int(epoch) >= 1 and int(rows) >= 0):
-        raise ValueError(f"it stands at epoch {epoch}, row {rows}")
-    cursor = Cursor(int(epoch), int(rows))
-    return Progress(cursor, float(saved["loss_sum"]), int(saved["correct"]), float(saved["seconds"]))
+class _Metadata(TypedDict):
+    """What the header says besides the tensors; most of it is JSON text."""
+
+    activation: str
+    recipe: str
+    schema: str
+    progress: str
+    manifest_digest: str
+    weights_sha256: str
+    velocity_sha256: str
+    trained_on: NotRequired[str]
 
 
-def _named(velocity: Gradients) -> dict[str, torch.Tensor]:
-    names = ("weight", "bias")
+class _Places(TypedDict, total=False):
+    """What of a recipe is read besides the settings, which `train` checks before it goes on with them."""
+
+    data: PathText
+    test: PathText | None
+    val: PathText | None
+    test_digest: str
+    val_digest: str
+    window_rows: Positive
+    turned: bool
+
+
+def _recipe(text: str) -> dict[str, Any]:
+    recipe = decode_json(text, dict[str, Any])
+    convert(recipe, _Places)
+    return recipe
+
+
+def _named(buffers: Mapping[str, Gradients]) -> dict[str, torch.Tensor]:
+    """Return the tensors of an optimiser, each under the name of its buffer and of its parameter."""
     return {
-        f"{_VELOCITY}{2 * layer}.{name}": v
-        for layer, pair in enumerate(velocity)
-        for name, v in zip(names, pair, strict=True)
+        f"{buffer}.{2 * layer}.{kind}": tensor
+        for buffer, gradients in buffers.items()
+        for layer, pair in enumerate(gradients)
+        for kind, tensor in zip(("weight", "bias"), pair, strict=True)
     }
+
+
+def _buffers(kept: Mapping[str, torch.Tensor], model: MLP) -> dict[str, Gradients]:
+    """Return the inverse of `_named`. Raises ValueError if the shapes are not those of the model."""
+    buffers = {}
+    for buffer in BUFFERS:
+        own = {name.removeprefix(f"{buffer}."): kept[name] for name in kept if name.startswith(f"{buffer}.")}
+        if not own:
+            continue
+        shaped = MLP.from_state_dict(own, activation=model.activation)
+        if [w.shape for w in shaped.weights] != [w.shape for w in model.weights]:
+            raise ValueError(f"its {buffer} does not fit its weights")
+        buffers[buffer] = list(zip(shaped.weights, shaped.biases, strict=True))
+    return buffers
 
 
 def _sha256(metadata: Mapping[str, str]) -> str:

@@ -9,15 +9,35 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from streamtrain.errors import UsageError
-from streamtrain.settings import Integer, Number, OneOf, boolean, check_settings, integers, setting, settings
+from streamtrain.settings import (
+    LARGEST_FLOAT32,
+    Integer,
+    Number,
+    OneOf,
+    boolean,
+    check_settings,
+    integers,
+    setting,
+    settings,
+)
 
 if TYPE_CHECKING:
     from streamtrain.train.inputs import Data
 
-_FLOAT32_MAX = 3.4028234663852886e38
 ACTIVATION_NAMES = ("sigmoid", "tanh", "relu")  # the keys of nn.mlp.ACTIVATIONS, which would import torch
 DEVICES = ("auto", "cpu", "cuda")
+RATES = {"sgd": 0.05, "adam": 0.001}  # the learning rate of each optimiser, unless one is given
 SCHEDULES = ("constant", "cosine", "step")
+
+
+def class_weights(value: Any) -> str | dict[str, float]:
+    """Return equal, balanced, or a positive weight by class. Raises ValueError for anything else."""
+    if value in ("equal", "balanced"):
+        return str(value)
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError("equal, balanced, or a weight for each of some classes")
+    check = Number(0, LARGEST_FLOAT32, above_least=True)
+    return {str(name): check(weight) for name, weight in value.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +46,15 @@ class FitConfig:
 
     epochs: int = setting(20, help="Passes over the training data.", check=Integer(1))
     batch_size: int = setting(256, help="Rows per step.", check=Integer(1))
-    lr: float = setting(0.05, help="Learning rate.", check=Number(0, _FLOAT32_MAX, above_least=True))
+    optimizer: str = setting(
+        "sgd", help="sgd, or adam with decoupled weight decay (AdamW).", check=OneOf(tuple(RATES)), added=True
+    )
+    lr: float = setting(
+        None,
+        help="Learning rate.",
+        check=Number(0, LARGEST_FLOAT32, above_least=True),
+        default_text=", ".join(f"{rate:g} for {name}" for name, rate in RATES.items()),
+    )
     schedule: str = setting(
         "constant",
         help="How the rate changes: not at all, along a cosine to 0, or in steps.",
@@ -46,10 +74,31 @@ class FitConfig:
         added=True,
     )
     momentum: float = setting(
-        0.0, help="Share of the last step that the next one keeps.", check=Number(0, 1, below_most=True)
+        0.0, help="Share of the last step of sgd that the next one keeps.", check=Number(0, 1, below_most=True)
     )
     weight_decay: float = setting(
-        0.0, help="Share of a parameter that is added to its gradient.", check=Number(0, _FLOAT32_MAX)
+        0.0,
+        help="Share of a parameter that sgd adds to its gradient, and that adam takes off, times the rate.",
+        check=Number(0, LARGEST_FLOAT32),
+    )
+    dropout: float = setting(
+        0.0,
+        help="Share of each hidden layer's activations that a step leaves out.",
+        check=Number(0, 1, below_most=True),
+        added=True,
+    )
+    label_smoothing: float = setting(
+        0.0,
+        help="Share of each label that is spread over all classes.",
+        check=Number(0, 1, below_most=True),
+        added=True,
+    )
+    class_weights: str | Mapping[str, float] = setting(
+        "equal",
+        help="What the rows of a class count: equal, balanced (all classes the same), or a weight each.",
+        check=class_weights,
+        metavar="balanced|NAME=W,...",
+        added=True,
     )
     seed: int = setting(0, help="Seed of the weights and of the order of rows.", check=Integer(0, 2**64 - 1))
     memory_bytes: int = setting(
@@ -62,11 +111,17 @@ class FitConfig:
     eval_train: bool = setting(True, help="Evaluate the whole training set after each epoch.", check=boolean)
 
     def __post_init__(self) -> None:
+        if vars(self)["lr"] is None:  # not given
+            object.__setattr__(self, "lr", RATES.get(str(self.optimizer)))
         check_settings(self)
         if self.lr * self.weight_decay >= 1:
             raise UsageError(
                 f"`lr` · `weight_decay` is {self.lr:g} · {self.weight_decay:g}, but must be below 1",
                 option="weight_decay",
+            )
+        if self.momentum and self.optimizer != "sgd":
+            raise UsageError(
+                f"`momentum` is of sgd, and {self.optimizer} has its own. Leave `momentum` out", option="momentum"
             )
         if self.warmup >= self.epochs:
             raise UsageError(
@@ -91,14 +146,21 @@ class TrainConfig(FitConfig):
     """
 
     hidden: tuple[int, ...] = setting(
-        (100,), help="Units of the hidden layers.", check=partial(integers, least=1), metavar="UNITS,..."
+        (100,),
+        help="Units of the hidden layers; none is softmax regression.",
+        check=partial(integers, least=1),
+        metavar="UNITS,...|none",
     )
     activation: str = setting("sigmoid", help="Follows every layer but the last.", check=OneOf(ACTIVATION_NAMES))
     device: str = setting(
         "auto", help="Where to compute; auto is a GPU if there is one.", check=OneOf(DEVICES), recorded=False
     )
     workers: int = setting(
-        os.cpu_count() or 1, help="Threads that read the data.", check=Integer(1), recorded=False
+        os.cpu_count() or 1,
+        help="Threads that read the data.",
+        check=Integer(1),
+        recorded=False,
+        default_text="the number of processors",
     )
 
     def to_recipe(self) -> dict[str, Any]:

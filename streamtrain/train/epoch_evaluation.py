@@ -8,13 +8,15 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 from streamtrain.errors import RunError, argument
 from streamtrain.nn.mlp import MLP
 from streamtrain.stream.dataset import Shards
 from streamtrain.train.evaluate import iter_evaluate
 from streamtrain.train.progress import EpochReport, Evaluating, Progress
+
+R = TypeVar("R")
 
 
 class EpochEvaluation:
@@ -97,6 +99,59 @@ class EpochEvaluation:
                 raise not_finite(f"after epoch {epoch} the loss on {data.folder} is {evaluation.loss}", lr)
         results: dict[str, Any] = found
         self.report = replace(self.report, **results, eval_seconds=time.perf_counter() - began)
+
+
+class Evaluations:
+    """The evaluation that runs, if any, among the events of a training.
+
+    paused: seconds in which reports were handed over while an epoch was trained
+    """
+
+    def __init__(self) -> None:
+        self.current: EpochEvaluation | None = None
+        self.paused = 0.0
+
+    def begin(self, evaluation: EpochEvaluation, *, in_thread: bool) -> None:
+        """Make it the current one; in_thread: and start it."""
+        self.current, self.paused = evaluation, 0.0
+        if in_thread:
+            evaluation.start()
+
+    def reported_during(self, steps: Generator[Progress, None, R]) -> Generator[Progress | EpochReport, None, R]:
+        """Yield from `steps`, and the report of the epoch before them as soon as that is evaluated.
+
+        If a step fails, the report comes before the error.
+        """
+        while True:
+            try:
+                progress = next(steps)
+            except StopIteration as end:
+                result: R = end.value
+                return result
+            except Exception:
+                yield from self._report()
+                raise
+            yield progress
+            if self.current and self.current.is_ready:
+                began = time.perf_counter()
+                yield from self._report()
+                self.paused += time.perf_counter() - began
+
+    def _report(self) -> Iterator[EpochReport]:
+        return (event for event in self.finish() if isinstance(event, EpochReport))
+
+    def finish(self) -> Generator[Evaluating | EpochReport]:
+        """Yield the rest of the evaluation, if there is one, and the report of its epoch."""
+        if evaluation := self.current:
+            yield from evaluation
+            yield evaluation.report
+            self.current = None
+
+    def drop(self) -> None:
+        """Stop the evaluation, if there is one."""
+        if self.current:
+            self.current.close()
+            self.current = None
 
 
 def not_finite(what: str, lr: float) -> RunError:

@@ -3,44 +3,42 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import time
 import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Generator, Iterator, Mapping
 
 import torch
 
-from streamtrain.engine.dense import one_thread
+from streamtrain.engine.dense import in_one_thread, one_thread
 from streamtrain.engine.device import DeviceStep
 from streamtrain.engine.native_step import NativeStep, computes_natively
-from streamtrain.engine.sparse import EVALUATION, Sparse, first_layer_for
+from streamtrain.engine.sparse import Sparse, first_layer_for
 from streamtrain.engine.step import B, CpuStep, G, TrainStep
 from streamtrain.errors import DataError, RunError
 from streamtrain.memory import Plan
 from streamtrain.metrics.label_disorder import LabelDisorder
+from streamtrain.nn.loss import Objective
 from streamtrain.nn.mlp import MLP
-from streamtrain.nn.sgd import SGD
+from streamtrain.nn.optimizer import Optimizer
 from streamtrain.settings import spelled_out
 from streamtrain.stream.batches import Gathering, gather_pixels, pixel_epochs, select_pixels
 from streamtrain.stream.dataset import Shards
 from streamtrain.stream.order import Cursor, Order
 from streamtrain.stream.windows import labels_in_order
-from streamtrain.train.build import build_schedule
+from streamtrain.train.build import build_loss, build_optimizer, build_schedule, plan_memory, steps_before
 from streamtrain.train.compatibility import DataSummary, check_against, check_held_out, read_as_learned
 from streamtrain.train.config import FitConfig, FitOptions
-from streamtrain.train.epoch_evaluation import EpochEvaluation, not_finite
+from streamtrain.train.epoch_evaluation import EpochEvaluation, Evaluations, not_finite
 from streamtrain.train.inputs import Data, open_data
 from streamtrain.train.progress import EpochReport, Evaluating, Progress
 
 Event = Progress | Evaluating | EpochReport
-R = TypeVar("R")
 
 
 @spelled_out(FitOptions)
 def fit(model: MLP, train: Data, options: FitOptions) -> list[EpochReport]:
-    """Train `model` in place by SGD and return a report of each epoch.
+    """Train `model` in place and return a report of each epoch.
 
     model: its tensors stay the same objects and hold the trained values afterwards; it gets the schema of `train`
     train: shards, or the path of shards or of a CSV; it has as many pixels and classes as the model
@@ -76,23 +74,6 @@ def _written_back(training: Training) -> Iterator[Event]:
         yield event
 
 
-def plan_memory(train: Shards, hidden: Sequence[int], config: FitConfig) -> Plan:
-    """Return the sizes that keep the training of a net with these hidden layers within `config.memory_bytes`.
-
-    Raises UsageError if the memory is too small.
-    """
-    layers = [train.schema.features, *hidden, len(train.schema.classes)]
-    parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(layers))
-    parameters *= 2 if config.momentum else 1  # momentum adds a velocity for each
-    return train.plan(
-        config.memory_bytes,
-        batch_size=config.batch_size,
-        parameters=parameters,
-        units=sum(layers[1:]),
-        evaluation=EVALUATION,
-    )
-
-
 class Training:
     """A model in training; loop over it once to train.
 
@@ -101,7 +82,7 @@ class Training:
     model, optimizer: up to date after `write_back` and when the loop ends; at each Evaluating and EpochReport, as
     they were at the end of that epoch
     start: resume from here; `model` and `optimizer` must have the state that they had at this point
-    optimizer: by default with zero velocity
+    optimizer: by default as before the first step
     plan: sizes to keep, such as those of an earlier run; by default what `memory_bytes` allows
     overlap_evaluation: whether an epoch may be evaluated while the next one is trained; its report comes during
     the next epoch then, and Evaluating only if the training waits for it
@@ -117,7 +98,7 @@ class Training:
         test: Shards | None = None,
         val: Shards | None = None,
         start: Progress | None = None,
-        optimizer: SGD | None = None,
+        optimizer: Optimizer | None = None,
         plan: Plan | None = None,
         overlap_evaluation: bool = False,
     ) -> None:
@@ -139,13 +120,13 @@ class Training:
             "val": val and self._read(val),
         }
         self.start = start or Progress.at(1)
-        settings = {"momentum": config.momentum, "weight_decay": config.weight_decay}
-        self.optimizer = optimizer or SGD.at_rest(model, **settings)
+        self.optimizer = optimizer or build_optimizer(config, model)
         self.plan = plan or plan_memory(train, model.hidden, config)
         self._schedule = build_schedule(config, train.rows)
         self._overlap_evaluation = overlap_evaluation
         self._position, self._write_back = self.start, _nothing
-        self._evaluation: EpochEvaluation | None = None
+        self._evaluations = Evaluations()
+        self._objective = Objective(build_loss(config, train), config.dropout, config.seed)
 
     def _read(self, data: Shards) -> Shards:
         """Return `data` with the schema of the training data; add a warning for each way in which they differ."""
@@ -157,22 +138,22 @@ class Training:
     def __iter__(self) -> Iterator[Event]:
         threads = torch.get_num_threads()
         on_cpu = self.model.device.type == "cpu"
-        return _in_one_thread(self._on_cpu(threads) if on_cpu else self._on_device(threads))
+        return in_one_thread(self._on_cpu(threads) if on_cpu else self._on_device(threads))
 
     def write_back(self) -> Progress:
         """Bring the tensors of `model` and `optimizer` up to date between two steps; return their progress.
 
         While an epoch is evaluated they stay as they were at its end.
         """
-        if self._evaluation:
-            return self._evaluation.trained
+        if evaluation := self._evaluations.current:
+            return evaluation.trained
         with one_thread():
             self._write_back()
         return self._position
 
     def _on_cpu(self, threads: int) -> Generator[Event]:
         rows = min(self.config.batch_size, self.train.rows)
-        if computes_natively(self.train, self.model):
+        if computes_natively(self.train, self.model, self._objective):
             native = NativeStep(self.train, self.model, self.optimizer, rows)
             yield from self._events(native, select_pixels, threads, overlap=self._overlap_evaluation)
             return
@@ -180,11 +161,14 @@ class Training:
         # A second layer prepares the next batch in a thread of its own. A dense layer already uses all threads.
         if self.plan.prefetch_batch and threads > 1 and isinstance(layers[0], Sparse):
             layers.append(first_layer_for(self.train, self.model, rows, threads=threads))
-        step = CpuStep(self.model, self.optimizer, rows, first_layers=layers, threads=threads)
+        step = CpuStep(
+            self.model, self.optimizer, rows, first_layers=layers, threads=threads, objective=self._objective
+        )
         yield from self._events(step, gather_pixels, threads)
 
     def _on_device(self, threads: int) -> Generator[Event]:
-        step = DeviceStep(self.model, self.optimizer, scale=self.train.schema.scale)
+        scale = self.train.schema.scale
+        step = DeviceStep(self.model, self.optimizer, scale=scale, objective=self._objective)
         yield from self._events(step, gather_pixels, threads)
 
     def _events(
@@ -209,14 +193,14 @@ class Training:
         )
         with contextlib.closing(stream), contextlib.ExitStack() as stack:
             stack.callback(step.write_back)
-            stack.callback(self._drop_evaluation)
+            stack.callback(self._evaluations.drop)
             for epoch, batches in stream:
                 disorder = LabelDisorder()
                 for labels in labels_in_order(self.train.row_groups, order, epoch, stop=progress.cursor.rows):
                     disorder.update(labels)
                 steps = self._train_epoch(step, _counted(batches, disorder), progress)
-                trained, waited = yield from self._with_report(steps)
-                yield from self._finish_evaluation()
+                trained, waited = yield from self._evaluations.reported_during(steps)
+                yield from self._evaluations.finish()
                 step.write_back()
                 report = EpochReport(
                     epoch=epoch,
@@ -232,45 +216,14 @@ class Training:
                     effective_batch_size=disorder.effective_batch_size(config.batch_size),
                     wait_share=waited / max(trained.seconds - progress.seconds, waited, 1e-9),
                 )
-                self._evaluation = EpochEvaluation(
+                evaluation = EpochEvaluation(
                     self.model, self.evaluated, trained, report, lr=config.lr, threads=threads - overlap
                 )
-                if overlap:
-                    self._evaluation.start()
-                else:
-                    yield from self._finish_evaluation()
+                self._evaluations.begin(evaluation, in_thread=overlap)
+                if not overlap:
+                    yield from self._evaluations.finish()
                 self._position = progress = Progress.at(epoch + 1)
-            yield from self._finish_evaluation()
-
-    def _with_report(self, steps: Generator[Progress, None, R]) -> Generator[Event, None, R]:
-        """Yield from `steps`, and the report of the epoch before as soon as it has been evaluated."""
-        while True:
-            try:
-                progress = next(steps)
-            except StopIteration as end:
-                result: R = end.value
-                return result
-            except Exception:
-                yield from self._finish_evaluation()
-                raise
-            yield progress
-            if self._evaluation and self._evaluation.is_ready:
-                began = time.perf_counter()
-                yield from (event for event in self._finish_evaluation() if isinstance(event, EpochReport))
-                self._paused += time.perf_counter() - began
-
-    def _finish_evaluation(self) -> Generator[Evaluating | EpochReport]:
-        """Yield the rest of an evaluation, if there is one, and the report of its epoch."""
-        if evaluation := self._evaluation:
-            yield from evaluation
-            yield evaluation.report
-            self._evaluation = None
-
-    def _drop_evaluation(self) -> None:
-        """Stop an evaluation, if there is one."""
-        if self._evaluation:
-            self._evaluation.close()
-            self._evaluation = None
+            yield from self._evaluations.finish()
 
     def _train_epoch(
         self, step: TrainStep[G, B], minibatches: Iterator[G], progress: Progress
@@ -280,8 +233,8 @@ class Training:
         Returns the progress at the end of the epoch, and the seconds spent waiting for minibatches.
         """
         (number, rows), loss_sum, correct, seconds = progress
-        began, waited, self._paused = time.perf_counter() - seconds, 0.0, 0.0
-        steps = (number - 1) * -(-self.train.rows // self.config.batch_size) + rows // self.config.batch_size
+        began, waited = time.perf_counter() - seconds, 0.0
+        steps = steps_before(self.config, self.train.rows, progress.cursor)
         with contextlib.closing(step.prefetch(minibatches)) as batches:
             while True:
                 asked = time.perf_counter()
@@ -296,7 +249,7 @@ class Training:
                 step.update(lr)
                 steps, rows = steps + 1, rows + batch.rows
                 loss_sum, correct = loss_sum + batch_loss, correct + batch_correct
-                seconds = time.perf_counter() - began - self._paused
+                seconds = time.perf_counter() - began - self._evaluations.paused
                 self._position = progress = Progress(Cursor(number, rows), loss_sum, correct, seconds)
                 yield progress
         if rows != self.train.rows:
@@ -315,20 +268,6 @@ def _counted(batches: Iterator[G], disorder: LabelDisorder) -> Iterator[G]:
     for batch in batches:
         disorder.update(batch.labels)
         yield batch
-
-
-def _in_one_thread(events: Generator[Event]) -> Iterator[Event]:
-    """Yield the events, computed with one thread of torch; between them the caller's settings hold."""
-    try:
-        while True:
-            with one_thread():
-                event = next(events, None)
-            if event is None:
-                return
-            yield event
-    finally:
-        with one_thread():
-            events.close()
 
 
 def _check_fit(model: MLP, train: Shards) -> None:

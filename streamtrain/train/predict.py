@@ -107,7 +107,7 @@ def _csv_blocks(path: Path, schema: Schema) -> Iterator[tuple[Block, tuple[str, 
 
     for rows in iter_rows(path, features=schema.features):
         if rows.bad:
-            _, bad = rows.bad[0]
+            bad = rows.bad[0]
             raise DataError(f"{bad.path}:{bad.file_line}: {bad.what}", path=bad.path, line=bad.file_line)
         yield rows.block, pixel_names(rows.parse, schema.features)
 

@@ -20,10 +20,8 @@ import pytest
 JsonLines = Callable[[str], list[dict[str, Any]]]
 OnTerminal = Callable[..., "Seen"]
 SignalAt = Callable[..., None]
-WithoutTimes = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 
 _NEW_LINE = "\r\x1b[K"  # erases the progress line
-_MEASURED = {"seconds", "eval_seconds", "rows_per_second", "peak_rss_mb", "wait_share"}
 # The command line with a clock that is a second later at each look, so that every step is shown.
 _EVERY_STEP = """
 import itertools
@@ -50,12 +48,6 @@ class Seen(NamedTuple):
 def json_lines() -> JsonLines:
     """Parse text of JSON lines."""
     return lambda text: [json.loads(line) for line in text.splitlines()]
-
-
-@pytest.fixture(scope="session")
-def without_times() -> WithoutTimes:
-    """Remove measured values from lines of metrics, so that two runs can be compared."""
-    return lambda lines: [{key: value for key, value in line.items() if key not in _MEASURED} for line in lines]
 
 
 @pytest.fixture

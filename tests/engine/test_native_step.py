@@ -9,7 +9,9 @@ import torch
 
 import streamtrain as st
 from streamtrain.engine.native_step import NativeStep, computes_natively
+from streamtrain.nn.adam import Adam
 from streamtrain.nn.functional import cross_entropy_gradient
+from streamtrain.nn.loss import CrossEntropy, Objective
 from streamtrain.nn.mlp import MLP
 from streamtrain.nn.sgd import SGD
 from streamtrain.stream.batches import Selection
@@ -29,6 +31,12 @@ def digits(folder: Path, *, share: float) -> Shards:
     return st.open_shards(folder / "shards")
 
 
+def optimizer(model: MLP, settings: dict[str, float]) -> SGD | Adam:
+    if "adam" in settings:
+        return Adam.at_rest(model, weight_decay=settings["adam"])
+    return SGD.at_rest(model, **settings)
+
+
 @pytest.mark.parametrize(
     ("hidden", "activation", "settings"),
     [
@@ -37,6 +45,7 @@ def digits(folder: Path, *, share: float) -> Shards:
         ((70, 130), "tanh", MOVING),
         ((65,), "relu", {"weight_decay": 1e-2}),
         ((3,), "sigmoid", {"momentum": 0.5}),
+        ((30, 20), "tanh", {"adam": 1e-3}),
     ],
     ids=str,
 )
@@ -48,13 +57,16 @@ def test_200_steps_stay_with_the_plain_ones(
     [block] = data.blocks()
     plain = MLP(63, hidden, 5, seed=3, activation=activation)
     fast = copy.deepcopy(plain)
-    optimizers = SGD.at_rest(plain, **settings), SGD.at_rest(fast, **settings)
+    optimizers = optimizer(plain, settings), optimizer(fast, settings)
     before = copy.deepcopy(fast.state_dict())
     step, random = NativeStep(data, fast, optimizers[1], 100), np.random.default_rng(1)
     low, span = data.schema.scale
     for number in range(200):
         order = random.integers(0, 900, 100 if number % 9 else 31)
-        labels, lr = block.labels[order].astype(np.int64), 0.2 - number * 5e-4
+        labels, lr = (
+            block.labels[order].astype(np.int64),
+            (0.2 - number * 5e-4) / (40 if "adam" in settings else 1),
+        )
         loss, correct = step.forward_backward(Selection(block.pixels, order, labels))
         x, y = (
             torch.from_numpy((block.pixels[order] - np.float32(low)) / np.float32(span)),
@@ -71,9 +83,11 @@ def test_200_steps_stay_with_the_plain_ones(
     for name, tensor in fast.state_dict().items():
         assert torch.allclose(tensor, plain.state_dict()[name], rtol=0, atol=2e-5), name
         assert float((tensor - before[name]).abs().max()) > 0.005
-    for mine, other in zip(optimizers[1].velocity, optimizers[0].velocity, strict=True):
-        assert all(torch.allclose(a, b, rtol=0, atol=2e-5) for a, b in zip(mine, other, strict=True))
-        assert all(float(v.abs().max()) > 0 for v in mine)
+    assert optimizers[1].steps == optimizers[0].steps == 200
+    for name, layers in optimizers[0].buffers.items():
+        for mine, other in zip(optimizers[1].buffers[name], layers, strict=True):
+            assert all(torch.allclose(a, b, rtol=0, atol=2e-5) for a, b in zip(mine, other, strict=True))
+            assert all(float(v.abs().max()) > 0 for v in mine)
 
 
 def test_a_batch_has_the_same_gradients_wherever_its_rows_lie(tmp_path: Path) -> None:
@@ -99,4 +113,6 @@ def test_what_is_large_or_in_float64_is_left_to_torch(tmp_path: Path) -> None:
     assert computes_natively(data, MLP(63, (100,), 5))
     assert computes_natively(data, MLP(63, (500, 500), 5))
     assert not computes_natively(data, MLP(63, (600, 600), 5))
+    assert not computes_natively(data, MLP(63, (100,), 5), Objective(dropout=0.5))
+    assert not computes_natively(data, MLP(63, (100,), 5), Objective(CrossEntropy(smoothing=0.1)))
     assert not computes_natively(data, MLP(63, (100,), 5).to(torch.float64))

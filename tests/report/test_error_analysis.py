@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import streamtrain as st
+from streamtrain.metrics.confusion import Confusion
 from streamtrain.metrics.evaluation import Evaluation
 from streamtrain.report.error_analysis import ErrorAnalysis, Mistake, iter_error_analysis, keep_within
 
@@ -56,7 +57,8 @@ def test_of_many_mistakes_as_many_stay_as_fit_the_page(limit: float, kept: dict[
         pair: [Mistake(0.9 - k / 10, k, *pair, b"") for k in range(count)]
         for pair, count in {(0, 2): 1, (1, 0): 2, (0, 1): 3}.items()
     }
-    found = ErrorAnalysis(Evaluation(0.0, np.array([[5, 3, 1], [2, 5, 0], [0, 0, 5]])), cells=dict(cells))
+    counts = Confusion.of_matrix(np.array([[5, 3, 1], [2, 5, 0], [0, 0, 5]]))
+    found = ErrorAnalysis(Evaluation(0.0, counts), cells=dict(cells))
     keep_within(found, limit, picture=5, cell=10)
     assert {pair: len(mistakes) for pair, mistakes in found.cells.items()} == kept
     assert all(found.cells[pair] == cells[pair][:count] for pair, count in kept.items())

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from shared import contents, row_groups_of
 
 from streamtrain.block import Array, Block
 from streamtrain.convert import convert
 from streamtrain.errors import DataError, UsageError
 from streamtrain.nn.mlp import MLP
 from streamtrain.schema import Schema
-from streamtrain.shards import writer
 from streamtrain.shards.build import write_shards
 from streamtrain.shards.manifest import Manifest
 from streamtrain.shards.verify import iter_verify
@@ -45,9 +45,10 @@ def bare_csv(digits_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_shards() -> Iterator[None]:
     """Shards of 200 rows of 64 bytes, in row groups of 50."""
-    monkeypatch.setattr(writer, "GROUP_BYTES", 50 * 64)
+    with row_groups_of(50 * 64):
+        yield
 
 
 def blocks_of(images: Array, labels: Array, size: int = 100) -> Iterator[Block]:
@@ -62,10 +63,6 @@ def rows_of(folder: Path) -> Block:
     assert report.ok, report.problems
     blocks = list(open_shards(folder).blocks())
     return Block(*(np.concatenate([getattr(b, name) for b in blocks]) for name in ("pixels", "labels", "lines")))
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 @pytest.mark.usefixtures("small_shards")

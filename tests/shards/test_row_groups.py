@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shared import row_groups_of
 
 import streamtrain as st
 from streamtrain.block import Block
@@ -24,14 +25,13 @@ def sorted_by_class(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = np.repeat(np.arange(6), 100)
     pixels = (np.arange(8) < labels[:, None]) * 9
     np.savetxt(folder / "rows.csv", np.c_[labels, pixels], fmt="%d", delimiter=",")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streamtrain.shards.writer.GROUP_BYTES", 8 * 20)
+    with row_groups_of(8 * 20):
         st.convert(folder / "rows.csv", folder / "shards", label="first", pixel_range=(0, 9), shape=(8,))
     return folder / "shards"
 
 
 def test_the_table_names_the_shard_the_group_and_the_rows_of_each(sorted_by_class: Path) -> None:
-    table = row_group_table(Manifest.load(sorted_by_class))
+    table = row_group_table(Manifest.load(sorted_by_class), sorted_by_class)
     assert table.dtype.names == ("shard", "group", "rows")
     assert table["rows"].sum() == 600
     assert table["group"].tolist() == list(range(30))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from shared import row_groups_of
 
 import streamtrain as st
 from streamtrain.block import Array
@@ -34,8 +35,7 @@ def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = np.concatenate([(number % 7)[:, None], np.tile(pixels, FEATURES // 3)], axis=1)
     for part in range(3):
         np.savetxt(folder / f"{part}.csv", table[part * 2000 : part * 2000 + 2000], fmt="%d", delimiter=",")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streamtrain.shards.writer.GROUP_BYTES", 100 * FEATURES)
+    with row_groups_of(100 * FEATURES):
         options = {"label": "first", "pixel_range": (0, 255), "shape": (FEATURES,)}
         st.convert(sorted(folder.glob("*.csv")), folder / "shards", **options)
     return folder / "shards"
@@ -197,8 +197,7 @@ def test_pixels_of_any_kind_are_normalised_to_the_bit(
 ) -> None:
     values = np.random.default_rng(1).uniform(*pixel_range, (300, 15))
     np.savetxt(tmp_path / "rows.csv", np.c_[np.arange(300), values], fmt=["%d", *[form] * 15], delimiter=",")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streamtrain.shards.writer.GROUP_BYTES", 400)
+    with row_groups_of(400):
         options = {"label": "first", "pixel_range": pixel_range, "shape": (15,)}
         st.convert(tmp_path / "rows.csv", tmp_path / "shards", **options)
     store = st.open_shards(tmp_path / "shards")

@@ -18,7 +18,7 @@ import torch
 import streamtrain as st
 from streamtrain.errors import RunError
 from streamtrain.nn.mlp import MLP
-from streamtrain.nn.sgd import zero_velocity
+from streamtrain.nn.sgd import zeros_like
 from streamtrain.process import peak_rss_mb
 from streamtrain.schema import Schema
 from streamtrain.stream.order import Cursor
@@ -52,10 +52,10 @@ def test_velocities_and_the_activation_come_back(tmp_path: Path) -> None:
     model = MLP(6, (4, 3), 2, seed=7, activation="tanh")
     moving = MLP(6, (4, 3), 2, seed=8)
     velocity = list(zip(moving.weights, moving.biases, strict=True))
-    Checkpoint(model, SCHEMA, {}, Progress.at(2), "", velocity).save(tmp_path / "a.safetensors")
+    Checkpoint(model, SCHEMA, {}, Progress.at(2), "", {"velocity": velocity}).save(tmp_path / "a.safetensors")
     loaded = load_checkpoint(tmp_path / "a.safetensors")
     assert loaded.model.activation == "tanh"
-    torch.testing.assert_close(loaded.velocity, velocity, rtol=0, atol=0)
+    torch.testing.assert_close(loaded.buffers["velocity"], velocity, rtol=0, atol=0)
     x = torch.rand(5, 6)
     assert torch.equal(loaded.model.forward(x)[0], model.forward(x)[0])
 
@@ -65,9 +65,11 @@ def test_loaded_tensors_are_aligned_as_fresh_ones(tmp_path: Path) -> None:
     model = MLP(6, (5, 3), 2)
     for number in range(8):  # each shifts the tensors in the file
         path = tmp_path / f"{number}.safetensors"
-        Checkpoint(model, SCHEMA, {"pad": "x" * number}, Progress.at(1), "", zero_velocity(model)).save(path)
+        Checkpoint(model, SCHEMA, {"pad": "x" * number}, Progress.at(1), "", {"velocity": zeros_like(model)}).save(
+            path
+        )
         loaded = load_checkpoint(path)
-        tensors = [*loaded.model.state_dict().values(), *itertools.chain(*loaded.velocity)]
+        tensors = [*loaded.model.state_dict().values(), *itertools.chain(*loaded.buffers["velocity"])]
         assert all(tensor.data_ptr() % 64 == 0 for tensor in tensors)
 
 

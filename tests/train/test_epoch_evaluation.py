@@ -12,6 +12,7 @@ import torch
 
 import streamtrain as st
 from streamtrain.errors import DataError, RunError
+from streamtrain.metrics.evaluation import Evaluation
 from streamtrain.stream.dataset import Shards
 from streamtrain.train import epoch_evaluation
 from streamtrain.train.checkpoint import weights_sha256
@@ -46,7 +47,7 @@ def training_of(data: Shards, config: FitConfig = CONFIG, *, overlap: bool) -> T
 
 
 def reports_of(training: Training) -> list[tuple[Any, ...]]:
-    """What each report says, apart from times, and the weights that the model has at it."""
+    """What each report says, without times, and the weights that the model has at it."""
     found = []
     for event in training:
         if isinstance(event, EpochReport):
@@ -128,7 +129,7 @@ def test_an_epoch_is_reported_before_the_error_that_ends_the_next_one(
 def test_a_loss_that_is_not_finite_after_an_epoch_ends_the_training(
     data: Shards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    infinite = st.Evaluation(float("inf"), st.Evaluation.empty(10).confusion)
+    infinite = Evaluation(float("inf"), Evaluation.empty(10).counts)
     monkeypatch.setattr(epoch_evaluation, "iter_evaluate", lambda *_: iter([infinite]))
     with pytest.raises(RunError, match="after epoch 1 the loss on"):
         list(training_of(data, overlap=True))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st_
+from shared import row_groups_of
 from sklearn import metrics
 
 import streamtrain as st
@@ -100,9 +101,8 @@ def test_without_rows_there_is_no_mean() -> None:
 @pytest.mark.parametrize("kept", [600, 590, 130, 3])
 @pytest.mark.parametrize("group_rows", [1000, 37])
 def test_rows_in_another_order_and_on_any_number_of_threads_evaluate_the_same(
-    digits_csv: Path, tmp_path: Path, kept: int, group_rows: int, monkeypatch: pytest.MonkeyPatch
+    digits_csv: Path, tmp_path: Path, kept: int, group_rows: int
 ) -> None:
-    monkeypatch.setattr("streamtrain.shards.writer.GROUP_BYTES", 64 * group_rows)
     header, *lines = digits_csv.read_text().splitlines(keepends=True)
     model = MLP(64, (20,), 10, seed=3)
     for weight in model.weights:
@@ -111,7 +111,8 @@ def test_rows_in_another_order_and_on_any_number_of_threads_evaluate_the_same(
     for name, order in (("as", range(kept)), ("turned", range(kept - 1, -1, -1))):
         csv = tmp_path / f"{name}.csv"
         csv.write_text(header + "".join(lines[i] for i in order))
-        st.convert(csv, tmp_path / name, classes=tuple(map(str, range(10))), pixel_range=(0, 255))
+        with row_groups_of(64 * group_rows):
+            st.convert(csv, tmp_path / name, classes=tuple(map(str, range(10))), pixel_range=(0, 255))
         for threads in (1, 2):
             before = torch.get_num_threads()
             torch.set_num_threads(threads)
@@ -127,8 +128,8 @@ def test_rows_in_another_order_and_on_any_number_of_threads_evaluate_the_same(
 def test_damage_to_every_row_group_is_reported_without_a_wait(
     digits_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamtrain.shards.writer.GROUP_BYTES", 64 * 20)
-    st.convert(digits_csv, tmp_path / "d")
+    with row_groups_of(64 * 20):
+        st.convert(digits_csv, tmp_path / "d")
     shards = st.open_shards(tmp_path / "d")
     assert len(shards.group_rows) == 30
     assert shards.density < 1

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from shared import without_times
 
 from streamtrain.errors import RunError
 from streamtrain.storage.ownership import LAST, METRICS, PREVIOUS
@@ -72,13 +73,18 @@ for line in sys.stdin:
 """
 NEVER = -1
 OPTIONS = (
-    *("--epochs", "3", "--batch-size", "16", "--momentum", "0.9", "--hidden", "16,8"),
+    *("--epochs", "3", "--batch-size", "16", "--hidden", "16,8"),
     *("--checkpoint-every", "15steps", "-q"),
 )
 
 
 # Whatever else changes what a step computes; each is killed and resumed on its own.
 VARIANTS = {
+    "dropout": ("--dropout", "0.3", "--activation", "relu"),
+    "loss": ("--label-smoothing", "0.1", "--class-weights", "balanced"),
+    "softmax regression": ("--hidden", "none"),
+    "momentum": ("--momentum", "0.9"),
+    "adam": ("--optimizer", "adam", "--weight-decay", "0.1"),
     "cosine": ("--schedule", "cosine", "--warmup", "0.5"),
     "steps": ("--schedule", "step", "--step-epochs", "1"),
 }
@@ -118,15 +124,14 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 
 def outcome(run: Path) -> dict[str, Any]:
     """Return what must not depend on the interruptions of a run."""
-    measured = {"seconds", "eval_seconds", "rows_per_second", "peak_rss_mb", "wait_share"}
     lines = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
     last, best = load_checkpoint(run / LAST), load(run)
-    velocity = {f"{layer}.{kind}": v for layer, pair in enumerate(last.velocity) for kind, v in enumerate(pair)}
+    kept = [t for gradients in last.buffers.values() for pair in gradients for t in pair]
     return {
         "weights": weights_sha256(last.model.state_dict()),
-        "velocity": weights_sha256(velocity),
+        "kept by the optimiser": weights_sha256({f"{number:03}": t for number, t in enumerate(kept)}),
         "best": weights_sha256(best.model.state_dict()),
-        "metrics": [{key: value for key, value in line.items() if key not in measured} for line in lines],
+        "metrics": without_times(lines),
         "files": sorted(path.name for path in run.iterdir()),
     }
 

@@ -18,18 +18,18 @@ LABEL_KINDS = ("number", "decimal", "word", "text", "onehot", "digits")
 class Dialect:
     """The way rows are written in a source.
 
-    delimiter:   one byte, of spaces any run of them; spaces and tabs around a value are ignored
+    delimiter:   one byte; a space stands for any number of them. Spaces and tabs around a value are ignored
     header:      whether the first row of each file names the columns
     names:       the column names of that header, or empty
     fields:      values in a row
     label:       the label's first column counted from 0, or None if there is none
-    label_kind:  number (a non-negative integer), decimal (one written as 6.0000), word, text (words and
-                 whole numbers of any size), onehot (a column a class), or digits (one value of a digit a class, as
-                 0000100000)
+    label_kind:  number (a non-negative integer), decimal (the same written as 6.0000), word, text (words and
+                 whole numbers of any size), onehot (a column for each class), or digits (a value with a digit for
+                 each class, as 0000100000)
     label_width: columns that the label takes: more than one if it is onehot
     decimal:     whether a pixel may be written with a fraction or exponent
     dtype:       how a pixel is stored: uint8, uint16 or float32
-    low, high:   what a pixel may be; the declared range, or that of the dtype
+    low, high:   the least and the greatest value of a pixel: declared, or those of the dtype
     declared_range: whether the range was given, not found
     classes:     class names in index order if they are declared; if empty, the full pass finds them
     source_labels: how the source writes each of those classes
@@ -38,9 +38,9 @@ class Dialect:
     dropped:     columns that are neither label nor pixel, counted from 0
     trailing_delimiter: whether a delimiter follows the last value
     class_header: the first line of each file if it lists the classes, or empty
-    skipped:     the values of each line before the rows that is neither: a title, Excel's sep=
+    skipped:     the values of each line above the rows that is neither header nor classes: a title, sep=
     pixel_order: the columns of the pixels in the order of the image, if that is not the order of the columns
-    labels_file: the file of the labels, one a data row, if the columns do not have them, or empty
+    labels_file: the file with a label for each data row, if the columns have none; otherwise empty
     labels_header: whether the first line of that file is a header
     """
 
@@ -88,12 +88,12 @@ class Dialect:
 
     @property
     def text_labels(self) -> bool:
-        """Whether labels may be words, which become indices in the order in which they are met."""
+        """Whether labels may be words, which become indices in the order in which they occur."""
         return self.label_kind in ("word", "text")
 
     @property
     def number(self) -> str:
-        """What a pixel has to be, in words for an error."""
+        """What a pixel must be, in words for an error message."""
         kind = "an integer" if self.dtype != "float32" else "a number"
         return kind if self.high > 1e38 else f"{kind} in {self.low:g}..{self.high:g}"
 

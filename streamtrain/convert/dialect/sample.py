@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import heapq
+import itertools
 import re
 import shlex
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import xxhash
 
 from streamtrain.block import Array
 from streamtrain.convert.text.cells import DECIMAL
@@ -20,6 +21,7 @@ from streamtrain.errors import DataError
 SAMPLE_BYTES = 8 << 20
 _SAMPLE_ROWS = 250
 _FIRST_LINES = 5
+_NOT_OF_A_ROW = b" \t\v\f#"  # what a blank line or a comment begins with
 
 
 class NoRowsError(DataError):
@@ -48,15 +50,20 @@ def sample_lines(sample: bytes, *, whole: bool, path: str) -> tuple[list[Line], 
                 "Does a newline end each row?"
             )
     lines = enumerate(sample.removeprefix(b"\xef\xbb\xbf").splitlines(), 1)
-    kept = [(n, line) for n, line in lines if line.strip() and not line.lstrip().startswith(b"#")]
+    kept = [(n, line) for n, line in lines if (line and line[0] not in _NOT_OF_A_ROW) or _is_row(line)]
     if not kept:
         raise NoRowsError(f"{path} is empty. Check the download, or name another file")
-    chosen = heapq.nsmallest(_SAMPLE_ROWS, kept, key=lambda item: (zlib.crc32(item[1]), item[1]))
+    ranked = [(xxhash.xxh3_64_intdigest(line), line, n) for n, line in kept]
+    chosen = [(n, line) for _, line, n in heapq.nsmallest(_SAMPLE_ROWS, ranked)]
     first, others = (
         [Line(n, line.decode("utf-8", "surrogateescape")) for n, line in some]
         for some in (kept[:_FIRST_LINES], chosen)
     )
     return first, others
+
+
+def _is_row(line: bytes) -> bool:
+    return bool(line.strip()) and not line.lstrip().startswith(b"#")
 
 
 @dataclass(frozen=True)
@@ -157,7 +164,7 @@ class Facts:
         return cls(
             numeric=numeric / count,
             empty=empty / count,
-            whole=(table % 1 == 0).sum(axis=0) / count,
+            whole=(np.floor(table) == table).sum(axis=0) / count,
             distinct=distinct / count,
             low=ordered[0],
             middle=ordered[last // 2, columns],
@@ -172,8 +179,10 @@ def numbers(rows: Sequence[Sequence[str]]) -> Array:
         value = {cell: float(cell) for cell in distinct}
     except ValueError:
         value = {cell: float(cell) if DECIMAL.fullmatch(cell) else np.nan for cell in distinct}
-    table = np.array([[value[cell] for cell in row] for row in rows])
-    return np.where(np.isfinite(table), table, np.nan)
+    cells = map(value.__getitem__, itertools.chain.from_iterable(rows))
+    table = np.fromiter(cells, dtype=np.float64).reshape(len(rows), -1)
+    table[~np.isfinite(table)] = np.nan
+    return table
 
 
 def median(values: Array) -> float:

@@ -43,7 +43,7 @@ class LabelFile:
 
     def __exit__(self, *_: object) -> None:
         self.cancel()
-        self._file.__exit__()
+        self._file.close()
 
     def take(self, number: int, rows: int) -> LabelSlice:
         """Return the labels of the `rows` data rows of chunk `number`; wait until earlier chunks took theirs."""

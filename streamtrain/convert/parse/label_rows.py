@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from streamtrain.block import Block
+from streamtrain.block import Array, Block
 from streamtrain.convert.dialect.dialect import Dialect
 from streamtrain.convert.parse.label_file import LabelSlice
 from streamtrain.convert.parse.parse import Parsed
-from streamtrain.convert.parse.row_parser import RowParser, bad_row
+from streamtrain.convert.parse.row_parser import BadRow, BadRows, RowParser, bad_row
 from streamtrain.convert.text.cells import RowError, line_text, split_label_line
 from streamtrain.convert.text.chunks import Chunk
 
@@ -20,28 +21,61 @@ def add_labels(parsed: Parsed, chunk: Chunk, taken: LabelSlice, dialect: Dialect
     parser = RowParser(chunk, dialect)
     block = parsed.block
     # A bad row has a line in the label file too, which is skipped.
-    place = np.arange(len(block)) + np.searchsorted([row.line for row in parsed.bad], block.lines)
+    place = np.arange(len(block)) + np.searchsorted(parsed.bad.lines, block.lines)
     lines = [taken.lines[i] for i in place.tolist()]
     index = {line: _index(line, parser) for line in dict.fromkeys(lines)}
     labels = np.fromiter(map(index.__getitem__, lines), dtype=np.int32, count=len(lines))
-    faults = np.flatnonzero(labels < 0)
-    if not len(faults):
-        return replace(parsed, block=Block(block.pixels, labels, block.lines), words=tuple(parser.words))
-    starts = [0, *(np.flatnonzero(chunk.data[: chunk.size] == ord("\n")) + 1).tolist(), chunk.size]
-    bad = list(parsed.bad)
-    for row in faults.tolist():
-        number = int(block.lines[row]) - chunk.line
-        text = line_text(chunk.text(starts[number], starts[number + 1]))
-        text = text if chunk.offset or number else text.removeprefix("\ufeff")
-        what = f"its label in {taken.path}:{taken.first_line + int(place[row])}"
-        bad.append(bad_row(chunk, number, starts[number], text, _fault(lines[row], parser, what)))
     good = labels >= 0
+    if good.all():
+        return replace(parsed, block=Block(block.pixels, labels, block.lines), words=tuple(parser.words))
+    faults = _Faults(chunk, taken, parser, block.lines[~good], place[~good])
     return replace(
         parsed,
         block=Block(block.pixels[good], labels[good], block.lines[good]),
-        bad=sorted(bad, key=lambda row: row.line),
+        bad=_merged(parsed.bad, BadRows(faults.rows, faults.bad_row)),
         words=tuple(parser.words),
     )
+
+
+@dataclass(frozen=True)
+class _Faults:
+    """Rows of a chunk whose labels are not valid.
+
+    rows:  (rows,) int64, their lines over all sources; place: (rows,) where their labels are in `taken`
+    """
+
+    chunk: Chunk
+    taken: LabelSlice
+    parser: RowParser
+    rows: Array
+    place: Array
+
+    @cached_property
+    def starts(self) -> Array:
+        """(lines + 1,) where each line of the chunk starts, and where the last one ends."""
+        ends = np.flatnonzero(self.chunk.data[: self.chunk.size] == ord("\n")) + 1
+        return np.concatenate([[0], ends, [self.chunk.size]])
+
+    def bad_row(self, at: int) -> BadRow:
+        """Return one of the rows with its fault."""
+        place, number = int(self.place[at]), int(self.rows[at]) - self.chunk.line
+        start, stop = self.starts[number : number + 2].tolist()
+        text = line_text(self.chunk.text(start, stop))
+        text = text if self.chunk.offset or number else text.removeprefix("\ufeff")
+        what = f"its label in {self.taken.path}:{self.taken.first_line + place}"
+        return bad_row(self.chunk, number, start, text, _fault(self.taken.lines[place], self.parser, what))
+
+
+def _merged(one: BadRows, other: BadRows) -> BadRows:
+    """Return the bad rows of both in the order of their lines."""
+    lines = np.concatenate([one.lines, other.lines])
+    order = np.argsort(lines)
+
+    def make(at: int) -> BadRow:
+        number = int(order[at])
+        return one[number] if number < len(one) else other[number - len(one)]
+
+    return BadRows(lines[order], make)
 
 
 def _index(line: bytes, parser: RowParser) -> int:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from streamtrain.block import Block
 from streamtrain.convert.dialect.dialect import Dialect
 from streamtrain.convert.parse.layout import NO_ROWS, layout_of, words_of
-from streamtrain.convert.parse.row_parser import BadRow, RowParser
+from streamtrain.convert.parse.row_parser import BadRows, RowParser
 from streamtrain.convert.text.chunks import Chunk, ChunkBuffer
 from streamtrain.native import parse as kernel
+
+_LINES_AT_A_TIME = 4096
 
 
 @dataclass(frozen=True)
@@ -20,18 +22,19 @@ class Parsed:
 
     block: Block
     lines: int
-    header: int = 0
-    blank: int = 0
-    comments: int = 0
-    repeated_headers: int = 0
-    bad: list[BadRow] = field(default_factory=list)
+    header: int
+    blank: int
+    comments: int
+    repeated_headers: int
+    bad: BadRows
     words: tuple[str, ...] = ()
 
 
-def parse_chunk(chunk: Chunk, dialect: Dialect, buffer: ChunkBuffer) -> Parsed:
+def parse_chunk(chunk: Chunk, dialect: Dialect, buffer: ChunkBuffer, *, strict: bool = False) -> Parsed:
     """Return the rows of a chunk in their order, and what every other line is.
 
-    The pixels may be in the memory of `buffer`: they are valid until its next use.
+    strict: whether to stop at the first bad row; the lines after it are then not accounted for
+    The pixels may be in the memory of `buffer`: they are valid until its next use, and so are the bad rows.
     """
     layout = layout_of(dialect)
     shortest = 2 * dialect.fields - len(dialect.dropped)  # bytes of a row: only what is left out may be empty
@@ -49,8 +52,10 @@ def parse_chunk(chunk: Chunk, dialect: Dialect, buffer: ChunkBuffer) -> Parsed:
     if dialect.pixel_order:
         pixels = pixels[:, np.searchsorted(np.sort(dialect.pixel_columns), dialect.pixel_columns)]
     parser = RowParser(chunk, dialect, () if dialect.source_labels else words_of(layout, words))
-    for index, start, stop in leftover[:refused].tolist():
-        parser.parse_line(index, start, stop)
+    for first in range(0, refused, _LINES_AT_A_TIME):  # as Python's integers, millions would take gigabytes
+        some = leftover[first : min(first + _LINES_AT_A_TIME, refused)].tolist()
+        if not all(parser.parse_line(*line) or not strict for line in some):
+            break
     return Parsed(
         block=parser.merge(Block(pixels, labels[:kept], chunk.line + lines[:kept].astype(np.int64))),
         lines=chunk.lines,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,13 +48,35 @@ class BadRow:
         return f"{fault}. Keep going without such rows: {argument('on_bad_row', 'reject')}"
 
 
+class BadRows:
+    """The bad rows of a chunk in the order of their lines, each made when asked for: there may be millions.
+
+    lines: (rows,) int64, their lines over all sources
+    make:  returns the bad row at an index; it may read the chunk, so use it while that is in memory
+    """
+
+    def __init__(self, lines: Array, make: Callable[[int], BadRow]) -> None:
+        self.lines, self._make = lines, make
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __getitem__(self, index: int) -> BadRow:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._make(index)
+
+    def __iter__(self) -> Iterator[BadRow]:
+        return map(self._make, range(len(self)))
+
+
 class RowParser:
     """Parses lines of one chunk, one by one, and collects rows and faults."""
 
     def __init__(self, chunk: Chunk, dialect: Dialect, words: Sequence[str] = ()) -> None:
         self.chunk, self.dialect = chunk, dialect
         self.header = self.blank = self.comments = self.repeated_headers = self._skipped = 0
-        self.bad: list[BadRow] = []
+        self._bad = array("i")  # index, start and stop of each bad line
         self.words = {word: index for index, word in enumerate(words)}  # those that the kernel met first
         self._classes = {name: index for index, name in enumerate(dialect.source_labels)}
         self._word_columns = dialect.label is not None and dialect.text_labels
@@ -62,29 +85,53 @@ class RowParser:
         self._labels: list[int] = []
         self._lines: list[int] = []
 
-    def parse_line(self, index: int, start: int, stop: int) -> None:
-        """Parse line `index` of the chunk, its bytes [start, stop)."""
-        text = line_text(self.chunk.text(start, stop))
-        first = start == 0 and self.chunk.offset == 0
-        if first:
-            text = text.removeprefix("\ufeff")
+    @property
+    def bad(self) -> BadRows:
+        """The bad rows so far."""
+        return BadRows(self.chunk.line + np.array(self._bad[::3], dtype=np.int64), self._bad_row)
+
+    def parse_line(self, index: int, start: int, stop: int) -> bool:
+        """Parse line `index` of the chunk, its bytes [start, stop); return whether it is well."""
         try:
-            if not text.strip(" " if self.dialect.delimiter == "\t" else BLANKS):
-                self.blank += 1
-            elif text.lstrip(BLANKS).startswith("#") and not self._word_columns:
-                self.blank += 1
-                self.comments += 1
-            else:
-                self._take_row(index, split_row(text, self.dialect.delimiter), first)
+            self._parse(index, start, self._text(start, stop))
+        except RowError:
+            self._bad.extend((index, start, stop))
+            return False
+        return True
+
+    def _bad_row(self, number: int) -> BadRow:
+        """Return a bad row, whose line is parsed once more for the fault."""
+        index, start, stop = self._bad[3 * number : 3 * number + 3]
+        text = self._text(start, stop)
+        try:
+            self._parse(index, start, text)
         except RowError as fault:
-            self.bad.append(bad_row(self.chunk, index, start, text, fault))
+            return bad_row(self.chunk, index, start, text, fault)
+        raise AssertionError(f"line {self.chunk.line + index} was bad before")
+
+    def _text(self, start: int, stop: int) -> str:
+        text = line_text(self.chunk.text(start, stop))
+        return text.removeprefix("\ufeff") if self._is_first(start) else text
+
+    def _is_first(self, start: int) -> bool:
+        """Whether a line that starts there in the chunk is the first of its file."""
+        return start == 0 and self.chunk.offset == 0
+
+    def _parse(self, index: int, start: int, text: str) -> None:
+        if not text.strip(" " if self.dialect.delimiter == "\t" else BLANKS):
+            self.blank += 1
+        elif text.lstrip(BLANKS).startswith("#") and not self._word_columns:
+            self.blank += 1
+            self.comments += 1
+        else:
+            self._take_row(index, split_row(text, self.dialect.delimiter), self._is_first(start))
 
     def _take_row(self, index: int, cells: list[str], first: bool) -> None:
         dialect = self.dialect
         if dialect.trailing_delimiter and len(cells) > dialect.fields and not cells[-1]:
             cells.pop()
         if dialect.names and tuple(cells) == dialect.names:
-            if self.chunk.offset or self.header > self._skipped or self._lines or self.bad:
+            if self.chunk.offset or self.header > self._skipped or self._lines or self._bad:
                 self.repeated_headers += 1
             else:
                 self.header += 1

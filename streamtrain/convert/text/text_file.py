@@ -83,6 +83,10 @@ class TextFile:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; standard input stays open."""
         if self._file:
             self._raw.close()
 

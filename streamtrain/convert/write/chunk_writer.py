@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from streamtrain.convert.dialect.dialect import Dialect
 from streamtrain.convert.parse.label_file import LabelFile
 from streamtrain.convert.parse.label_rows import add_labels
 from streamtrain.convert.parse.parse import Parsed, parse_chunk
-from streamtrain.convert.parse.row_parser import BadRow
+from streamtrain.convert.parse.row_parser import BadRow, BadRows
 from streamtrain.convert.text.chunks import Chunk, ChunkBuffer
 from streamtrain.shards.builder import ShardBuilder
 from streamtrain.shards.manifest import LineCounts, digest_bytes
@@ -19,14 +20,17 @@ from streamtrain.shards.parts import WrittenRows, numbered_classes
 class ChunkResult:
     """A chunk that was written; nothing else of it is needed any more.
 
-    digest: of its text
-    rows:   those kept; none if a bad row ends the conversion
+    digest:   of its text
+    rows:     those kept; none if a bad row ends the conversion
+    bad:      the bad rows while the chunk is in memory, the first of them if it ends the conversion, else none
+    rejected: the file that holds them as lines of JSON, None if there are none
     """
 
     digest: str
     totals: LineCounts
-    bad: tuple[BadRow, ...]
     rows: WrittenRows
+    bad: BadRows | tuple[BadRow, ...] = ()
+    rejected: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -45,15 +49,15 @@ class ChunkWriter:
 
     def __call__(self, chunk: Chunk, number: int, buffer: ChunkBuffer) -> ChunkResult:
         """Parse a chunk and write its rows, synced to disk, as shard `number` of each part."""
-        parsed = parse_chunk(chunk, self.dialect, buffer)
-        labels_missing = False  # which ends the conversion, as a bad row does if `strict`
+        parsed = parse_chunk(chunk, self.dialect, buffer, strict=self.strict)
+        rows, labels_missing = WrittenRows.none(), False
         if self.labels:
             taken = self.labels.take(number, len(parsed.block) + len(parsed.bad))
-            labels_missing = taken.short
+            labels_missing = taken.short  # which ends the conversion, as a bad row does if `strict`
             parsed = parsed if labels_missing else add_labels(parsed, chunk, taken, self.dialect)
-        if labels_missing or (parsed.bad and self.strict):
-            rows = WrittenRows.none()
-        else:
+        if parsed.bad and self.strict:
+            return ChunkResult("", LineCounts(), rows, parsed.bad)
+        if not labels_missing:
             rows = self.builder.write(parsed.block, number, self._names(parsed))
         totals = LineCounts(
             lines=parsed.lines,
@@ -64,7 +68,7 @@ class ChunkWriter:
             rejected=len(parsed.bad),
             comments=parsed.comments,
         )
-        return ChunkResult(digest_bytes(chunk.data[: chunk.size].data), totals, tuple(parsed.bad), rows)
+        return ChunkResult(digest_bytes(chunk.data[: chunk.size].data), totals, rows, parsed.bad)
 
     def _names(self, parsed: Parsed) -> tuple[str, ...]:
         """Return what the labels of a chunk are indices into: the declared classes, its words, or 0, 1, 2, …"""

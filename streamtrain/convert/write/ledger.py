@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -32,9 +32,9 @@ class Ledger:
 
     def add(self, result: ChunkResult) -> None:
         """Account for the next chunk, and append its rejected rows to their file."""
-        if result.bad:
-            with opened(self.staging / REJECTED, "ab") as file:
-                file.writelines(json.dumps(asdict(row)).encode() + b"\n" for row in result.bad)
+        if result.rejected:
+            with result.rejected.open("rb") as rows, opened(self.staging / REJECTED, "ab") as file:
+                shutil.copyfileobj(rows, file)
         self._counts.update(asdict(result.totals))
         self.builder.add(result.rows)
 

@@ -48,9 +48,10 @@ def map_chunks(
     early, `cancel()` is called so that workers waiting for an earlier chunk do not wait forever.
     """
     waiting: deque[Future[Step[T]]] = deque()
-    with contextlib.ExitStack() as files, ThreadPoolExecutor(workers) as pool:
+    jobs = _Jobs(work, chunk_bytes)
+    with contextlib.closing(jobs), ThreadPoolExecutor(workers) as pool:
         try:
-            for job in _Jobs(work, files, chunk_bytes).of(paths):
+            for job in jobs.of(paths):
                 waiting.append(pool.submit(job))
                 while len(waiting) > workers + 1 or (waiting and waiting[0].done()):
                     yield waiting.popleft().result()
@@ -65,19 +66,19 @@ def map_chunks(
 class _Jobs(Generic[T]):
     """The jobs of one pass. Each gets the position where it begins from the previous one and passes on its end."""
 
-    def __init__(
-        self, work: Callable[[Chunk, int, ChunkBuffer], T], files: contextlib.ExitStack, chunk_bytes: int
-    ) -> None:
-        self._work, self._files, self._chunk_bytes = work, files, chunk_bytes
+    def __init__(self, work: Callable[[Chunk, int, ChunkBuffer], T], chunk_bytes: int) -> None:
+        self._work, self._chunk_bytes = work, chunk_bytes
+        self._open: set[TextFile] = set()  # files of which there is more to read: few, however many sources
         self._free: list[ChunkBuffer] = []  # buffers that no chunk uses now
         self._number = itertools.count()
 
     def of(self, paths: Sequence[Path]) -> Iterator[Callable[[], Step[T]]]:
-        """Yield a job for each chunk, to be started in this order."""
+        """Yield a job for each chunk, to be started in this order; a file's last chunk closes it."""
         before: Future[LinePosition] = Future()
         before.set_result(LinePosition(1, 1))
         for source, path in enumerate(paths):
-            file = self._files.enter_context(TextFile(path))
+            file = TextFile(path)
+            self._open.add(file)
             reader = Reader(file, chunk_bytes=self._chunk_bytes)
             more = True
             for index in itertools.count():
@@ -92,11 +93,10 @@ class _Jobs(Generic[T]):
                 else:
                     buffer = self._free_buffer()
                     more = reader.read(index, buffer)
-                    chunk, facts = _take_lines(reader, index, buffer, before.result(), last=not more)
+                    chunk, facts = self._take_lines(reader, index, buffer, before.result(), last=not more)
                     after.set_result(chunk.end)
-                    yield functools.partial(
-                        self._finish, chunk, buffer, source, next(self._number), file.raw_bytes, facts
-                    )
+                    read = facts.size if facts else file.raw_bytes
+                    yield functools.partial(self._finish, chunk, buffer, source, next(self._number), read, facts)
                 before = after
 
     def _read_and_work(
@@ -112,7 +112,7 @@ class _Jobs(Generic[T]):
         buffer = self._free_buffer()
         try:
             reader.read(index, buffer)
-            chunk, facts = _take_lines(reader, index, buffer, before.result(), last=last)
+            chunk, facts = self._take_lines(reader, index, buffer, before.result(), last=last)
         except BaseException as error:
             after.set_exception(error)  # so that the jobs waiting for it end too
             raise
@@ -133,9 +133,19 @@ class _Jobs(Generic[T]):
         except IndexError:
             return ChunkBuffer()
 
+    def _take_lines(
+        self, reader: Reader, index: int, buffer: ChunkBuffer, position: LinePosition, *, last: bool
+    ) -> tuple[Chunk, FileFacts | None]:
+        """Return the chunk and, with the last one of a file, which is then closed, its facts."""
+        chunk = reader.take_lines(index, buffer, LinePosition(1, position.line) if index == 0 else position)
+        if not last:
+            return chunk, None
+        facts = reader.file.facts()
+        self._open.remove(reader.file)
+        reader.file.close()
+        return chunk, facts
 
-def _take_lines(
-    reader: Reader, index: int, buffer: ChunkBuffer, position: LinePosition, *, last: bool
-) -> tuple[Chunk, FileFacts | None]:
-    chunk = reader.take_lines(index, buffer, LinePosition(1, position.line) if index == 0 else position)
-    return chunk, reader.file.facts() if last else None
+    def close(self) -> None:
+        """Close the files that are still open, if the pass stops early."""
+        for file in self._open:
+            file.close()

@@ -255,10 +255,10 @@ def test_a_fault_in_the_middle_ends_the_pass_and_no_thread_waits_for_its_turn(
         yield from [b"1"] * 10
         raise DataError("it is broken")
 
-    def parse(*arguments: Any) -> Any:
+    def parse(*arguments: Any, **options: Any) -> Any:
         if next(calls, None) is None:
             raise DataError("it is broken")
-        return original(*arguments)
+        return original(*arguments, **options)
 
     monkeypatch.setattr(*where, lines if where[1] == "_lines" else parse)
     file = write(tmp_path / "l.txt", ["1"] * 40)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from shared import contents
 
 from streamtrain.convert import convert
 from streamtrain.convert import pipeline as conversion
@@ -49,7 +50,7 @@ def findings(paths: list[Path], dialect: Dialect, *, chunk_bytes: int, workers: 
     def work(chunk: Chunk, number: int, buffer: ChunkBuffer) -> tuple[Any, ...]:
         parsed = parse_chunk(chunk, dialect, buffer)
         block, counts = parsed.block, (parsed.lines, parsed.header, parsed.blank, parsed.repeated_headers)
-        return block.pixels.tolist(), block.labels.tolist(), block.lines.tolist(), parsed.bad, counts
+        return block.pixels.tolist(), block.labels.tolist(), block.lines.tolist(), list(parsed.bad), counts
 
     steps = list(map_chunks(paths, work, workers=workers, chunk_bytes=chunk_bytes))
     pixels, labels, lines, bad, counts = zip(*(step.result for step in steps), strict=True)
@@ -99,10 +100,6 @@ def test_a_chunk_holds_the_lines_that_begin_in_its_range(plain: Path) -> None:
             last = chunk.text(0, chunk.size).rstrip(b"\r\n").rfind(b"\n") + 1
             assert number * 100 <= chunk.offset + last < (number + 1) * 100
             assert chunk.data[chunk.size :][:16].tolist() == [10] * 16
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def rows_and_ledger(folder: Path) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from shared import contents
 
 from streamtrain.cli import group
 from streamtrain.convert import convert
@@ -42,10 +43,6 @@ def start(source: Path, dest: Path, chunks: int, **options: Any) -> None:
     for _ in range(chunks):
         next(steps)
     steps.close()  # type: ignore[attr-defined]  # a generator
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 @pytest.fixture
