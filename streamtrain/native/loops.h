@@ -99,6 +99,8 @@ struct loops {
     void (*logits)(const struct net *, const struct rows *, float *, float *);
     void (*gradient)(const struct net *, const struct rows *, const int64_t *, float *, float *, double *);
     void (*move)(float *, float *, const float *, size_t, float, float, float, float);
+    void (*warp)(const uint8_t *, size_t, size_t, size_t, const int32_t *, const int32_t *, const int32_t *,
+                 const int32_t *, uint8_t *);
     void (*adam)(float *, float *, float *, const float *, size_t, const float *);
 };
 

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from streamtrain.block import Array
+from streamtrain.errors import UsageError
 from streamtrain.native.gather import gather_scaled
 from streamtrain.schema import Schema
 from streamtrain.stream.order import Cursor, Order
 from streamtrain.stream.windows import DecodedRows, LoadedWindow, load_windows
 
 B = TypeVar("B", covariant=True)
+Transform = Callable[[Array, Cursor], Array]  # of raw rows and the place of the first: rows of the same kind
 Gather = Callable[[int, Array], object]  # writes len(out) rows, from a place in the window's order on, to `out`
 
 
@@ -71,8 +73,10 @@ class Minibatch(NamedTuple):
 class Gathering(Protocol[B]):
     """What makes batches of loaded windows: `gather_pixels` or `select_pixels`."""
 
-    def __call__(self, loaded: Iterable[LoadedWindow], schema: Schema, /, *, size: int, start: int) -> Iterator[B]:
-        """Yield batches of `size` rows, the last may be short; start: rows of the epoch to skip."""
+    def __call__(
+        self, loaded: Iterable[LoadedWindow], schema: Schema, /, *, size: int, start: Cursor
+    ) -> Iterator[B]:
+        """Yield the batches of `size` rows of an epoch from `start` on; the last may be short."""
 
 
 def pixel_epochs(
@@ -89,8 +93,7 @@ def pixel_epochs(
 
     gather: what a batch is
     While one window is being consumed, background threads load the next, also across an epoch boundary. Closing
-    the generator stops them. Batches are borrowed: each is valid until the next. The last batch of an epoch may be
-    short.
+    the generator stops them. A batch is valid until the next one. The last one of an epoch may be short.
     Raises UsageError if `order.window_rows` cannot hold a row group.
     """
     order.windows(decoded.row_groups.group_rows, start.epoch)  # raises now, not at the first batch
@@ -111,7 +114,7 @@ def _pixel_epochs(
         for epoch in range(start.epoch, last + 1):
             done = start.rows if epoch == start.epoch else 0
             windows = _one_epoch(loaded) if done < rows else iter(())
-            yield epoch, gather(windows, schema, size=min(batch_size, rows), start=done)
+            yield epoch, gather(windows, schema, size=min(batch_size, rows), start=Cursor(epoch, done))
             deque(windows, maxlen=0)  # the consumer may have stopped early
 
 
@@ -128,6 +131,7 @@ class Minibatches:
     """The minibatches of one epoch from `start` on. Every loop gives the same ones: the fields decide the order.
 
     `len()` is the number of batches, the last of which may be short.
+    transforms: what is done to the raw rows first; see `pixel_epochs`
     """
 
     decoded: DecodedRows
@@ -135,6 +139,7 @@ class Minibatches:
     start: Cursor
     batch_size: int
     prefetch_threads: int
+    transforms: Sequence[Transform] = ()
 
     def __len__(self) -> int:
         return -(-(self.decoded.row_groups.rows - self.start.rows) // self.batch_size)
@@ -147,12 +152,34 @@ class Minibatches:
         loaded = load_windows(
             self.decoded, self.order, prefetch_threads=self.prefetch_threads, start=self.start, last=epoch
         )
+        size, done = min(self.batch_size, rows), self.start.rows
         with contextlib.closing(loaded):
-            yield from gather_tensors(loaded, schema, size=min(self.batch_size, rows), start=self.start.rows)
+            if not self.transforms:
+                yield from gather_tensors(loaded, schema, size=size, start=done)
+                return
+            batches = gather_pixels(loaded, schema, size=size, start=self.start, transforms=self.transforms)
+            for pixels, labels in batches:
+                x = normalise(pixels, schema, out=torch.empty(pixels.shape, dtype=torch.float32))
+                yield Minibatch(x, torch.from_numpy(labels.copy()))
 
 
-def gather_pixels(loaded: Iterable[LoadedWindow], schema: Schema, *, size: int, start: int) -> Iterator[Batch]:
-    """Gather batches of `size` rows in one buffer that is refilled; start: rows of the epoch to skip."""
+def gather_pixels(
+    loaded: Iterable[LoadedWindow],
+    schema: Schema,
+    *,
+    size: int,
+    start: Cursor,
+    transforms: Sequence[Transform] = (),
+) -> Iterator[Batch]:
+    """Gather the batches of `size` rows of an epoch from `start` on, in one buffer that is refilled.
+
+    transforms: of the rows of each batch; they return rows of the same shape and dtype, perhaps the same in place
+    """
+    batches = _gather_pixels(loaded, schema, size, start.rows)
+    return _transformed(batches, transforms, start) if transforms else batches
+
+
+def _gather_pixels(loaded: Iterable[LoadedWindow], schema: Schema, size: int, start: int) -> Iterator[Batch]:
     buffer = np.empty((size, schema.features), schema.stored_dtype), np.empty(size, np.int64)
 
     def gather(window: LoadedWindow) -> Gather:
@@ -164,8 +191,10 @@ def gather_pixels(loaded: Iterable[LoadedWindow], schema: Schema, *, size: int, 
         yield Batch(pixels, labels)
 
 
-def select_pixels(loaded: Iterable[LoadedWindow], schema: Schema, *, size: int, start: int) -> Iterator[Selection]:
-    """Yield batches of `size` rows where they lie in their window; start: rows of the epoch to skip.
+def select_pixels(
+    loaded: Iterable[LoadedWindow], schema: Schema, *, size: int, start: Cursor
+) -> Iterator[Selection]:
+    """Yield batches of `size` rows of an epoch from `start` on, where they lie in their window.
 
     The rows of a batch that begins in one window and ends in another are gathered.
     """
@@ -173,7 +202,7 @@ def select_pixels(loaded: Iterable[LoadedWindow], schema: Schema, *, size: int, 
     missing = size
     for window in loaded:
         pixels, order = window.pixels.view(schema.stored_dtype), window.order
-        at = max(0, start - window.position.window.start)
+        at = max(0, start.rows - window.position.window.start)
         while at < len(order):
             places = slice(at, at + missing)
             selection = Selection(pixels, order[places], window.labels[places])
@@ -191,6 +220,26 @@ def _joined(parts: Sequence[tuple[Array, Array]]) -> Selection:
     """Return the rows of parts, each of pixels and labels, as one selection."""
     pixels, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Selection(pixels, np.arange(len(labels)), labels)
+
+
+def _transformed(batches: Iterable[Batch], transforms: Sequence[Transform], start: Cursor) -> Iterator[Batch]:
+    """Yield the batches as the transforms return them; start: the place of the first row.
+
+    Raises UsageError for a transform that returns other than rows of the same shape and dtype.
+    """
+    epoch, done = start
+    for pixels, labels in batches:
+        rows = pixels
+        for transform in transforms:
+            rows = np.ascontiguousarray(transform(rows, Cursor(epoch, done)))
+            if (rows.shape, rows.dtype) != (pixels.shape, pixels.dtype):
+                raise UsageError(
+                    f"`transform` returned {rows.dtype} {rows.shape}, but must return the rows that it gets, "
+                    f"{pixels.dtype} {pixels.shape}, changed or not",
+                    option="transform",
+                )
+        yield Batch(rows, labels)
+        done += len(labels)
 
 
 def gather_tensors(

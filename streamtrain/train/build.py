@@ -1,4 +1,4 @@
-"""What the settings of a training make: its sizes in memory, its schedule, its optimiser, its loss."""
+"""The parts of a training that its settings make: sizes in memory, schedule, optimiser, loss, augmentation."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from streamtrain.nn.loss import CrossEntropy, balanced_weights
 from streamtrain.nn.mlp import MLP, Gradients
 from streamtrain.nn.optimizer import Optimizer, optimizer_for
 from streamtrain.nn.schedule import Schedule
+from streamtrain.schema import Schema
+from streamtrain.stream.augment import Augmentation
+from streamtrain.stream.batches import Transform
 from streamtrain.stream.dataset import Shards
 from streamtrain.stream.order import Cursor
 from streamtrain.train.config import FitConfig
@@ -31,6 +34,7 @@ def plan_memory(train: Shards, hidden: Sequence[int], config: FitConfig) -> Plan
         parameters=parameters,
         units=sum(layers[1:]) * (2 if config.dropout else 1),  # with the masks, and what they leave
         evaluation=EVALUATION,
+        augmented=config.augment != "none",
     )
 
 
@@ -82,6 +86,12 @@ def build_loss(config: FitConfig, data: Shards) -> CrossEntropy:
             option="class_weights",
         )
     return CrossEntropy(config.label_smoothing, tuple(weights.get(name, 1.0) for name in classes))
+
+
+def build_augmentation(config: FitConfig, schema: Schema) -> list[Transform]:
+    """Return the augmentation of a training, if there is one. Raises UsageError if rows are not images."""
+    amounts = config.augment
+    return [] if isinstance(amounts, str) else [Augmentation(schema, amounts, seed=config.seed)]
 
 
 def steps_before(config: FitConfig, rows: int, at: Cursor) -> int:

@@ -163,7 +163,7 @@ def _read(tensors: Mapping[str, torch.Tensor], metadata: _Metadata) -> Checkpoin
 
 
 class _Metadata(TypedDict):
-    """What the header says besides the tensors; most of it is JSON text."""
+    """The metadata in the header; most values are JSON text."""
 
     activation: str
     recipe: str
@@ -176,7 +176,7 @@ class _Metadata(TypedDict):
 
 
 class _Places(TypedDict, total=False):
-    """What of a recipe is read besides the settings, which `train` checks before it goes on with them."""
+    """The keys of a recipe that are read in addition to the settings; `train` checks the settings itself."""
 
     data: PathText
     test: PathText | None

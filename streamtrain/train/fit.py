@@ -7,6 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Generator, Iterator, Mapping
+from functools import partial
 
 import torch
 
@@ -26,7 +27,14 @@ from streamtrain.stream.batches import Gathering, gather_pixels, pixel_epochs, s
 from streamtrain.stream.dataset import Shards
 from streamtrain.stream.order import Cursor, Order
 from streamtrain.stream.windows import labels_in_order
-from streamtrain.train.build import build_loss, build_optimizer, build_schedule, plan_memory, steps_before
+from streamtrain.train.build import (
+    build_augmentation,
+    build_loss,
+    build_optimizer,
+    build_schedule,
+    plan_memory,
+    steps_before,
+)
 from streamtrain.train.compatibility import DataSummary, check_against, check_held_out, read_as_learned
 from streamtrain.train.config import FitConfig, FitOptions
 from streamtrain.train.epoch_evaluation import EpochEvaluation, Evaluations, not_finite
@@ -126,6 +134,7 @@ class Training:
         self._overlap_evaluation = overlap_evaluation
         self._position, self._write_back = self.start, _nothing
         self._evaluations = Evaluations()
+        self._transforms = build_augmentation(config, train.schema)
         self._objective = Objective(build_loss(config, train), config.dropout, config.seed)
 
     def _read(self, data: Shards) -> Shards:
@@ -153,7 +162,7 @@ class Training:
 
     def _on_cpu(self, threads: int) -> Generator[Event]:
         rows = min(self.config.batch_size, self.train.rows)
-        if computes_natively(self.train, self.model, self._objective):
+        if not self._transforms and computes_natively(self.train, self.model, self._objective):
             native = NativeStep(self.train, self.model, self.optimizer, rows)
             yield from self._events(native, select_pixels, threads, overlap=self._overlap_evaluation)
             return
@@ -164,12 +173,12 @@ class Training:
         step = CpuStep(
             self.model, self.optimizer, rows, first_layers=layers, threads=threads, objective=self._objective
         )
-        yield from self._events(step, gather_pixels, threads)
+        yield from self._events(step, partial(gather_pixels, transforms=self._transforms), threads)
 
     def _on_device(self, threads: int) -> Generator[Event]:
         scale = self.train.schema.scale
         step = DeviceStep(self.model, self.optimizer, scale=scale, objective=self._objective)
-        yield from self._events(step, gather_pixels, threads)
+        yield from self._events(step, partial(gather_pixels, transforms=self._transforms), threads)
 
     def _events(
         self, step: TrainStep[G, B], gather: Gathering[G], threads: int, *, overlap: bool = False

@@ -1,4 +1,4 @@
-"""What a training yields: its progress after each step and during an evaluation, and a report of each epoch."""
+"""The events of a training: its progress after each step and during an evaluation, and a report of each epoch."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Evaluating:
 
 @dataclass(frozen=True, eq=False)
 class EpochReport:
-    """What one epoch did.
+    """The results of one epoch.
 
     train_loss, progressive_accuracy: over the rows as they were trained, each scored before it was learned
     train, test, val: over the whole sets after the epoch; None for a set that was not evaluated

@@ -80,7 +80,7 @@ def recorded_config(run: Run, checkpoint: Checkpoint) -> TrainConfig:
 
 
 class _Recorded(TypedDict):
-    """What a recipe records besides the settings."""
+    """The keys of a recipe in addition to the settings."""
 
     data: PathText
     test: PathText | None
@@ -93,7 +93,7 @@ def open_recorded_sets(
 ) -> dict[str, Shards | None]:
     """Open sets that a run was started with.
 
-    paths: where each of them is now; None for a set that there is not
+    paths: where each of them is now; None for a set that the run does not have
     Raises RunError if one of them is missing or other data.
     """
     if missing := [name for name, path in paths.items() if path and not Path(path).exists()]:

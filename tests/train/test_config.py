@@ -34,6 +34,7 @@ OTHER: dict[str, Any] = {
     "step_factor": 0.5,
     "dropout": 0.3,
     "label_smoothing": 0.1,
+    "augment": {"shift": 1.0, "elastic": 2.0},
     "class_weights": {"3": 2.0},
     "momentum": 0.5,
     "weight_decay": 0.1,

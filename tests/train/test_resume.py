@@ -80,6 +80,7 @@ OPTIONS = (
 
 # Whatever else changes what a step computes; each is killed and resumed on its own.
 VARIANTS = {
+    "augment": ("--augment", "shift=1,rotate,scale,shear,elastic"),
     "dropout": ("--dropout", "0.3", "--activation", "relu"),
     "loss": ("--label-smoothing", "0.1", "--class-weights", "balanced"),
     "softmax regression": ("--hidden", "none"),
