@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -104,10 +104,12 @@ class EpochEvaluation:
 class Evaluations:
     """The evaluation that runs, if any, among the events of a training.
 
+    judged: returns a report as it is to be yielded
     paused: seconds in which reports were handed over while an epoch was trained
     """
 
-    def __init__(self) -> None:
+    def __init__(self, judged: Callable[[EpochReport], EpochReport]) -> None:
+        self._judged = judged
         self.current: EpochEvaluation | None = None
         self.paused = 0.0
 
@@ -144,7 +146,7 @@ class Evaluations:
         """Yield the rest of the evaluation, if there is one, and the report of its epoch."""
         if evaluation := self.current:
             yield from evaluation
-            yield evaluation.report
+            yield self._judged(evaluation.report)
             self.current = None
 
     def drop(self) -> None:

@@ -6,7 +6,8 @@ import contextlib
 import math
 import time
 import warnings
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -16,7 +17,7 @@ from streamtrain.engine.device import DeviceStep
 from streamtrain.engine.native_step import NativeStep, computes_natively
 from streamtrain.engine.sparse import Sparse, first_layer_for
 from streamtrain.engine.step import B, CpuStep, G, TrainStep
-from streamtrain.errors import DataError, RunError
+from streamtrain.errors import RunError, UsageError, argument
 from streamtrain.memory import Plan
 from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.nn.loss import Objective
@@ -32,11 +33,13 @@ from streamtrain.train.build import (
     build_loss,
     build_optimizer,
     build_schedule,
+    check_fit,
     plan_memory,
     steps_before,
 )
 from streamtrain.train.compatibility import DataSummary, check_against, check_held_out, read_as_learned
 from streamtrain.train.config import FitConfig, FitOptions
+from streamtrain.train.early_stopping import NO_EPOCH, Best, epochs_left
 from streamtrain.train.epoch_evaluation import EpochEvaluation, Evaluations, not_finite
 from streamtrain.train.inputs import Data, open_data
 from streamtrain.train.progress import EpochReport, Evaluating, Progress
@@ -92,6 +95,7 @@ class Training:
     start: resume from here; `model` and `optimizer` must have the state that they had at this point
     optimizer: by default as before the first step
     plan: sizes to keep, such as those of an earlier run; by default what `memory_bytes` allows
+    best: the best epoch so far by the accuracy on `val`; it decides when `patience` ends
     overlap_evaluation: whether an epoch may be evaluated while the next one is trained; its report comes during
     the next epoch then, and Evaluating only if the training waits for it
     Raises UsageError or DataError if a setting is out of range or a set does not fit the model.
@@ -108,14 +112,20 @@ class Training:
         start: Progress | None = None,
         optimizer: Optimizer | None = None,
         plan: Plan | None = None,
+        best: Best = NO_EPOCH,
         overlap_evaluation: bool = False,
     ) -> None:
-        if isinstance(config, FitOptions):
-            test, val = (None if data is None else open_data(data) for data in (config.test, config.val))
+        own = config if isinstance(config, FitOptions) else FitOptions()
+        if own is config:
+            test, val = (None if data is None else open_data(data) for data in (own.test, own.val))
+        if config.patience and val is None:
+            raise UsageError(
+                f"{argument('patience', config.patience)} needs data to judge by: pass `val`", option="val"
+            )
         self.warnings: list[str] = []
         if model.schema:
             train, self.warnings = read_as_learned(model, train)
-        _check_fit(model, train)
+        check_fit(model, train)
         self.model, self.train, self.config = model, train, config
         self.summary = DataSummary.of(train)
         if len(self.summary.present) == 1:
@@ -131,10 +141,13 @@ class Training:
         self.optimizer = optimizer or build_optimizer(config, model)
         self.plan = plan or plan_memory(train, model.hidden, config)
         self._schedule = build_schedule(config, train.rows)
-        self._overlap_evaluation = overlap_evaluation
-        self._position, self._write_back = self.start, _nothing
-        self._evaluations = Evaluations()
-        self._transforms = build_augmentation(config, train.schema)
+        self.best, self._callback, self._ends = best, own.callback, False
+        # Whether an epoch is the last one is known when it has been evaluated.
+        self._overlap_evaluation = overlap_evaluation and not (config.patience or own.callback)
+        self._position = self.start
+        self._write_back: Callable[[], None] = lambda: None
+        self._evaluations = Evaluations(self._judged)
+        self._transforms = [*build_augmentation(config, train.schema), *filter(None, [own.transform])]
         self._objective = Objective(build_loss(config, train), config.dropout, config.seed)
 
     def _read(self, data: Shards) -> Shards:
@@ -224,6 +237,7 @@ class Training:
                     label_disorder=disorder.value(),
                     effective_batch_size=disorder.effective_batch_size(config.batch_size),
                     wait_share=waited / max(trained.seconds - progress.seconds, waited, 1e-9),
+                    patience_left=None,
                 )
                 evaluation = EpochEvaluation(
                     self.model, self.evaluated, trained, report, lr=config.lr, threads=threads - overlap
@@ -231,8 +245,18 @@ class Training:
                 self._evaluations.begin(evaluation, in_thread=overlap)
                 if not overlap:
                     yield from self._evaluations.finish()
+                if self._ends:
+                    return
                 self._position = progress = Progress.at(epoch + 1)
             yield from self._evaluations.finish()
+
+    def _judged(self, report: EpochReport) -> EpochReport:
+        """Return the report of an epoch with its patience; note whether the training ends with it."""
+        if report.val:
+            self.best = self.best.after(report.epoch, report.val.accuracy)
+        report = replace(report, patience_left=epochs_left(self.config.patience, self.best, report.epoch))
+        self._ends = bool(self._callback and self._callback(report) is True) or report.patience_left == 0
+        return report
 
     def _train_epoch(
         self, step: TrainStep[G, B], minibatches: Iterator[G], progress: Progress
@@ -268,22 +292,8 @@ class Training:
         return progress, waited
 
 
-def _nothing() -> None:
-    """Do nothing: before the first step, the tensors are up to date."""
-
-
 def _counted(batches: Iterator[G], disorder: LabelDisorder) -> Iterator[G]:
     """Yield the batches, and count the labels of each."""
     for batch in batches:
         disorder.update(batch.labels)
         yield batch
-
-
-def _check_fit(model: MLP, train: Shards) -> None:
-    if not train.schema.classes:
-        raise DataError(f"{train.folder} has no labels to learn. Convert it again with `label`")
-    if (train.schema.features, len(train.schema.classes)) != (model.features, model.classes):
-        raise DataError(
-            f"{train.folder} has {train.schema.features} pixels and {len(train.schema.classes)} classes, "
-            f"but the model takes {model.features} pixels and has {model.classes} classes"
-        )

@@ -162,6 +162,7 @@ class Run:
             progress,
             self.data_digest,
             training.optimizer.buffers,
+            training.best,
         )
 
 
