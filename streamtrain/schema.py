@@ -65,6 +65,12 @@ class Schema:
         lo, hi = self.pixel_range
         return lo, (hi - lo) or 1.0
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The least and the largest pixel: the range, rounded as the pixels are if these are float32."""
+        low, high = self.pixel_range
+        return (float(np.float32(low)), float(np.float32(high))) if self.dtype == "float32" else (low, high)
+
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary of JSON values, which `streamtrain.decode` turns into the schema again."""
         return {
