@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 def run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from streamtrain.train.config import FitConfig
     from streamtrain.train.fit import Training
-    from streamtrain.train.progress import Progress
     from streamtrain.train.run import Run
 
     folder = tmp_path_factory.mktemp("runs") / "run"
@@ -33,7 +32,7 @@ def run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     training = Training(model, train, FitConfig(epochs=5, lr=0.5))
     made = Run.create(folder, training, {"data": str(shards)})
     list(training)
-    made.save(training, Progress.at(6))
+    made.save(training)
     return folder
 
 
