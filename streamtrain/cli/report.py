@@ -36,7 +36,7 @@ def command(
 
     Example: streamtrain report runs/first --test shards/test
     """
-    from streamtrain.cli.data import open_data, read_for
+    from streamtrain.cli.data import open_data, open_recorded_data, read_for
     from streamtrain.report.page import render
     from streamtrain.report.run_view import RunView, iter_view
     from streamtrain.storage.destination import check_file
@@ -52,7 +52,11 @@ def command(
     for run in runs:
         data, digest = (test, None) if test else _recorded_data(run, load(run))
         reads += read_for(data)
-        shards = open_data(data, quiet=console.quiet, workers=workers)
+        if test:
+            shards = open_data(data, quiet=console.quiet, workers=workers)
+        else:
+            again = ["streamtrain", "report", run, "--test"]
+            shards = open_recorded_data(data, run, workers=workers, again=again)
         if digest and not shards.manifest.matches(digest):
             warn(f"{data} changed since {run} was trained")
         with console.progress() as line:

@@ -31,7 +31,7 @@ from streamtrain.shards.manifest import LineCounts, Manifest
 from streamtrain.shards.shuffle import ShuffleProgress, max_rows_in_memory, shuffle_into
 from streamtrain.storage.destination import Destination, discard, remove_unfinished, staging_of
 from streamtrain.storage.locks import lock_folder
-from streamtrain.storage.names import hidden_sibling
+from streamtrain.storage.names import given_path, hidden_sibling
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def iter_convert(
     labels_file = None if options.labels is None else find_labels_file(options.labels, options.label, paths)
     files = [*paths, *filter(None, [labels_file])]
     destination = Destination(
-        Path(dest), options.overwrite, [*_folders(sources), *filter(None, map(physical_path, files))]
+        given_path(dest, "dest"), options.overwrite, [*_folders(sources), *filter(None, map(physical_path, files))]
     )
     destination.check()
     return _Request(paths, labels_file, destination, options, options.read_options()).run()

@@ -22,6 +22,7 @@ from streamtrain.shards.manifest import LineCounts, Manifest, Source
 from streamtrain.shards.parts import numbered_classes
 from streamtrain.shards.writer import GROUPS_PER_SHARD, rows_per_group
 from streamtrain.storage.destination import Destination
+from streamtrain.storage.names import given_path
 
 LARGEST_LABEL = 65_535
 
@@ -71,7 +72,7 @@ def write_shards(
     limits = None if pixel_range is None else checked("pixel_range", pixel_range, declare.pixel_range)
     names = () if classes is None else checked("classes", classes, declare.class_names)
     shares = {"": 1.0} if split is None else checked("split", split, declare.split_shares)
-    destination = Destination(Path(dest), overwrite)
+    destination = Destination(given_path(dest, "dest"), overwrite)
     destination.check()
     first, blocks = _first(blocks, source)
     found = Schema(shape or _shape(first.pixels.shape[1]), first.pixels.dtype.name, limits or (0, 1), names)

@@ -25,6 +25,7 @@ from streamtrain.shards.manifest import Manifest, Shard, split_folders
 from streamtrain.shards.reader import ShardFile
 from streamtrain.shards.writer import GROUP_BYTES, GROUPS_PER_SHARD, rows_per_group, write_shard
 from streamtrain.storage.destination import Destination
+from streamtrain.storage.names import given_path
 from streamtrain.storage.ownership import REJECTED
 from streamtrain.storage.permissions import make_folder, opened
 
@@ -68,7 +69,7 @@ def iter_shuffle(
     data: str | Path, dest: str | Path, *, seed: int = 0, memory_bytes: int = 256_000_000, overwrite: bool = False
 ) -> Iterator[ShuffleProgress]:
     """Shuffle as `shuffle` does; yield the progress, and with the last one the manifests."""
-    source, dest = Path(data), Path(dest)
+    source, dest = given_path(data, "data"), given_path(dest, "dest")
     seed = checked("seed", seed, Integer(0))
     memory_bytes = checked("memory_bytes", memory_bytes, Integer(1))
     destination = Destination(dest, overwrite, [source])

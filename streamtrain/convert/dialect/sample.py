@@ -49,8 +49,13 @@ def sample_lines(sample: bytes, *, whole: bool, path: str) -> tuple[list[Line], 
             )
     lines = enumerate(sample.removeprefix(b"\xef\xbb\xbf").splitlines(), 1)
     kept = [(n, line) for n, line in lines if line.strip() and not line.lstrip().startswith(b"#")]
+    if not kept and whole:
+        raise NoRowsError(f"{path} has only blank lines and comments. Check the download, or name another file")
     if not kept:
-        raise NoRowsError(f"{path} is empty. Check the download, or name another file")
+        raise DataError(
+            f"{path}: the first {SAMPLE_BYTES >> 20} MB are blank lines and comments, more than are looked at. "
+            "Remove them, then try again"
+        )
     chosen = heapq.nsmallest(_SAMPLE_ROWS, kept, key=lambda item: (zlib.crc32(item[1]), item[1]))
     first, others = (
         [Line(n, line.decode("utf-8", "surrogateescape")) for n, line in some]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from streamtrain.convert.text.text_file import STDIN, physical_path
 from streamtrain.errors import DataError, UsageError
+from streamtrain.storage.names import given_path
 
 _CSV_NAME = re.compile(
     r"(part-[\w-]+|[^.].*\.(csv|tsv|txt|data|dat|tra|tes))(\.(gz|bz2|xz|zst|zip))?",  # part-00000 is Spark's
@@ -25,7 +26,8 @@ def find_sources(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
     Raises DataError for a file that does not exist.
     """
     found: list[Path] = []
-    for source in (os.fspath(source) for source in sources):
+    for source in (os.fspath(given) for given in sources):
+        given_path(source, "source")
         if _WEB.match(source):
             raise DataError(f"{source} is a web address. Download the file first, and name that: curl -LO")
         paths = [Path(source)]
