@@ -13,6 +13,7 @@ from typing import Any
 
 from streamtrain.settings import Integer, Number, integers
 
+MOST_CLASSES = 1 << 16  # a layer with a unit for each of them already takes hundreds of megabytes
 _LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
 _OUR_FILES = re.compile(r"(manifest\.json|rejected\.jsonl|shard-\d+\.parquet)", re.IGNORECASE)
 
@@ -54,7 +55,10 @@ def class_names(value: Any) -> tuple[str, ...]:
     """
     if isinstance(value, str | Mapping):
         raise ValueError("a list of names, or how many classes there are")
-    names = tuple(map(str, value)) if hasattr(value, "__iter__") else tuple(map(str, range(Integer(1)(value))))
+    count = Integer(1, MOST_CLASSES)
+    names = tuple(map(str, value)) if hasattr(value, "__iter__") else tuple(map(str, range(count(value))))
+    if len(names) > MOST_CLASSES:
+        raise ValueError(f"at most {MOST_CLASSES} names")
     if not names or len(set(names)) < len(names):
         raise ValueError("names that differ")
     return names

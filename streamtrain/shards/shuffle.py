@@ -19,6 +19,7 @@ import numpy as np
 from streamtrain.block import Array, Block, joined
 from streamtrain.errors import RunError, UsageError, argument
 from streamtrain.metrics.label_disorder import LabelDisorder
+from streamtrain.process import machine_memory
 from streamtrain.schema import Schema
 from streamtrain.settings import Integer, checked
 from streamtrain.shards.manifest import Manifest, Shard, split_folders
@@ -118,6 +119,7 @@ def max_rows_in_memory(schema: Schema, memory_bytes: int) -> int:
     Raises UsageError, with the smallest budget that works, if `memory_bytes` is too small.
     """
     each = _spilled(schema).itemsize + 32
+    memory_bytes = min(memory_bytes, machine_memory() // 2)  # more would change nothing but the time
     least = _FIXED_BYTES + 4 * max(GROUP_BYTES, each)
     if memory_bytes < least:
         raise UsageError(

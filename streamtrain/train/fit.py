@@ -15,12 +15,13 @@ from streamtrain.engine.dense import one_thread
 from streamtrain.engine.device import DeviceStep
 from streamtrain.engine.sparse import EVALUATION, Sparse, first_layer_for
 from streamtrain.engine.step import B, CpuStep, TrainStep
-from streamtrain.errors import DataError, RunError, argument
+from streamtrain.errors import DataError, RunError, UsageError, argument
 from streamtrain.memory import Plan
 from streamtrain.metrics.evaluation import Evaluation
 from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.nn.mlp import MLP
 from streamtrain.nn.optimizer import Optimizer
+from streamtrain.process import machine_memory
 from streamtrain.settings import spelled_out
 from streamtrain.stream.batches import Batch, pixel_epochs
 from streamtrain.stream.dataset import Shards
@@ -32,6 +33,7 @@ from streamtrain.train.config import FitConfig, FitOptions
 from streamtrain.train.evaluate import iter_evaluate
 from streamtrain.train.inputs import Data, open_data
 from streamtrain.train.progress import EpochReport, Evaluating, Progress
+from streamtrain.train.rate import working_rate
 
 Event = Progress | Evaluating | EpochReport
 
@@ -77,18 +79,26 @@ def _written_back(training: Training) -> Iterator[Event]:
 def plan_memory(train: Shards, hidden: Sequence[int], config: FitConfig) -> Plan:
     """Return the sizes that keep the training of a net with these hidden layers within `config.memory_bytes`.
 
-    Raises UsageError if the memory is too small.
+    Raises UsageError if the memory is too small, or the machine's is.
     """
     layers = [train.schema.features, *hidden, len(train.schema.classes)]
     parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(layers))
     parameters *= 4 if config.optimizer == "adam" else 2 if config.momentum else 1  # with what the optimiser keeps
-    return train.plan(
+    plan = train.plan(
         config.memory_bytes,
         batch_size=config.batch_size,
         parameters=parameters,
         units=sum(layers[1:]),
         evaluation=EVALUATION,
     )
+    if plan.predicted_peak_bytes > (there := machine_memory()):
+        fits = argument("memory_bytes", there // 2 // 10**6 * 10**6)
+        raise UsageError(
+            f"training would take {plan.predicted_peak_bytes / 1e9:.1f} GB by `memory_bytes`, but this machine "
+            f"has {there / 1e9:.1f} GB. Pass {fits}, or use a smaller net",
+            option="memory_bytes",
+        )
+    return plan
 
 
 class Training:
@@ -227,7 +237,7 @@ class Training:
                 lr = self._schedule.rate(steps)
                 batch_loss, batch_correct = step.forward_backward(batch)
                 if not math.isfinite(batch_loss):
-                    raise _not_finite(f"epoch {number}, row {rows + 1}: the loss is {batch_loss}", lr)
+                    raise self._not_finite(f"epoch {number}, row {rows + 1}: the loss is {batch_loss}", lr)
                 step.update(lr)
                 steps, rows = steps + 1, rows + batch.rows
                 loss_sum, correct = loss_sum + batch_loss, correct + batch_correct
@@ -252,8 +262,16 @@ class Training:
                 yield Evaluating(progress, name, evaluation.rows, data.rows)
             if not math.isfinite(evaluation.loss):
                 after = f"after epoch {progress.cursor.epoch} the loss on {data.folder} is {evaluation.loss}"
-                raise _not_finite(after, self.config.lr)
+                raise self._not_finite(after, self.config.lr)
         return found
+
+    def _not_finite(self, what: str, lr: float) -> RunError:
+        works = working_rate(self.model, self.train, self.config, failed=min(lr, self.config.lr))
+        return RunError(
+            f"{what} at `lr` = {lr:g}. The weights were last saved before that. Train again with a smaller rate, "
+            f"such as {argument('lr', works)}",
+            option="lr",
+        )
 
 
 def _counted(batches: Iterator[Batch], disorder: LabelDisorder) -> Iterator[Batch]:
@@ -275,14 +293,6 @@ def _in_one_thread(events: Generator[Event]) -> Iterator[Event]:
     finally:
         with one_thread():
             events.close()
-
-
-def _not_finite(what: str, lr: float) -> RunError:
-    return RunError(
-        f"{what} at `lr` = {lr:g}. The weights were last saved before that. Train again with a smaller rate: "
-        f"{argument('lr', lr / 10)}",
-        option="lr",
-    )
 
 
 def _check_fit(model: MLP, train: Shards) -> None:

@@ -66,7 +66,7 @@ def test_a_lock_whose_file_was_removed_keeps_the_next_process_out_all_the_same(
 
 
 @pytest.mark.parametrize(
-    ("number", "kind", "told"),
+    ("number", "kind", "said"),
     [
         (errno.ENOLCK, RunError, r"is on a file system that gives no locks \(no lock to be had\)"),
         (errno.ENOSYS, RunError, "gives no locks"),
@@ -75,29 +75,29 @@ def test_a_lock_whose_file_was_removed_keeps_the_next_process_out_all_the_same(
     ],
 )
 def test_a_lock_that_the_system_cannot_give_is_not_called_busy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception], told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception], said: str
 ) -> None:
     def flock(descriptor: int, how: int) -> None:
         raise OSError(number, "no lock to be had")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(kind, match=told), lock_file(tmp_path / "lock", busy="busy"):
+    with pytest.raises(kind, match=said), lock_file(tmp_path / "lock", busy="busy"):
         pass
     assert kind is OSError or not list(tmp_path.iterdir())
 
 
 def test_a_lock_that_is_waited_for_comes_when_its_holder_is_done(tmp_path: Path) -> None:
-    held, told, order = lock_file(tmp_path / "lock"), list[str](), list[str]()
+    held, said, order = lock_file(tmp_path / "lock"), list[str](), list[str]()
 
     def wait() -> None:
-        told.append("another")
+        said.append("another")
         order.append("first")
         held.__exit__(None, None, None)
 
     held.__enter__()
     with lock_file(tmp_path / "lock", wait=wait):
         order.append("second")
-    assert (told, order) == (["another"], ["first", "second"])
+    assert (said, order) == (["another"], ["first", "second"])
     assert list(tmp_path.iterdir()) == []
 
 
