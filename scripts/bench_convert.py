@@ -1,8 +1,4 @@
-"""CSV → zstd Parquet as whole processes, in turn: streamtrain, Polars, DuckDB, pyarrow and pandas.
-
-Each runs with its best settings for such files: one-byte integers are declared and nothing is guessed; if it has
-the option, it streams and writes neither dictionaries nor statistics.
-"""
+"""CSV → zstd Parquet as whole processes, in turn: streamtrain, Polars, DuckDB, pyarrow and pandas."""
 
 from __future__ import annotations
 
@@ -15,58 +11,9 @@ import tempfile
 from pathlib import Path
 
 from _bench import Measured, machine, measured, peak_rss_mb, table, versions, write_digits
+from _peers import PEERS, Text
 
-COLUMNS = [f"c{i}" for i in range(785)]
-
-
-def polars(source: str, dest: str) -> None:
-    import polars as pl
-
-    rows = pl.scan_csv(source, has_header=False, schema=dict.fromkeys(COLUMNS, pl.UInt8), quote_char=None)
-    rows.sink_parquet(dest, compression="zstd", statistics=False)
-
-
-def duckdb(source: str, dest: str) -> None:
-    import duckdb
-
-    columns = ", ".join(f"'{name}': 'UTINYINT'" for name in COLUMNS)
-    duckdb.execute(
-        f"COPY (FROM read_csv('{source}', auto_detect=false, header=false, delim=',', quote='', escape='', "
-        f"columns={{{columns}}})) TO '{dest}' (FORMAT parquet, COMPRESSION zstd)"
-    )
-
-
-def pyarrow(source: str, dest: str) -> None:
-    import pyarrow as pa
-    from pyarrow import csv, parquet
-
-    schema = pa.schema([(name, pa.uint8()) for name in COLUMNS])
-    reader = csv.open_csv(
-        source,
-        csv.ReadOptions(column_names=COLUMNS, block_size=16 << 20),
-        csv.ParseOptions(quote_char=False),
-        csv.ConvertOptions(column_types=schema),
-    )
-    options = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
-    with reader, parquet.ParquetWriter(dest, schema, **options) as writer:
-        for batch in reader:
-            writer.write_batch(batch)
-
-
-def pandas(source: str, dest: str) -> None:
-    import pandas as pd
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    schema = pa.schema([(name, pa.uint8()) for name in COLUMNS])
-    options = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
-    frames = pd.read_csv(source, header=None, names=COLUMNS, dtype="uint8", engine="c", chunksize=10_000)
-    with frames, parquet.ParquetWriter(dest, schema, **options) as writer:
-        for frame in frames:
-            writer.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False))
-
-
-PEERS = {"polars": polars, "duckdb": duckdb, "pyarrow": pyarrow, "pandas": pandas}
+TEXT = Text(("uint8",) * 785)
 
 
 def run(name: str, source: Path, folder: Path) -> tuple[Measured, float]:
@@ -85,7 +32,7 @@ def run(name: str, source: Path, folder: Path) -> tuple[Measured, float]:
 
 def peer(name: str, source: str, dest: str) -> None:
     """Convert with a peer and print what it took; runs in a process of its own."""
-    PEERS[name](source, dest)
+    PEERS[name](TEXT, source, dest)
     peak = peak_rss_mb()
     from pyarrow import parquet  # after the peak was read: some peers do not import it
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from streamtrain.decode import Number
 from streamtrain.errors import DataError
+from streamtrain.settings import LARGEST_FLOAT32
 
 DTYPES = ("uint8", "uint16", "float32")
 
@@ -22,21 +23,26 @@ class Schema:
     dtype:       how a pixel is stored: uint8, uint16 or float32
     pixel_range: (lo, hi), the values that become 0 and 1
     classes:     class names in index order; empty if the data has no labels
-    Raises ValueError if these are not a dtype, positive sides and finite numbers.
+    Raises ValueError if these are not a dtype, positive sides, numbers that float32 holds and names that differ.
     """
 
     image_shape: tuple[int, ...]
     dtype: str
-    pixel_range: tuple[float, float]
+    pixel_range: tuple[Number, Number]
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, not {self.dtype!r}")
-        if not self.image_shape or min(self.image_shape) < 1:
-            raise ValueError(f"`image_shape` must have positive sides, not {self.image_shape}")
-        if not all(map(math.isfinite, self.pixel_range)):
-            raise ValueError(f"`pixel_range` must be two finite numbers, not {self.pixel_range}")
+        if not self.image_shape or min(self.image_shape) < 1 or self.row_bytes >= 2**31:
+            raise ValueError(
+                f"`image_shape` must have positive sides and a row below 2 GB, not {self.image_shape}"
+            )
+        low, high = self.pixel_range
+        if not (low <= high and max(-low, high, high - low) <= LARGEST_FLOAT32):
+            raise ValueError(f"`pixel_range` must be two numbers that float32 holds, not {self.pixel_range}")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("`classes` must be names that differ")
 
     @property
     def features(self) -> int:
@@ -60,24 +66,13 @@ class Schema:
         return lo, (hi - lo) or 1.0
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dictionary of JSON values, the inverse of `from_json`."""
+        """Return a dictionary of JSON values, which `streamtrain.decode` turns into the schema again."""
         return {
             "image_shape": list(self.image_shape),
             "dtype": self.dtype,
             "pixel_range": list(self.pixel_range),
             "classes": list(self.classes),
         }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Schema:
-        """Return the schema that `to_json` wrote."""
-        lo, hi = data["pixel_range"]
-        return cls(
-            image_shape=tuple(int(side) for side in data["image_shape"]),
-            dtype=str(data["dtype"]),
-            pixel_range=(lo, hi),
-            classes=tuple(str(name) for name in data["classes"]),
-        )
 
     def label_map(self, other: Schema, *, where: str) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Return (classes of `other`,) int64: for each, the index here of the class with that name.

@@ -19,6 +19,7 @@ def test_every_public_name_is_there_and_dir_lists_it() -> None:
     for name in st.__all__:
         assert getattr(st, name).__name__ == name
     assert {*st.__all__, "__version__"} == {*dir(st)}
+    assert {"MLP", "convert", "evaluate", "fit", "load", "open_shards", "predict"} < {*dir(st)}  # since 0.1
     with pytest.raises(AttributeError, match="no attribute 'fitt'"):
         st.fitt  # noqa: B018  # the attribute is the test
 

@@ -64,7 +64,8 @@ def test_a_folder_is_replaced_even_if_the_system_cannot_exchange_names(
     monkeypatch.setattr(sys, "platform", "darwin")
     for name in ("new", "there"):
         (tmp_path / name).mkdir()
-        body = {"format": "streamtrain-shards", "shards": [], "digest": name}
+        body: dict[str, Any] = {"format": "streamtrain-shards", "digest": name, "shards": [], "sources": []}
+        body |= {"totals": {"rejected": 0, "in_other_parts": 0}, "shuffle": None}
         (tmp_path / name / "manifest.json").write_text(json.dumps(body))
     Destination(tmp_path / "there", overwrite=True).publish(tmp_path / "new")
     assert json.loads((tmp_path / "there" / "manifest.json").read_text())["digest"] == "new"

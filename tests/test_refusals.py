@@ -100,7 +100,7 @@ def test_a_run_whose_folder_cannot_be_made_leaves_nothing(
     ("change", "said"),
     [
         ({"version": 99}, "version 99, this program reads"),
-        ({"totals": {"lines": 3}}, "is damaged: lines do not add up"),
+        ({"totals": {"lines": 3}}, "is damaged: totals: lines do not add up"),
         ({"rows_per_group": None, "digest": "xxh3_128:0"}, "its digest does not match"),
     ],
 )

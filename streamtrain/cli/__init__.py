@@ -107,24 +107,41 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: str | None) 
         return
     import tomllib
 
+    from streamtrain.decode import parse
+
     try:
-        with Path(value).open("rb") as file:
-            settings = tomllib.load(file)
+        settings = parse(tomllib.loads, Path(value).read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"--config {value} cannot be read: {error.strerror}. Check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"{value} is not valid TOML: {error}. Write lines such as epochs = 5") from error
     own = {name: table for name, table in settings.items() if not isinstance(table, dict)}
-    own |= settings.get(ctx.command.name or "", {})
-    unknown_tables = [name for name, table in settings.items() if isinstance(table, dict) and name not in COMMANDS]
-    options = {_long_name(p): p.name or "" for p in ctx.command.params if isinstance(p, click.Option)}
-    unknown = [*unknown_tables, *(name for name in own if name.replace("-", "_") not in options)]
+    table = settings.get(ctx.command.name or "", {})
+    own |= table if isinstance(table, dict) else {}
+    tables = [name for name, table in settings.items() if isinstance(table, dict) and name not in COMMANDS]
+    options = {_long_name(p): p for p in ctx.command.params if isinstance(p, click.Option)}
+    unknown = [*tables, *(name for name in own if name.replace("-", "_") not in options)]
     if unknown:
         raise UsageError(
-            f"{value}: {unknown[0]!r} is not an option of {ctx.command.name}. "
-            f"The options are {', '.join(sorted(options))}"
+            f"{value}: {unknown[0][:40]!r} is not an option of {ctx.command.name}. "
+            f"Its options: {ctx.command_path} --help"
         )
-    ctx.default_map = {options[name.replace("-", "_")]: setting for name, setting in own.items()}
+    ctx.default_map = {}
+    for name, setting in own.items():
+        option = options[name.replace("-", "_")]
+        ctx.default_map[option.name or ""] = _from_config(ctx, option, setting, f"{value}: {name}")
+
+
+def _from_config(ctx: click.Context, option: click.Option, setting: object, where: str) -> str:
+    """Return a setting as the command line has it. Raises UsageError, beginning with `where`, if it is invalid."""
+    if not isinstance(setting, str | int | float):
+        raise UsageError(f"{where} is not a value. Write it as on the command line, as text if it is a list")
+    text = str(setting).lower() if isinstance(setting, bool) else str(setting)
+    try:
+        option.type.convert(text, option, ctx)
+    except click.BadParameter as error:
+        raise UsageError(f"{where}: {error.message[:150].rstrip('.')}. See {ctx.command_path} --help") from error
+    return text
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

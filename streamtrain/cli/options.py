@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from streamtrain.settings import Integer, Number, OneOf, Setting, settings
+from streamtrain.settings import Integer, Number, OneOf, Setting, settings, words, written
 
 Decorator = Callable[[Any], Any]  # of a function or a command
 
@@ -25,10 +25,12 @@ def size(text: Any) -> int:
 
 
 def layers(text: Any) -> tuple[int, ...]:
-    """Return the units of the hidden layers from a text such as 100 or 256,128."""
+    """Return the units of the hidden layers from a text such as 100 or 256,128, or none."""
+    if text == "none":
+        return ()
     units = [int(part) for part in str(text).split(",") if part.strip().isdecimal()]
     if len(units) != str(text).count(",") + 1 or min(units) < 1:
-        raise click.BadParameter(f"{text!r} is not a list of layer sizes such as 100 or 256,128")
+        raise click.BadParameter(f"{text!r} is neither a list of layer sizes such as 100 or 256,128 nor none")
     return tuple(units)
 
 
@@ -68,21 +70,27 @@ def names(text: Any) -> tuple[str, ...]:
     return tuple(str(text).split(","))
 
 
-def shares(text: Any) -> dict[str, float]:
-    """Return the share of each part from a text such as train=0.9,val=0.1."""
+def shares(text: Any, *, like: str = "train=0.9,val=0.1") -> dict[str, float]:
+    """Return a number by name from a text such as train=0.9,val=0.1."""
     try:
         pairs = [(name, float(share)) for name, share in (part.split("=") for part in str(text).split(","))]
         if len(dict(pairs)) < len(pairs):
-            raise click.BadParameter(f"{text!r} names a part twice. Give each part a name of its own")
+            raise click.BadParameter(f"{text!r} has a name twice. Name each once")
         return dict(pairs)
     except ValueError:
-        raise click.BadParameter(f"{text!r} is not of the form train=0.9,val=0.1") from None
+        raise click.BadParameter(f"{text!r} is not of the form {like}") from None
+
+
+def weights(text: Any) -> str | dict[str, float]:
+    """Return what a text such as equal, balanced or 7=2,9=1.5 says of the classes."""
+    return text if text in ("equal", "balanced") else shares(text, like="equal, balanced or 7=2,9=1.5")
 
 
 # How a value is read that is written as text, by the metavar of its setting.
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "SIZE": size,
-    "UNITS,...": layers,
+    "UNITS,...|none": layers,
+    "balanced|NAME=W,...": weights,
     "HxW": shape,
     "LO..HI": pixel_range,
     "N|A,B,...": classes,
@@ -108,7 +116,7 @@ def _option(each: Setting) -> Decorator:
         each.name,
         type=kind,
         is_flag=isinstance(each.default, bool) or "/" in flag,
-        default=_written(each.default, each.metavar),
+        default=written(each.default, each.metavar),
         show_default=each.default_text or True,
         metavar=each.metavar or {click.IntRange: "N", click.FloatRange: "NUMBER"}.get(type(kind)),
         help=each.help,
@@ -126,16 +134,6 @@ def _type(each: Setting) -> Any:
         most = check.most if check.most < _MOST else None
         return click.FloatRange(check.least, most, min_open=check.above_least, max_open=check.below_most)
     return click.Choice(check.values) if isinstance(check, OneOf) else None
-
-
-def _written(value: Any, metavar: str | None) -> Any:
-    """Return a value as users write it."""
-    if isinstance(value, Mapping):
-        return ",".join(f"{name}={share:g}" for name, share in value.items())
-    if isinstance(value, tuple):
-        between = {"HxW": "x", "LO..HI": ".."}.get(metavar or "", ",")
-        return between.join(f"{each:g}" if isinstance(each, float) else str(each) for each in value)
-    return f"{value / 1e6:g}MB" if metavar == "SIZE" else value
 
 
 def bundle(*options: Decorator) -> Decorator:
@@ -193,8 +191,4 @@ def flag(name: str, *value: Any) -> str:
     """
     setting = _settings().get(name)
     spelled = setting.flag.partition("/")[0] if setting else f"--{name.replace('_', '-')}"
-    for given in value:
-        if isinstance(given, bool):
-            return f"--{'' if given else 'no-'}{spelled[2:]}"
-        return f"{spelled} {shlex.quote(str(_written(given, setting.metavar if setting else None)))}"
-    return spelled
+    return shlex.join(words(spelled, *value, metavar=setting.metavar if setting else None))

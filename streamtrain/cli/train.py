@@ -93,7 +93,7 @@ def _dry_run(console: Console, config: TrainConfig, paths: Mapping[str, str | No
     from streamtrain.cli.dry_run import dry_run
     from streamtrain.cli.train_setup import open_sets
     from streamtrain.engine.device import device
-    from streamtrain.train.fit import plan_memory
+    from streamtrain.train.build import plan_memory
     from streamtrain.train.resume import build_model
 
     if not paths["data"]:

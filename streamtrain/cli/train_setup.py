@@ -20,8 +20,9 @@ from streamtrain.errors import UsageError
 from streamtrain.settings import settings
 from streamtrain.storage.destination import Destination
 from streamtrain.text import plural
+from streamtrain.train.build import plan_memory
 from streamtrain.train.config import TrainConfig
-from streamtrain.train.fit import Training, plan_memory
+from streamtrain.train.fit import Training
 from streamtrain.train.resume import Sets, build_model, recipe, recorded_config, resume_training
 from streamtrain.train.run import Run
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from streamtrain.convert.dialect.detect import Detection
 from streamtrain.convert.dialect.dialect import Dialect
@@ -21,7 +20,7 @@ from streamtrain.convert.parse.label_file import LabelFile
 from streamtrain.convert.text.sources import find_labels_file, find_sources
 from streamtrain.convert.text.text_file import physical_path, size_on_disk
 from streamtrain.convert.write.chunk_writer import ChunkWriter
-from streamtrain.convert.write.journal import Journal, fingerprint, open_journal
+from streamtrain.convert.write.journal import Fingerprint, Journal, fingerprint, open_journal
 from streamtrain.convert.write.ledger import Ledger
 from streamtrain.convert.write.parallel import map_chunks
 from streamtrain.errors import DataError, UsageError, argument
@@ -50,7 +49,7 @@ class Progress:
 
 @dataclass(frozen=True, repr=False)
 class Conversion:
-    """What a finished conversion did.
+    """The result of a finished conversion.
 
     detection:          how the source is written, and why
     manifests, folders: by part of a split; without a split one entry, named ""
@@ -153,11 +152,13 @@ class _Request:
             warnings=tuple(ledger.builder.warnings()),
         )
 
-    def _fingerprint(self) -> dict[str, Any]:
+    def _fingerprint(self) -> Fingerprint:
         """Return all that decides the bytes of the shards."""
         declared = self.read_options.options()
         options = {"--labels FILE": self.labels_file and str(self.labels_file)} | declared
-        options |= {"--split": self.options.shares, "--on-bad-row": self.options.on_bad_row}
+        split = ",".join(f"{name}={share!r}" for name, share in self.options.shares.items())  # their order decides
+        options |= {"--split": split, "--on-bad-row": self.options.on_bad_row}
+        options |= {"--compression": self.options.compression}
         return fingerprint([*self.paths, *([self.labels_file] if self.labels_file else [])], options)
 
     def _detect(self) -> Detection:
@@ -173,7 +174,13 @@ class _Request:
         """Parse every file and write the shards into `staging`, yielding Progress on the way."""
         started, options = time.monotonic(), self.options
         total = sum(map(size_on_disk, self.paths))
-        builder = ShardBuilder(staging, _schema(dialect), options.shares, declared_range=dialect.declared_range)
+        builder = ShardBuilder(
+            staging,
+            _schema(dialect),
+            options.shares,
+            declared_range=dialect.declared_range,
+            compression=options.compression,
+        )
         ledger = Ledger(dialect, staging, builder)
         with contextlib.ExitStack() as stack:
             labels = stack.enter_context(LabelFile(dialect)) if dialect.labels_file else None

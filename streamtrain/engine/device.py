@@ -13,7 +13,9 @@ from torch import Tensor
 
 from streamtrain.block import Array
 from streamtrain.errors import UsageError
+from streamtrain.nn.dropout import draw_mask
 from streamtrain.nn.functional import cross_entropy_gradient
+from streamtrain.nn.loss import PLAIN, Objective
 from streamtrain.nn.mlp import MLP, Gradients
 from streamtrain.nn.optimizer import Optimizer
 from streamtrain.stream.batches import Batch
@@ -40,10 +42,18 @@ def to_tensor(pixels: Array, *, scale: tuple[float, float], to: torch.device) ->
 
 
 class DeviceStep:
-    """Steps of a model on the device that holds it and what its optimiser keeps."""
+    """Steps of a model on the device that holds it and what its optimiser keeps; arguments as for `CpuStep`."""
 
-    def __init__(self, model: MLP, optimizer: Optimizer, *, scale: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        model: MLP,
+        optimizer: Optimizer,
+        *,
+        scale: tuple[float, float],
+        objective: Objective = PLAIN,
+    ) -> None:
         self._model, self._optimizer, self._scale = model, optimizer, scale
+        self._loss, self._dropout, self._seed = objective
         self._gradients: Gradients = []
 
     def prefetch(self, batches: Iterable[Batch]) -> Generator[Batch]:
@@ -55,10 +65,20 @@ class DeviceStep:
         model, (pixels, labels) = self._model, batch
         x = to_tensor(pixels, scale=self._scale, to=model.device)
         y = torch.tensor(labels, device=model.device)
-        logits, inputs = model.forward(x)
+        masks = self._masks(len(labels)) if self._dropout else []
+        logits, inputs = model.forward(x, masks)
         losses, dlogits = cross_entropy_gradient(logits, y)
-        self._gradients = model.backward(inputs, dlogits)
+        self._loss.correct_(dlogits, y, scale=1 / len(labels))
+        self._gradients = model.backward(inputs, dlogits, masks)
         return float(losses.sum(dtype=torch.float64)), int(torch.count_nonzero(logits.argmax(1) == y))
+
+    def _masks(self, rows: int) -> list[Tensor]:
+        """Return the masks of a step, which are drawn as on the processor."""
+        key = self._seed, self._optimizer.steps
+        drawn = (torch.empty(rows, units) for units in self._model.hidden)
+        return [
+            draw_mask(mask, self._dropout, *key, layer).to(self._model.device) for layer, mask in enumerate(drawn)
+        ]
 
     def update(self, lr: float) -> None:
         """Move the parameters against the gradient of the mean loss of the last batch."""

@@ -15,14 +15,17 @@ from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from streamtrain.block import Array
 from streamtrain.engine.dense import Call, FirstLayer, bind_affine, bind_input_gradient, bind_update
+from streamtrain.engine.dropout import Dropout
 from streamtrain.engine.update import Step, bind_step
 from streamtrain.native.step import score
 from streamtrain.nn.activations import ACTIVATIONS
 from streamtrain.nn.adam import Adam
+from streamtrain.nn.loss import PLAIN, Objective
 from streamtrain.nn.mlp import MLP
 from streamtrain.nn.optimizer import Optimizer
 from streamtrain.nn.sgd import zeros_like
@@ -60,14 +63,23 @@ class TrainStep(Protocol[B]):
         """Bring the tensors of the model and its optimiser up to date."""
 
 
-def bind_upper_layers(model: MLP, z: Sequence[Tensor], *, threads: int) -> list[Call]:
-    """Return the calls that lead from z of the first layer, in z[0] (rows, units), to the logits in z[-1]."""
+def bind_upper_layers(
+    model: MLP, z: Sequence[Tensor], *, threads: int, dropout: Dropout | None = None
+) -> list[Call]:
+    """Return the calls that lead from z of the first layer, in z[0] (rows, units), to the logits in z[-1].
+
+    dropout: of training; an evaluation has none
+    """
     calls: list[Call] = []
     activation = ACTIVATIONS[model.activation]
     for layer in range(1, len(model.weights)):
-        calls.append(partial(activation.forward, z[layer - 1]))
+        a = z[layer - 1]
+        calls.append(partial(activation.forward, a))
+        if dropout:
+            drop, a = dropout.bind_forward(layer - 1, a)
+            calls.append(drop)
         weight, bias = model.weights[layer], model.biases[layer]
-        calls.append(bind_affine(z[layer - 1], weight, bias, out=z[layer], threads=threads))
+        calls.append(bind_affine(a, weight, bias, out=z[layer], threads=threads))
     return calls
 
 
@@ -106,7 +118,14 @@ class CpuStep:
     """
 
     def __init__(
-        self, model: MLP, optimizer: Optimizer, rows: int, *, first_layers: Sequence[FirstLayer], threads: int
+        self,
+        model: MLP,
+        optimizer: Optimizer,
+        rows: int,
+        *,
+        first_layers: Sequence[FirstLayer],
+        threads: int,
+        objective: Objective = PLAIN,
     ) -> None:
         self.buffers = [BatchBuffer(each, rows) for each in first_layers]
         self._model, self._optimizer, self._threads = model, optimizer, threads
@@ -122,7 +141,8 @@ class CpuStep:
         self._z, self._dz = (
             [own.zeros(rows, first), *(like.new_empty(rows, units) for units in outs)] for _ in range(2)
         )
-        self._totals = np.zeros(2)
+        self._totals, self._loss = np.zeros(2), objective.loss
+        self._dropout = Dropout(objective, optimizer, self._z[:-1]) if objective.dropout else None
         self._passes = functools.lru_cache(2 * len(self.buffers))(self._bind)  # for whole batches and a short one
         self._last: _Passes | None = None
 
@@ -176,21 +196,25 @@ class CpuStep:
         backward: list[Call] = []
         update: list[Step] = []
         for layer, (weight, bias) in enumerate(self._layers):
+            bind = buffer.first_layer.bind_update
             if layer:
-                backward[:0] = [
-                    bind_input_gradient(dz[layer], weight, out=dz[layer - 1], threads=threads),
-                    partial(chain, dz[layer - 1], z[layer - 1]),
-                ]
-            bind = (
-                partial(bind_update, a=z[layer - 1], threads=threads) if layer else buffer.first_layer.bind_update
-            )
+                a, below = z[layer - 1], dz[layer - 1]
+                calls = [bind_input_gradient(dz[layer], weight, out=below, threads=threads)]
+                if self._dropout:
+                    calls.append(self._dropout.bind_backward(layer - 1, below))
+                backward[:0] = [*calls, partial(chain, below, a)]
+                inputs = self._dropout.left(layer - 1, rows) if self._dropout else a
+                bind = partial(bind_update, a=inputs, threads=threads)
             state = [of_layers[layer] for of_layers in self._state]
             update.append(bind_step(self._optimizer, (weight, bias), state, dz[layer], bind))
         first = buffer.first_layer.bind_affine(*self._layers[0], out=z[0])
         logits, dlogits = (_with_padding(tensor) for tensor in (z[-1], dz[-1]))
         labels = buffer.labels[:rows]
-        scored = partial(score, logits, model.classes, labels, dlogits, self._totals)
-        return _Passes([first, *bind_upper_layers(model, z, threads=threads)], [scored, *backward], update)
+        scored: list[Call] = [partial(score, logits, model.classes, labels, dlogits, self._totals)]
+        if not self._loss.is_plain:
+            scored.append(partial(self._loss.correct_, dz[-1], torch.from_numpy(labels)))
+        upper = bind_upper_layers(model, z, threads=threads, dropout=self._dropout)
+        return _Passes([first, *upper], [*scored, *backward], update)
 
 
 def _with_padding(tensor: Tensor) -> Array:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, TypedDict
 
 import numpy as np
 
 from streamtrain.block import Array
+from streamtrain.decode import Number
 
 _ROWS_AT_A_TIME = 256  # widened to int64 or float64 at a time
+
+
+class Pixels(TypedDict):
+    """The statistics of every pixel position as JSON values."""
+
+    sum: list[Number]
+    sum_of_squares: list[Number]
+    min: list[Number]
+    max: list[Number]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +57,14 @@ class PixelStatistics:
             np.maximum(self.max, other.max),
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Pixels:
         """Return a list of JSON numbers for each, by pixel position."""
-        return {name: getattr(self, name).tolist() for name in ("sum", "sum_of_squares", "min", "max")}
+        return Pixels(
+            sum=self.sum.tolist(),
+            sum_of_squares=self.sum_of_squares.tolist(),
+            min=self.min.tolist(),
+            max=self.max.tolist(),
+        )
 
 
 @dataclass(frozen=True, eq=False)

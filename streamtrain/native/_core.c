@@ -5,7 +5,6 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #if defined(__x86_64__)
@@ -185,19 +184,12 @@ static size_t parse(const struct argument *a)
                          .item = (size_t)a[PIXELS].view.itemsize,
                          .low = limits[0],
                          .high = limits[1],
-                         .has_zero = limits[0] <= 0 && limits[1] >= 0,
                          .classes = a[CLASSES].data,
                          .class_count = LENGTH(CLASSES),
                          .guard_column = flags[4] < 0 ? SIZE_MAX : (size_t)flags[4],
                          .guard = a[GUARD].data,
                          .guard_length = LENGTH(GUARD)};
-    how.byte_low = 256; /* above every byte: no byte is a pixel */
-    if (limits[0] <= 255 && limits[1] >= 0) {
-        how.byte_low = limits[0] > 0 ? (uint32_t)ceil(limits[0]) : 0;
-        how.byte_span = (limits[1] < 255 ? (uint32_t)limits[1] : 255) - how.byte_low;
-    }
-    if (how.byte_span > 255) /* it wrapped around: no byte is in the range */
-        how.byte_low = 256, how.byte_span = 0;
+    set_byte_range(&how);
     struct words words = {.text = a[WORD_TEXT].data,
                           .ends = a[WORD_ENDS].data,
                           .text_room = LENGTH(WORD_TEXT),
@@ -306,6 +298,30 @@ FUNCTION(adam, 5, "=f1=f1=f1f1f1",
          LENGTH(1) == LENGTH(0) && LENGTH(2) == LENGTH(0) && LENGTH(3) == LENGTH(0) && LENGTH(4) == 8,
          (loops->adam(a[0].data, a[1].data, a[2].data, a[3].data, LENGTH(0), a[4].data), 0), NONE)
 
+/* Whether each pixel names four of the control points. */
+static int is_spline(const struct argument *spline)
+{
+    const int32_t *at = spline->data;
+    for (size_t i = 0; i < spline->shape[0]; i++)
+        if (at[5 * i] < 0 || at[5 * i] > 7 - 4)
+            return 0;
+    return spline->shape[1] == 5 && spline->shape[0] >= 2 && spline->shape[0] <= 1024;
+}
+
+static int warp_fits(const struct argument *a)
+{
+    size_t height = LENGTH(4), width = LENGTH(5), rows = LENGTH(0);
+    return WHOLE(1) == height && is_spline(a + 4) && is_spline(a + 5) && WIDTH(0) == height * width &&
+           LENGTH(2) == rows && WIDTH(2) == 6 && (LENGTH(3) == 0 || LENGTH(3) == rows) && WIDTH(3) == 2 * 7 * 7 &&
+           LENGTH(6) == rows && WIDTH(6) == WIDTH(0);
+}
+
+FUNCTION(warp, 7, "B2ni2i2i2i2=B2", warp_fits(a),
+         (loops->warp(a[0].data, LENGTH(0), LENGTH(4), LENGTH(5), a[2].data, LENGTH(3) ? a[3].data : NULL, a[4].data,
+                      a[5].data, a[6].data),
+          0),
+         NONE)
+
 #if defined(__x86_64__)
 /* The result of cpuid, called here because not every compiler's library offers it. Leaf 7 gives 0 if it is missing. */
 struct features {
@@ -400,7 +416,7 @@ static PyMethodDef methods[] = {
     METHOD(parse),       METHOD(count_lines), METHOD(end_lines),
     METHOD(gather_scaled), METHOD(add_rows),    METHOD(evaluate),
     METHOD(list_nonzero), METHOD(forward),     METHOD(accumulate),
-    METHOD(score_float), METHOD(score_double), METHOD(adam), {"select", py_select, METH_O, NULL},
+    METHOD(score_float), METHOD(score_double), METHOD(adam), METHOD(warp), {"select", py_select, METH_O, NULL},
     {"isa", py_isa, METH_NOARGS, NULL},       {"isas", py_isas, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL}};
 

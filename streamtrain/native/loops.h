@@ -25,7 +25,7 @@ struct layout {
     const int32_t *part; /* [parts][2] role and columns */
     size_t parts, features, item; /* item: bytes of a pixel */
     double low, high;
-    uint32_t byte_low, byte_span; /* the same for one-byte pixels */
+    uint32_t byte_low, byte_span; /* the same for one-byte pixels; see set_byte_range */
     int has_zero;
     const int32_t *classes; /* [class_count] class index of each numeric label; negative: refuse it */
     size_t class_count;
@@ -33,6 +33,19 @@ struct layout {
     const uint8_t *guard;
     size_t guard_length;
 };
+
+/* Derive the range of one-byte pixels from `low` and `high`, and whether 0 is among them. */
+static inline void set_byte_range(struct layout *how)
+{
+    how->has_zero = how->low <= 0 && how->high >= 0;
+    how->byte_low = 256, how->byte_span = 0; /* above every byte: no byte is a pixel */
+    if (how->low > 255 || how->high < 0)
+        return;
+    uint32_t low = how->low > 0 ? (uint32_t)how->low : 0, high = how->high < 255 ? (uint32_t)how->high : 255;
+    low += low < how->low;
+    if (low <= high)
+        how->byte_low = low, how->byte_span = high - low;
+}
 
 #define WORD_SLOTS 8192
 
@@ -61,6 +74,8 @@ struct loops {
                        float *, float *, size_t, size_t);
     void (*score_float)(const float *, size_t, size_t, size_t, const int64_t *, float *, size_t, double *);
     void (*score_double)(const double *, size_t, size_t, size_t, const int64_t *, double *, size_t, double *);
+    void (*warp)(const uint8_t *, size_t, size_t, size_t, const int32_t *, const int32_t *, const int32_t *,
+                 const int32_t *, uint8_t *);
     void (*adam)(float *, float *, float *, const float *, size_t, const float *);
 };
 

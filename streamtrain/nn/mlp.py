@@ -90,8 +90,11 @@ class MLP:
         """Return how many logits it computes."""
         return len(self.biases[-1])
 
-    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the logits (rows, classes) of x (rows, features), and the input of each layer for `backward`."""
+    def forward(self, x: Tensor, masks: Sequence[Tensor] = ()) -> tuple[Tensor, list[Tensor]]:
+        """Return the logits (rows, classes) of x (rows, features), and the input of each layer for `backward`.
+
+        masks: (rows, units) of each hidden layer, by which its activations are multiplied; see `nn.dropout`
+        """
         inputs = []
         activate = ACTIVATIONS[self.activation].forward
         last = len(self.weights) - 1
@@ -100,12 +103,13 @@ class MLP:
             x = torch.addmm(bias, x, weight.T)  # (rows, out)
             if layer < last:
                 x = activate(x)
+                x = x * masks[layer] if masks else x
         return x, inputs
 
-    def backward(self, inputs: Sequence[Tensor], dlogits: Tensor) -> Gradients:
+    def backward(self, inputs: Sequence[Tensor], dlogits: Tensor, masks: Sequence[Tensor] = ()) -> Gradients:
         """Return (dweight, dbias) of each layer, in the order of the layers, from the gradient by the logits.
 
-        inputs: as `forward` returned them; dlogits: (rows, classes)
+        inputs: as `forward` returned them; dlogits: (rows, classes); masks: as `forward` got them
         """
         gradients: Gradients = []
         derivative = ACTIVATIONS[self.activation].derivative
@@ -114,7 +118,11 @@ class MLP:
             a = inputs[layer]  # (rows, in)
             gradients.append((dz.T @ a, dz.sum(0)))
             if layer:
-                dz = (dz @ self.weights[layer]).mul_(derivative(a))  # (rows, in)
+                da = dz @ self.weights[layer]  # (rows, in)
+                if masks:
+                    mask = masks[layer - 1]
+                    da, a = da * mask, torch.where(mask > 0, a / mask, 0)  # the activation before its mask
+                dz = da.mul_(derivative(a))
         return gradients[::-1]
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -136,12 +136,16 @@ def row_at(shards: Shards, line: int) -> Row:
     """Return the row of a line that is counted over all sources. Raises UsageError if the line has no row."""
     total = shards.manifest.totals.lines
     if not 1 <= line <= total:
-        raise UsageError(f"--line {line} is not among the {total:,} lines of the source. Name one of 1..{total}")
+        raise UsageError(
+            f"`line` = {line} is not among the {total:,} lines of the source. Name one of 1..{total}",
+            option="line",
+        )
     for block in shards.blocks():
         for at in np.flatnonzero(block.lines == line):
             return _row(shards, block, int(at))
     raise UsageError(
-        f"line {line} has no row here: it is the header, blank, rejected, or in another part. Name another --line"
+        f"line {line} has no row here: it is the header, blank, rejected, or in another part. Pass another `line`",
+        option="line",
     )
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shlex
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import xxhash
+from msgspec import Meta
 
+from streamtrain.decode import Count, Finite, Number, PathText, Positive, convert, parse
 from streamtrain.errors import DataError
+from streamtrain.metrics.pixel_statistics import Pixels
 from streamtrain.schema import Schema
+from streamtrain.shards.consistency import contradictions
 from streamtrain.storage.ownership import FORMAT, MANIFEST
 from streamtrain.storage.publish import write_file
 
@@ -24,23 +28,23 @@ VERSION = 1
 class Shard:
     """One Parquet file: its name, rows, bytes, digest, and rows of each class index."""
 
-    file: str
-    rows: int
-    bytes: int
+    file: Annotated[str, Meta(pattern=r"\Ashard-\d{5,}\.parquet\Z")]
+    rows: Positive
+    bytes: Positive
     digest: str
-    label_counts: tuple[int, ...]
+    label_counts: tuple[Count, ...]
 
 
 @dataclass(frozen=True)
 class Source:
     """A file that the rows came from; `first_line` is the number of its first line over all sources."""
 
-    path: str
-    size: int
+    path: PathText
+    size: Count
     mtime_ns: int
     digest: str
-    lines: int
-    first_line: int
+    lines: Count
+    first_line: Positive
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,14 @@ class LineCounts:
     Raises ValueError if they do not add up.
     """
 
-    lines: int = 0
-    header: int = 0
-    blank: int = 0
-    repeated_headers: int = 0
-    kept: int = 0
-    rejected: int = 0
-    comments: int = 0
-    in_other_parts: int = 0
+    lines: Count = 0
+    header: Count = 0
+    blank: Count = 0
+    repeated_headers: Count = 0
+    kept: Count = 0
+    rejected: Count = 0
+    comments: Count = 0
+    in_other_parts: Count = 0
 
     def __post_init__(self) -> None:
         if self.lines != self.header + self.blank + self.repeated_headers + self.kept + self.rejected:
@@ -67,8 +71,34 @@ class LineCounts:
 
 
 @dataclass(frozen=True)
+class Parse:
+    """The part of `parse`, how the sources were read, that is used again.
+
+    names: of the columns, or empty; pixel_order: the columns of the pixels, if that is not their order
+    label, label_width: the first column of the label, counted from 0, and how many there are
+    dropped: the columns that are neither label nor pixel
+    """
+
+    declared_range: bool = False
+    transposed: bool = False
+    names: tuple[str, ...] = ()
+    pixel_order: tuple[Count, ...] = ()
+    label: Count | None = None
+    label_width: Positive = 1
+    dropped: tuple[Count, ...] = ()
+
+
+class Shuffled(TypedDict):
+    """How an order was made: the method, its seed, and the digest of the manifest of the rows before."""
+
+    method: str
+    seed: int
+    source: str
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """What `manifest.json` says; see the fields of `Schema`, `Source`, `Shard` and `LineCounts`.
+    """The content of `manifest.json`; see the fields of `Schema`, `Source`, `Shard` and `LineCounts`.
 
     parse:          how the source was read, and the settings of the conversion
     rows_per_group: rows of every row group but a shard's last
@@ -77,18 +107,20 @@ class Manifest:
     shuffle:        how the order was made, if the shards were shuffled
     class_sums:     (classes, features) sums of the pixels of each class's rows, of which there are `label_counts`;
                     None without labels, and if there would be more than a million numbers
+    compression:    of the pages: zstd, lz4 or none; None in manifests of earlier versions, whose shards are zstd
     """
 
     schema: Schema
-    sources: tuple[Source, ...]
+    sources: Annotated[tuple[Source, ...], Meta(min_length=1)]
     parse: dict[str, Any]
-    rows_per_group: int
-    shards: tuple[Shard, ...]
+    rows_per_group: Positive
+    shards: Annotated[tuple[Shard, ...], Meta(min_length=1)]
     totals: LineCounts
-    pixels: dict[str, Any]
-    label_disorder: float | None
-    shuffle: dict[str, Any] | None
-    class_sums: list[list[int | float]] | None = None
+    pixels: Pixels
+    label_disorder: Finite | None
+    shuffle: Shuffled | None
+    class_sums: list[list[Number]] | None = None
+    compression: Annotated[str, Meta(pattern=r"\A(zstd|lz4|none)\Z")] | None = None
 
     def __repr__(self) -> str:
         return f"<Manifest of {self.rows:,} rows in {len(self.shards)} shards>"
@@ -108,8 +140,12 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values, including their digest."""
-        body = {"format": FORMAT, "version": VERSION, "rows": self.rows} | asdict(self)
-        body["schema"] = self.schema.to_json()
+        body: dict[str, Any] = {"format": FORMAT, "version": VERSION, "rows": self.rows}
+        body |= {each.name: getattr(self, each.name) for each in fields(self)}
+        body |= {"schema": self.schema.to_json(), "totals": asdict(self.totals)}
+        body |= {name: [asdict(each) for each in body[name]] for name in ("sources", "shards")}
+        if self.compression is None:
+            del body["compression"]  # so that the digest stays what it was
         body = dict(json.loads(json.dumps(body)))
         return body | {"digest": digest_of_json(body)}
 
@@ -144,43 +180,50 @@ class Manifest:
     def load(cls, folder: Path) -> Manifest:
         """Return the manifest of a folder of shards.
 
-        Raises DataError if it is missing, damaged or of another version.
+        Raises DataError if it is missing, damaged, of another version or contradicts itself.
         """
+        manifest = cls.read(folder)
+        if found := contradictions(manifest):
+            raise _damaged(folder / MANIFEST, found[0])
+        return manifest
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Return the manifest of a folder, whatever it says. Raises DataError as `load` does for the rest."""
         path = folder / MANIFEST
         if not path.exists():
             raise DataError(_what_is_missing(folder), path=folder)
         try:
             text = path.read_bytes()
-            body = json.loads(text)
+            body = convert(parse(json.loads, text), dict[str, Any])
             if text.translate(None, b" \n") != _compact(body):  # 1E5 instead of 1e5 has the same digest
                 raise ValueError("it is not the text that was written")
-            claimed = body.pop("digest")
-            if body["format"] != FORMAT or claimed != digest_of_json(body):
+            if body.get("format") != FORMAT or body.pop("digest", None) != digest_of_json(body):
                 raise ValueError("its digest does not match")
-            if body["version"] == VERSION:
-                return cls._from_json(body)
-            message = f"{path}: version {body['version']}, this program reads {VERSION}. Upgrade it"
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-            raise DataError(f"{path} is damaged: {error}. Convert the source again", path=path) from error
+            if body.get("version") == VERSION:
+                return cls._of(body)
+        except (ValueError, RecursionError) as error:  # text nested just so deep can be read, but not written
+            raise _damaged(path, str(error)) from error
+        message = f"{path}: version {str(body.get('version'))[:20]}, this program reads {VERSION}. Upgrade it"
         raise DataError(message, path=path)
 
     @classmethod
-    def _from_json(cls, body: dict[str, Any]) -> Manifest:
-        """Return the manifest that these JSON values say; raises ValueError, KeyError or TypeError otherwise."""
-        return cls(
-            schema=Schema.from_json(body["schema"]),
-            sources=tuple(Source(**source) for source in body["sources"]),
-            parse=body["parse"],
-            rows_per_group=body["rows_per_group"],
-            shards=tuple(
-                Shard(**shard | {"label_counts": tuple(shard["label_counts"])}) for shard in body["shards"]
-            ),
-            totals=LineCounts(**body["totals"]),
-            pixels=body["pixels"],
-            label_disorder=body["label_disorder"],
-            shuffle=body["shuffle"],
-            class_sums=body["class_sums"],
-        )
+    def _of(cls, body: dict[str, Any]) -> Manifest:
+        manifest, derived = convert(body, cls), convert(body, _Derived)
+        if derived["rows"] != manifest.rows:
+            raise ValueError(f"rows is {derived['rows']}, but the shards have {manifest.rows}")
+        return manifest
+
+
+class _Derived(TypedDict):
+    """The keys of a manifest that are checked in addition to its fields."""
+
+    rows: Positive
+    parse: Parse
+
+
+def _damaged(path: Path, what: str) -> DataError:
+    return DataError(f"{path} is damaged: {what}. Convert the source again", path=path)
 
 
 def _what_is_missing(folder: Path) -> str:
@@ -213,8 +256,20 @@ def split_folders(folder: Path) -> list[Path]:
 
 
 def _text(body: dict[str, Any]) -> bytes:
-    text = json.dumps(body, indent=1)
-    return re.sub(r"\n *(?=-?\d)", " ", text).encode() + b"\n"  # lists of numbers on one line
+    """Return the text of a file: each key begins a line, and so does each part of what it stands for."""
+    return f"{{\n{_joined(f'{json.dumps(key)}: {_lines(value)}' for key, value in body.items())}\n}}\n".encode()
+
+
+def _lines(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{{\n{_joined(f' {json.dumps(key)}: {json.dumps(each)}' for key, each in value.items())}\n}}"
+    if isinstance(value, list) and value and isinstance(value[0], dict | list):
+        return f"[\n{_joined(f' {json.dumps(each)}' for each in value)}\n]"
+    return json.dumps(value)
+
+
+def _joined(lines: Iterable[str]) -> str:
+    return ",\n".join(lines)
 
 
 def _compact(body: dict[str, Any]) -> bytes:

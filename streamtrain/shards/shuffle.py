@@ -22,7 +22,7 @@ from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.process import machine_memory
 from streamtrain.schema import Schema
 from streamtrain.settings import Integer, checked
-from streamtrain.shards.manifest import Manifest, Shard, split_folders
+from streamtrain.shards.manifest import Manifest, Shard, Shuffled, split_folders
 from streamtrain.shards.reader import ShardFile
 from streamtrain.shards.writer import GROUP_BYTES, GROUPS_PER_SHARD, rows_per_group, write_shard
 from streamtrain.storage.destination import Destination
@@ -152,8 +152,9 @@ class _Shuffle:
         del batch  # the second pass needs its memory
         for block in self._blocks():
             path = self.folder / f"shard-{len(self.shards):05d}.parquet"
-            labelled = bool(self.manifest.schema.classes)
-            self.shards.append(write_shard(path, block, self.manifest.schema, labelled=labelled))
+            schema, codec = self.manifest.schema, self.manifest.compression or "zstd"
+            labelled = bool(schema.classes)
+            self.shards.append(write_shard(path, block, schema, labelled=labelled, compression=codec))
             if labelled:
                 self.disorder.update(block.labels)
             yield len(block)
@@ -236,7 +237,7 @@ class _Shuffle:
             self.manifest,
             shards=tuple(self.shards),
             label_disorder=self.disorder.value(),
-            shuffle={"method": METHOD, "seed": self.seed, "source": self.manifest.digest},
+            shuffle=Shuffled(method=METHOD, seed=self.seed, source=self.manifest.digest),
         )
         if manifest.rows != self.manifest.rows or manifest.label_counts != self.manifest.label_counts:
             raise RunError(f"{self.folder}: a spill file lost rows. Check the disk, then shuffle again")

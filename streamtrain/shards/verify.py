@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +13,7 @@ from streamtrain.block import Array
 from streamtrain.errors import CorruptShardError, DataError
 from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.metrics.pixel_statistics import PixelStatistics, class_sums
+from streamtrain.shards.consistency import contradictions, same
 from streamtrain.shards.manifest import Manifest, Shard, split_folders
 from streamtrain.shards.reader import ShardFile, check_digest
 from streamtrain.shards.writer import rows_per_group
@@ -36,7 +35,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What was found so far.
+    """The findings so far.
 
     shards, rows: that were read
     total:        shards that there are
@@ -75,7 +74,7 @@ def _iter_verify(folder: Path, parts: list[Path]) -> Iterator[VerifyReport]:
     manifests: dict[Path, Manifest] = {}
     for part in parts:
         try:
-            manifests[part] = Manifest.load(part)
+            manifests[part] = Manifest.read(part)
         except DataError as error:
             problems.append(Problem(_name(part / MANIFEST, folder), str(error).removeprefix(f"{part}/")))
     total = sum(len(manifest.shards) for manifest in manifests.values())
@@ -94,7 +93,12 @@ def _iter_verify(folder: Path, parts: list[Path]) -> Iterator[VerifyReport]:
             audit.complete &= not found
             problems += [Problem(_name(part / shard.file, folder), what) for what in found]
             yield VerifyReport(shards, total, rows, tuple(problems))
-        found = [*_check_totals(manifest), *audit.check_aggregates(), *_check_rejected(folder, part, manifest)]
+        found = [
+            *contradictions(manifest),
+            *_check_groups(manifest),
+            *audit.check_aggregates(),
+            *_check_rejected(folder, part, manifest),
+        ]
         if part != folder:
             found += _check_parts(manifest, list(manifests.values()))
         problems += [Problem(_name(part / MANIFEST, folder), what) for what in found]
@@ -129,6 +133,8 @@ class _Audit:
                 self._disorder.update(block.labels)
             if self.manifest.class_sums is not None:
                 self._class_sums = self._class_sums + class_sums(block.pixels, block.labels, classes=classes)
+        if self.manifest.compression and file.compression != {self.manifest.compression}:
+            found[f"its compression is {'/'.join(file.compression)}, not {self.manifest.compression}"] = None
         if tuple(counts.tolist()) != shard.label_counts:
             found["its labels are not as many of each class as the manifest says"] = None
         return list(found)
@@ -162,41 +168,18 @@ class _Audit:
             return []
         found = []
         for name, values in self._pixels.to_json().items():
-            if not _same(values, self.manifest.pixels.get(name)):
+            if not same(values, dict(self.manifest.pixels)[name]):
                 found.append(f"the {name} of the pixels is not that of the rows")
-        if self.manifest.class_sums is not None and not _same(self._class_sums, self.manifest.class_sums):
+        if self.manifest.class_sums is not None and not same(self._class_sums, self.manifest.class_sums):
             found.append("the sums of the pixels of each class are not those of the rows")
-        if not _same(self._disorder.value(), self.manifest.label_disorder):
+        if not same(self._disorder.value(), self.manifest.label_disorder):
             found.append(f"label disorder is {self._disorder.value()}, not {self.manifest.label_disorder}")
         return found
 
 
-def _same(one: Any, other: Any) -> bool:
-    """Return whether JSON numbers are equal: integers exactly, floats up to the order of summation."""
-    one, other = np.asarray(one), np.asarray(other)
-    if one.dtype.kind != "f" or one.shape != other.shape or other.dtype.kind not in "fi":
-        return np.array_equal(one, other)
-    return bool(np.allclose(one, other, rtol=1e-9, atol=0))
-
-
-def _check_totals(manifest: Manifest) -> list[str]:
-    """Return where a manifest contradicts itself."""
-    totals, found = manifest.totals, []
-    if totals.kept != manifest.rows + totals.in_other_parts:
-        found.append(f"{totals.kept} rows were kept, the shards and other parts have another number")
-    if sum(source.lines for source in manifest.sources) != totals.lines:
-        found.append(f"the sources' lines do not add up to {totals.lines}")
-    starts = itertools.accumulate((source.lines for source in manifest.sources), initial=1)
-    if any(source.first_line != start for source, start in zip(manifest.sources, starts, strict=False)):
-        found.append("a source does not begin where the one before it ends")
-    if any(manifest.schema.classes and sum(shard.label_counts) != shard.rows for shard in manifest.shards):
-        found.append("a shard's label counts do not add up to its rows")
-    if manifest.rows_per_group != rows_per_group(manifest.schema):
-        found.append(f"row groups of {manifest.rows_per_group} rows are not of 1 MiB")
-    names = [shard.file for shard in manifest.shards]
-    if len(set(names)) < len(names) or any(Path(name).name != name for name in names):
-        found.append("a shard is named twice, or lies in another folder")
-    return found
+def _check_groups(manifest: Manifest) -> list[str]:
+    size = manifest.rows_per_group
+    return [] if size == rows_per_group(manifest.schema) else [f"row groups of {size} rows are not of 1 MiB"]
 
 
 def _unknown_files(folder: Path, parts: list[Path], manifests: dict[Path, Manifest]) -> list[Problem]:

@@ -6,15 +6,17 @@ even one file more, is not streamtrain's: it is never replaced or removed.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from msgspec import Meta, Struct, field
+
+from streamtrain.decode import decode_json
 from streamtrain.storage.permissions import opened
 
 FORMAT = "streamtrain-shards"
@@ -90,26 +92,55 @@ def begins_with(*firsts: bytes) -> Callable[[Path], bool]:
     return lambda path: _start(path).startswith(firsts)
 
 
+class _Totals(Struct):
+    rejected: int
+    in_other_parts: int
+
+
+class _Shard(Struct):
+    file: Annotated[str, Meta(pattern=r"\A[^/]+\.parquet\Z")]
+
+
+class _Shuffled(Struct):
+    source: str
+
+
+class _Manifest(Struct):
+    """The part of a manifest that names the files of its folder and the parts of its split."""
+
+    format: Literal["streamtrain-shards"]
+    digest: str
+    sources: list[Any]
+    shards: list[_Shard]
+    totals: _Totals
+    shuffle: _Shuffled | None
+
+    @property
+    def files(self) -> set[str]:
+        """Return the manifest's own name and those of its shards."""
+        return {MANIFEST, *(shard.file for shard in self.shards)}
+
+
 def _shard_names(folder: Path) -> set[str]:
     """Return the names that belong to a folder of shards by its manifest; none without a manifest."""
     manifest = _manifest(folder)
-    return _listed(manifest) | _rejected([manifest]) if manifest else set()
+    return manifest.files | _rejected([manifest]) if manifest else set()
 
 
 def _split_names(folder: Path) -> set[str]:
     """Return what belongs to the parts of a split; a shuffled copy of one part, or other data, is not of them."""
     manifests = {part.parent.name: _manifest(part.parent) for part in sorted(folder.glob(f"*/{MANIFEST}"))}
     parts = {name: manifest for name, manifest in manifests.items() if manifest}
-    digests = {manifest.get("digest") for manifest in parts.values()}
-    sources = next((manifest.get("sources") for manifest in parts.values()), None)
+    digests = {manifest.digest for manifest in parts.values()}
+    sources = next((manifest.sources for manifest in parts.values()), None)
     parts = {
         name: manifest
         for name, manifest in parts.items()
-        if manifest.get("sources") == sources
-        and (manifest.get("shuffle") or {}).get("source") not in digests
-        and (len(parts) == 1 or (manifest.get("totals") or {}).get("in_other_parts"))
+        if manifest.sources == sources
+        and not (manifest.shuffle and manifest.shuffle.source in digests)
+        and (len(parts) == 1 or manifest.totals.in_other_parts)
     }
-    names = {f"{part}/{name}" for part, manifest in parts.items() for name in _listed(manifest)}
+    names = {f"{part}/{name}" for part, manifest in parts.items() for name in manifest.files}
     return names | _rejected(list(parts.values()))
 
 
@@ -124,24 +155,26 @@ def _run_names(folder: Path) -> set[str]:
     return names | {RECIPE} | {name for name in EXPORTED.values() if is_export(folder / name)}
 
 
-def _manifest(folder: Path) -> dict[str, Any] | None:
+def _manifest(folder: Path) -> _Manifest | None:
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return decode_json((folder / MANIFEST).read_bytes(), _Manifest)
+    except (OSError, ValueError):
         return None
-    return manifest if isinstance(manifest, dict) and manifest.get("format") == FORMAT else None
 
 
-def _listed(manifest: Mapping[str, Any]) -> set[str]:
-    shards = manifest.get("shards")
-    files = (
-        {shard.get("file") for shard in shards if isinstance(shard, dict)} if isinstance(shards, list) else set()
-    )
-    return {MANIFEST} | {file for file in files if isinstance(file, str) and re.fullmatch(r"[^/]+\.parquet", file)}
+def _rejected(manifests: list[_Manifest]) -> set[str]:
+    return {REJECTED for manifest in manifests if manifest.totals.rejected}
 
 
-def _rejected(manifests: list[dict[str, Any]]) -> set[str]:
-    return {REJECTED for manifest in manifests if (manifest.get("totals") or {}).get("rejected")}
+class _Metadata(Struct):
+    recipe: str
+    manifest_digest: str
+
+
+class _Header(Struct):
+    """The header of a checkpoint, which other safetensors files do not have."""
+
+    metadata: _Metadata = field(name="__metadata__")
 
 
 def _is_checkpoint(path: Path) -> bool:
@@ -149,10 +182,10 @@ def _is_checkpoint(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            metadata = dict(json.loads(file.read(min(length, 1 << 24)))["__metadata__"])
-        return {"recipe", "manifest_digest"} <= metadata.keys()
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            decode_json(file.read(min(length, 1 << 24)), _Header)
+    except (OSError, ValueError):
         return False
+    return True
 
 
 def _start(path: Path) -> bytes:

@@ -9,7 +9,6 @@ import os
 import re
 import stat
 import sys
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -50,7 +49,7 @@ def atomic_write(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
     Until then `path` is as it was; if the block raises, it stays so. An OSError names `path`.
     """
     _remove_leftovers(path)
-    written = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    written = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         with opened(written, "xb", mode=mode) as file:
             is_unlocked(file.fileno())  # for `_remove_leftovers` of other processes
@@ -93,7 +92,7 @@ def replace_folder(staging: Path, place: Path) -> Path | None:
     elif _exchange(staging, place):
         earlier = staging
     else:
-        earlier = hidden_sibling(place, f"{uuid.uuid4().hex[:8]}.old")
+        earlier = hidden_sibling(place, f"{os.urandom(4).hex()}.old")
         place.rename(earlier)
         staging.rename(place)
     sync_folder(place.parent)

@@ -1,14 +1,50 @@
-"""What the settings of a training make: its schedule, its optimiser."""
+"""The parts of a training that its settings make: sizes in memory, schedule, optimiser, loss, augmentation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 
+from streamtrain.engine.sparse import EVALUATION
+from streamtrain.errors import UsageError, argument
+from streamtrain.memory import Plan
+from streamtrain.nn.loss import CrossEntropy, balanced_weights
 from streamtrain.nn.mlp import MLP, Gradients
 from streamtrain.nn.optimizer import Optimizer, optimizer_for
 from streamtrain.nn.schedule import Schedule
+from streamtrain.process import machine_memory
+from streamtrain.schema import Schema
+from streamtrain.stream.augment import Augmentation
+from streamtrain.stream.batches import Transform
+from streamtrain.stream.dataset import Shards
 from streamtrain.stream.order import Cursor
 from streamtrain.train.config import FitConfig
+
+
+def plan_memory(train: Shards, hidden: Sequence[int], config: FitConfig) -> Plan:
+    """Return the sizes that keep the training of a net with these hidden layers within `config.memory_bytes`.
+
+    Raises UsageError if the memory is too small, or more than the machine has.
+    """
+    layers = [train.schema.features, *hidden, len(train.schema.classes)]
+    parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(layers))
+    parameters *= 4 if config.optimizer == "adam" else 2 if config.momentum else 1  # with what the optimiser keeps
+    plan = train.plan(
+        config.memory_bytes,
+        batch_size=config.batch_size,
+        parameters=parameters,
+        units=sum(layers[1:]) * (2 if config.dropout else 1),  # with the masks, and what they leave
+        evaluation=EVALUATION,
+        augmented=config.augment != "none",
+    )
+    if plan.predicted_peak_bytes > (there := machine_memory()):
+        fits = argument("memory_bytes", there // 2 // 10**6 * 10**6)
+        raise UsageError(
+            f"training would take {plan.predicted_peak_bytes / 1e9:.1f} GB by `memory_bytes`, but this machine "
+            f"has {there / 1e9:.1f} GB. Pass {fits}, or use a smaller net",
+            option="memory_bytes",
+        )
+    return plan
 
 
 def build_schedule(config: FitConfig, rows: int) -> Schedule:
@@ -39,6 +75,32 @@ def build_optimizer(
         buffers=buffers,
         steps=steps,
     )
+
+
+def build_loss(config: FitConfig, data: Shards) -> CrossEntropy:
+    """Return the loss of a training on `data`.
+
+    Raises UsageError if a class that has a weight is not among those of the data.
+    """
+    classes, weights = data.schema.classes, config.class_weights
+    if weights == "equal":
+        return CrossEntropy(config.label_smoothing)
+    if isinstance(weights, str):
+        counts = dict(zip(data.manifest.schema.classes, data.manifest.label_counts, strict=True))
+        weights = dict(zip(classes, balanced_weights([counts.get(name, 0) for name in classes]), strict=True))
+    if unknown := [name for name in weights if name not in classes]:
+        raise UsageError(
+            f"`class_weights` has {unknown[0]!r}, which is not a class of {data.folder}. It has "
+            f"{', '.join(classes[:10])}{' …' * (len(classes) > 10)}",
+            option="class_weights",
+        )
+    return CrossEntropy(config.label_smoothing, tuple(weights.get(name, 1.0) for name in classes))
+
+
+def build_augmentation(config: FitConfig, schema: Schema) -> list[Transform]:
+    """Return the augmentation of a training, if there is one. Raises UsageError if rows are not images."""
+    amounts = config.augment
+    return [] if isinstance(amounts, str) else [Augmentation(schema, amounts, seed=config.seed)]
 
 
 def steps_before(config: FitConfig, rows: int, at: Cursor) -> int:

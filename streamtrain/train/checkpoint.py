@@ -8,12 +8,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
+from streamtrain.decode import PathText, Positive, convert, decode_json
 from streamtrain.errors import RunError, UsageError
 from streamtrain.nn.mlp import MLP, Gradients
 from streamtrain.nn.optimizer import BUFFERS
@@ -21,12 +22,11 @@ from streamtrain.schema import Schema
 from streamtrain.storage.names import given_path
 from streamtrain.storage.ownership import BEST, LAST
 from streamtrain.storage.publish import write_file
-from streamtrain.stream.order import Cursor
 from streamtrain.train.compatibility import DataSummary
 from streamtrain.train.progress import Progress
 
-# What damaged or hostile metadata under right digests make their readers raise; RecursionError if nested deep.
-_UNREADABLE = (SafetensorError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, OSError)
+# What a damaged file, or one of another program, makes its reader raise; ValueError if its values are not ours.
+_UNREADABLE = (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, OSError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,11 +103,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
             metadata = file.metadata() or {}
             # A copy: the file's own memory is not aligned, and products of another alignment end in other bits.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  # no mapping
-        if metadata.pop("metadata_sha256") != _sha256(metadata):
+        if metadata.pop("metadata_sha256", "") != _sha256(metadata):
             raise ValueError("its metadata do not match their digest")
-        return _read(tensors, metadata)
-    except RecursionError as error:
-        raise _damaged(path, "its metadata are nested too deep") from error
+        return _read(tensors, convert(metadata, _Metadata))
     except _UNREADABLE as error:
         raise _damaged(path, str(error)) from error
 
@@ -133,7 +131,7 @@ def weights_sha256(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _read(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> Checkpoint:
+def _read(tensors: Mapping[str, torch.Tensor], metadata: _Metadata) -> Checkpoint:
     """Return the checkpoint that these make up. Raises one of the errors above if they do not."""
     for name, tensor in tensors.items():
         if tensor.dtype != torch.float32:
@@ -143,31 +141,57 @@ def _read(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> C
     kept = {name: tensor for name, tensor in tensors.items() if name.startswith(BUFFERS)}
     state = {name: tensor for name, tensor in tensors.items() if name not in kept}
     for kind, part in (("weights", state), ("velocity", kept)):
-        if weights_sha256(part) != metadata[f"{kind}_sha256"]:
+        if weights_sha256(part) != dict(metadata)[f"{kind}_sha256"]:
             raise ValueError(f"its {kind} do not match their digest")
-    schema = Schema.from_json(json.loads(metadata["schema"]))
+    schema = decode_json(metadata["schema"], Schema)
     model = MLP.from_state_dict(state, activation=metadata["activation"])
     model.schema = schema
     if "trained_on" in metadata:
-        model.trained_on = DataSummary.from_json(json.loads(metadata["trained_on"]))
+        learned = DataSummary.from_json(decode_json(metadata["trained_on"], dict))
+        model.trained_on = learned
+        if len(learned.means) != schema.features:
+            raise ValueError("its mean image does not fit its schema")
     if (model.features, model.classes) != (schema.features, len(schema.classes)):
         raise ValueError("its layers do not fit its schema")
     return Checkpoint(
         model=model,
         schema=schema,
-        recipe=dict(json.loads(metadata["recipe"])),
-        progress=_progress(json.loads(metadata["progress"])),
+        recipe=_recipe(metadata["recipe"]),
+        progress=Progress.from_json(decode_json(metadata["progress"], dict)),
         data_digest=metadata["manifest_digest"],
         buffers=_buffers(kept, model),
     )
 
 
-def _progress(saved: Mapping[str, Any]) -> Progress:
-    epoch, rows = saved["cursor"]
-    if not (int(epoch) >= 1 and int(rows) >= 0):
-        raise ValueError(f"it stands at epoch {epoch}, row {rows}")
-    cursor = Cursor(int(epoch), int(rows))
-    return Progress(cursor, float(saved["loss_sum"]), int(saved["correct"]), float(saved["seconds"]))
+class _Metadata(TypedDict):
+    """The metadata in the header; most values are JSON text."""
+
+    activation: str
+    recipe: str
+    schema: str
+    progress: str
+    manifest_digest: str
+    weights_sha256: str
+    velocity_sha256: str
+    trained_on: NotRequired[str]
+
+
+class _Places(TypedDict, total=False):
+    """The keys of a recipe that are read in addition to the settings; `train` checks the settings itself."""
+
+    data: PathText
+    test: PathText | None
+    val: PathText | None
+    test_digest: str
+    val_digest: str
+    window_rows: Positive
+    turned: bool
+
+
+def _recipe(text: str) -> dict[str, Any]:
+    recipe = decode_json(text, dict[str, Any])
+    convert(recipe, _Places)
+    return recipe
 
 
 def _named(buffers: Mapping[str, Gradients]) -> dict[str, torch.Tensor]:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypedDict
 
 import numpy as np
+from msgspec import Meta
 
 from streamtrain.block import Array, Block
+from streamtrain.decode import Count, Finite, Number, convert
 from streamtrain.errors import DataError
 from streamtrain.nn.mlp import MLP
 from streamtrain.schema import Schema
-from streamtrain.shards.manifest import digest_bytes
+from streamtrain.shards.manifest import Parse, digest_bytes
 from streamtrain.stream.dataset import Shards
 
 _MIN_ROWS = 100  # of data whose mean image is compared
@@ -91,18 +93,23 @@ class DataSummary:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> DataSummary:
-        """Return the summary that `to_json` wrote."""
-        return cls(
-            rows=int(data["rows"]),
-            low=float(data["low"]),
-            high=float(data["high"]),
-            zeros=float(data["zeros"]),
-            means=np.array(data["means"], np.float64),
-            names=tuple(map(str, data["names"])),
-            content=str(data["content"]),
-            present=tuple(map(str, data["present"])),
-        )
+    def from_json(cls, data: Any) -> DataSummary:
+        """Return the summary that `to_json` wrote. Raises ValueError for other values."""
+        saved: dict[str, Any] = {**convert(data, _Saved)}
+        return cls(**saved | {"means": np.array(saved["means"], np.float64)})
+
+
+class _Saved(TypedDict):
+    """A summary as JSON values."""
+
+    rows: Count
+    low: Finite
+    high: Finite
+    zeros: Annotated[float, Meta(ge=0, le=1)]
+    means: list[Number]
+    names: tuple[str, ...]
+    content: str
+    present: tuple[str, ...]
 
 
 class Finding(NamedTuple):
@@ -256,9 +263,10 @@ def pixel_names(parse: Mapping[str, Any], features: int) -> tuple[str, ...]:
 
     parse: a dialect as JSON values, as the manifest has it
     """
-    names, order = list(parse.get("names") or ()), parse.get("pixel_order") or ()
-    label, dropped = parse.get("label"), parse.get("dropped") or ()
-    labels = range(label, label + parse.get("label_width", 1)) if isinstance(label, int) else range(0)
-    columns = order or [at for at in range(len(names)) if at not in labels and at not in dropped]
-    pixels = tuple(names[at] for at in columns) if names else ()
+    read = convert(parse, Parse)
+    labels = range(0) if read.label is None else range(read.label, read.label + read.label_width)
+    columns = read.pixel_order or [
+        at for at in range(len(read.names)) if at not in labels and at not in read.dropped
+    ]
+    pixels = tuple(read.names[at] for at in columns if at < len(read.names))
     return pixels if len(set(pixels)) == features == len(pixels) else ()

@@ -9,16 +9,57 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from streamtrain.errors import UsageError
-from streamtrain.settings import Integer, Number, OneOf, boolean, check_settings, integers, setting, settings
+from streamtrain.settings import (
+    LARGEST_FLOAT32,
+    Integer,
+    Number,
+    OneOf,
+    boolean,
+    check_settings,
+    integers,
+    setting,
+    settings,
+)
 
 if TYPE_CHECKING:
     from streamtrain.train.inputs import Data
 
-_FLOAT32_MAX = 3.4028234663852886e38
 ACTIVATION_NAMES = ("sigmoid", "tanh", "relu")  # the keys of nn.mlp.ACTIVATIONS, which would import torch
 DEVICES = ("auto", "cpu", "cuda")
 RATES = {"sgd": 0.05, "adam": 0.001}  # the learning rate of each optimiser, unless one is given
+AMOUNTS = {"shift": 2.0, "rotate": 10.0, "scale": 0.1, "shear": 0.1, "elastic": 3.0}  # of an augmentation
+_MOST = {"shift": 100.0, "rotate": 180.0, "scale": 0.9, "shear": 2.0, "elastic": 100.0}
 SCHEDULES = ("constant", "cosine", "step")
+
+
+def class_weights(value: Any) -> str | dict[str, float]:
+    """Return equal, balanced, or a positive weight by class. Raises ValueError for anything else."""
+    if value in ("equal", "balanced"):
+        return str(value)
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError("equal, balanced, or a weight for each of some classes")
+    check = Number(0, LARGEST_FLOAT32, above_least=True)
+    return {str(name): check(weight) for name, weight in value.items()}
+
+
+def augmentation(value: Any) -> str | dict[str, float]:
+    """Return none, or the amount of each kind, of a mapping or of a text such as shift,rotate=15.
+
+    Raises ValueError for another kind, or an amount out of range.
+    """
+    if value == "none":
+        return "none"
+    kinds = f"none, or some of {', '.join(f'{name}={amount:g}' for name, amount in AMOUNTS.items())}"
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",")]
+        value = {name: amount or AMOUNTS.get(name) for name, _, amount in pairs}
+    if not isinstance(value, Mapping) or not value or not value.keys() <= AMOUNTS.keys():
+        raise ValueError(kinds)
+    try:
+        return {name: Number(0, _MOST[name], above_least=True)(float(amount)) for name, amount in value.items()}
+    except (TypeError, ValueError):
+        most = ", ".join(f"{name} {amount:g}" for name, amount in _MOST.items())
+        raise ValueError(f"{kinds}, each above 0 and at most {most}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +74,7 @@ class FitConfig:
     lr: float = setting(
         None,
         help="Learning rate.",
-        check=Number(0, _FLOAT32_MAX, above_least=True),
+        check=Number(0, LARGEST_FLOAT32, above_least=True),
         default_text=", ".join(f"{rate:g} for {name}" for name, rate in RATES.items()),
     )
     schedule: str = setting(
@@ -60,7 +101,33 @@ class FitConfig:
     weight_decay: float = setting(
         0.0,
         help="Share of a parameter that sgd adds to its gradient, and that adam takes off, times the rate.",
-        check=Number(0, _FLOAT32_MAX),
+        check=Number(0, LARGEST_FLOAT32),
+    )
+    dropout: float = setting(
+        0.0,
+        help="Share of each hidden layer's activations that a step leaves out.",
+        check=Number(0, 1, below_most=True),
+        added=True,
+    )
+    label_smoothing: float = setting(
+        0.0,
+        help="Share of each label that is spread over all classes.",
+        check=Number(0, 1, below_most=True),
+        added=True,
+    )
+    class_weights: str | Mapping[str, float] = setting(
+        "equal",
+        help="What the rows of a class count: equal, balanced (all classes the same), or a weight each.",
+        check=class_weights,
+        metavar="balanced|NAME=W,...",
+        added=True,
+    )
+    augment: str | Mapping[str, float] = setting(
+        "none",
+        help=f"Deform each image at random before it is learned: {', '.join(AMOUNTS)}; =X is the most of it.",
+        check=augmentation,
+        metavar="NAME[=X],...",
+        added=True,
     )
     seed: int = setting(0, help="Seed of the weights and of the order of rows.", check=Integer(0, 2**64 - 1))
     memory_bytes: int = setting(
@@ -94,7 +161,7 @@ class FitConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions(FitConfig):
-    """What `fit` takes: the settings, and the data to evaluate after each epoch."""
+    """The options of `fit`: the settings, and the data to evaluate after each epoch."""
 
     test: Data | None = None
     val: Data | None = None
@@ -108,7 +175,10 @@ class TrainConfig(FitConfig):
     """
 
     hidden: tuple[int, ...] = setting(
-        (100,), help="Units of the hidden layers.", check=partial(integers, least=1), metavar="UNITS,..."
+        (100,),
+        help="Units of the hidden layers; none is softmax regression.",
+        check=partial(integers, least=1),
+        metavar="UNITS,...|none",
     )
     activation: str = setting("sigmoid", help="Follows every layer but the last.", check=OneOf(ACTIVATION_NAMES))
     device: str = setting(

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 
 import torch
 
 from streamtrain.engine.dense import one_thread
 from streamtrain.engine.device import DeviceStep
-from streamtrain.engine.sparse import EVALUATION, Sparse, first_layer_for
+from streamtrain.engine.sparse import Sparse, first_layer_for
 from streamtrain.engine.step import B, CpuStep, TrainStep
-from streamtrain.errors import DataError, RunError, UsageError, argument
+from streamtrain.errors import DataError, RunError, argument
 from streamtrain.memory import Plan
 from streamtrain.metrics.evaluation import Evaluation
 from streamtrain.metrics.label_disorder import LabelDisorder
+from streamtrain.nn.loss import Objective
 from streamtrain.nn.mlp import MLP
 from streamtrain.nn.optimizer import Optimizer
-from streamtrain.process import machine_memory
 from streamtrain.settings import spelled_out
 from streamtrain.stream.batches import Batch, pixel_epochs
 from streamtrain.stream.dataset import Shards
 from streamtrain.stream.order import Cursor, Order
 from streamtrain.stream.windows import labels_in_order
-from streamtrain.train.build import build_optimizer, build_schedule, steps_before
+from streamtrain.train.build import (
+    build_augmentation,
+    build_loss,
+    build_optimizer,
+    build_schedule,
+    plan_memory,
+    steps_before,
+)
 from streamtrain.train.compatibility import DataSummary, check_against, check_held_out, read_as_learned
 from streamtrain.train.config import FitConfig, FitOptions
 from streamtrain.train.evaluate import iter_evaluate
@@ -76,31 +82,6 @@ def _written_back(training: Training) -> Iterator[Event]:
         yield event
 
 
-def plan_memory(train: Shards, hidden: Sequence[int], config: FitConfig) -> Plan:
-    """Return the sizes that keep the training of a net with these hidden layers within `config.memory_bytes`.
-
-    Raises UsageError if the memory is too small, or the machine's is.
-    """
-    layers = [train.schema.features, *hidden, len(train.schema.classes)]
-    parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(layers))
-    parameters *= 4 if config.optimizer == "adam" else 2 if config.momentum else 1  # with what the optimiser keeps
-    plan = train.plan(
-        config.memory_bytes,
-        batch_size=config.batch_size,
-        parameters=parameters,
-        units=sum(layers[1:]),
-        evaluation=EVALUATION,
-    )
-    if plan.predicted_peak_bytes > (there := machine_memory()):
-        fits = argument("memory_bytes", there // 2 // 10**6 * 10**6)
-        raise UsageError(
-            f"training would take {plan.predicted_peak_bytes / 1e9:.1f} GB by `memory_bytes`, but this machine "
-            f"has {there / 1e9:.1f} GB. Pass {fits}, or use a smaller net",
-            option="memory_bytes",
-        )
-    return plan
-
-
 class Training:
     """A model in training; loop over it once to train.
 
@@ -146,6 +127,8 @@ class Training:
         self.optimizer = optimizer or build_optimizer(config, model)
         self.plan = plan or plan_memory(train, model.hidden, config)
         self._schedule = build_schedule(config, train.rows)
+        self._transforms = build_augmentation(config, train.schema)
+        self._objective = Objective(build_loss(config, train), config.dropout, config.seed)
         self._write_back: Callable[[], None] = lambda: None
 
     def _read(self, data: Shards) -> Shards:
@@ -171,11 +154,15 @@ class Training:
         # A second layer prepares the next batch in a thread of its own. A dense layer already uses all threads.
         if self.plan.prefetch_batch and threads > 1 and isinstance(layers[0], Sparse):
             layers.append(first_layer_for(self.train, self.model, rows, threads=threads))
-        step = CpuStep(self.model, self.optimizer, rows, first_layers=layers, threads=threads)
+        step = CpuStep(
+            self.model, self.optimizer, rows, first_layers=layers, threads=threads, objective=self._objective
+        )
         yield from self._events(step, threads)
 
     def _on_device(self, threads: int) -> Generator[Event]:
-        yield from self._events(DeviceStep(self.model, self.optimizer, scale=self.train.schema.scale), threads)
+        scale = self.train.schema.scale
+        step = DeviceStep(self.model, self.optimizer, scale=scale, objective=self._objective)
+        yield from self._events(step, threads)
 
     def _events(self, step: TrainStep[B], threads: int) -> Generator[Event]:
         """Train and evaluate epoch by epoch."""
@@ -190,6 +177,7 @@ class Training:
             prefetch_threads=plan.prefetch_threads,
             start=progress.cursor,
             last=config.epochs,
+            transforms=self._transforms,
         )
         with contextlib.closing(stream), contextlib.ExitStack() as stack:
             stack.callback(step.write_back)

@@ -1,13 +1,19 @@
-"""What a training yields: its progress after each step and during an evaluation, and a report of each epoch."""
+"""The events of a training: its progress after each step and during an evaluation, and a report of each epoch."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypedDict
 
+from msgspec import Meta
+
+from streamtrain.decode import Count, Finite, Positive, convert
 from streamtrain.metrics.evaluation import Evaluation
 from streamtrain.stream.order import Cursor
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Seconds = Annotated[float, Meta(ge=0, le=1e12)]
 
 
 class Progress(NamedTuple):
@@ -28,6 +34,15 @@ class Progress(NamedTuple):
         """Return the start of an epoch, counted from 1."""
         return cls(Cursor(epoch, 0))
 
+    @classmethod
+    def from_json(cls, data: Any) -> Progress:
+        """Return the progress that a checkpoint has. Raises ValueError for other values."""
+        saved = convert(data, _Saved)
+        progress = cls(Cursor(*saved["cursor"]), saved["loss_sum"], saved["correct"], saved["seconds"])
+        if progress.correct > progress.cursor.rows:
+            raise ValueError(f"correct is {progress.correct}, of {progress.cursor.rows} rows")
+        return progress
+
     @property
     def loss(self) -> float:
         """Return the mean loss per row of the epoch so far, in nats; NaN before the first row."""
@@ -37,6 +52,15 @@ class Progress(NamedTuple):
     def accuracy(self) -> float:
         """Return the share of the rows of the epoch so far that were right; NaN before the first row."""
         return self.correct / self.cursor.rows if self.cursor.rows else math.nan
+
+
+class _Saved(TypedDict):
+    """A progress as JSON values."""
+
+    cursor: tuple[Positive, Count]
+    loss_sum: Finite
+    correct: Count
+    seconds: Seconds
 
 
 @dataclass(frozen=True)
@@ -55,7 +79,7 @@ class Evaluating:
 
 @dataclass(frozen=True, eq=False)
 class EpochReport:
-    """What one epoch did.
+    """The results of one epoch.
 
     train_loss, progressive_accuracy: over the rows as they were trained, each scored before it was learned
     train, test, val: over the whole sets after the epoch; None for a set that was not evaluated
@@ -119,8 +143,24 @@ class EpochReport:
         return f"EpochReport(epoch={self.epoch}{figures})"
 
 
-METRICS_KEYS = (
-    *("epoch", "train_loss", "progressive_accuracy", "train_accuracy", "test_loss", "test_accuracy"),
-    *("val_loss", "val_accuracy", "rows", "seconds", "eval_seconds", "label_disorder", "effective_batch_size"),
-    *("wait_share", "rows_per_second"),
-)
+class Metrics(TypedDict):
+    """A line of metrics.jsonl; `EpochReport` says what each is. The run adds its peak memory."""
+
+    epoch: Positive
+    train_loss: Finite
+    progressive_accuracy: Share
+    train_accuracy: Share | None
+    test_loss: Finite | None
+    test_accuracy: Share | None
+    val_loss: Finite | None
+    val_accuracy: Share | None
+    rows: Positive
+    seconds: Seconds
+    eval_seconds: Seconds
+    label_disorder: Finite | None
+    effective_batch_size: Finite | None
+    wait_share: Finite
+    rows_per_second: Finite
+
+
+METRICS_KEYS = tuple(Metrics.__annotations__)

@@ -7,19 +7,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 
+from streamtrain.decode import PathText, Positive, convert
 from streamtrain.errors import RunError, UsageError
 from streamtrain.memory import Plan
 from streamtrain.nn.mlp import MLP
 from streamtrain.storage.names import given_path
 from streamtrain.stream.dataset import Shards, open_shards
-from streamtrain.train.build import build_optimizer, steps_before
+from streamtrain.stream.order import Cursor
+from streamtrain.train.build import build_optimizer, plan_memory, steps_before
 from streamtrain.train.checkpoint import Checkpoint
 from streamtrain.train.config import TrainConfig
-from streamtrain.train.fit import Training, plan_memory
+from streamtrain.train.fit import Training
 from streamtrain.train.progress import EpochReport
 from streamtrain.train.run import Run
 
@@ -66,24 +68,25 @@ def recorded_config(run: Run, checkpoint: Checkpoint) -> TrainConfig:
 
     Raises RunError if its recipe cannot have been written by `recipe`.
     """
-    values = run.recipe
     try:
-        config = TrainConfig.from_recipe(values)
-    except UsageError as error:
-        raise _foreign_recipe(run) from error
-    texts = isinstance(values.get("data"), str) and all(
-        isinstance(values.get(name, ...), str | None) for name in ("test", "val")
-    )
-    window = values.get("window_rows")
-    if not (
-        texts
-        and isinstance(window, int)
-        and window >= 1
-        and config.hidden == checkpoint.model.hidden
-        and checkpoint.progress.cursor.epoch <= config.epochs + 1
-    ):
-        raise _foreign_recipe(run)
+        convert(dict(run.recipe), _Recorded)
+        config = TrainConfig.from_recipe(run.recipe)
+    except (ValueError, UsageError) as error:
+        raise _foreign_recipe(run, str(error).replace("`", "")[:120]) from error
+    if config.hidden != checkpoint.model.hidden:
+        raise _foreign_recipe(run, f"hidden is {str(config.hidden)[:80]}, but the weights are of another net")
+    if checkpoint.progress.cursor.epoch > config.epochs + 1:
+        raise _foreign_recipe(run, f"epochs is {config.epochs}, but the run is in a later one")
     return config
+
+
+class _Recorded(TypedDict):
+    """The keys of a recipe in addition to the settings."""
+
+    data: PathText
+    test: PathText | None
+    val: PathText | None
+    window_rows: Positive
 
 
 def open_recorded_sets(
@@ -91,7 +94,7 @@ def open_recorded_sets(
 ) -> dict[str, Shards | None]:
     """Open sets that a run was started with.
 
-    paths: where each of them is now; None for a set that there is not
+    paths: where each of them is now; None for a set that the run does not have
     Raises RunError if one of them is missing or other data.
     """
     if missing := [name for name, path in paths.items() if path and not Path(path).exists()]:
@@ -132,18 +135,9 @@ def resume_training(
     Raises UsageError for fewer epochs than the run has begun, RunError if a set is missing or other data.
     """
     config, start = recorded_config(run, checkpoint), checkpoint.progress
-    reached = start.cursor.epoch - (start.cursor.rows == 0)
-    if epochs is not None and epochs < reached:
-        raise UsageError(
-            f"{run.folder} is in epoch {reached} already: `epochs` can be raised, not lowered", option="epochs"
-        )
-    if epochs not in (None, config.epochs) and config.schedule == "cosine":
-        raise UsageError(
-            f"the cosine schedule of {run.folder} falls to 0 over {config.epochs} epochs: with another number of "
-            "them, every step would have had another rate. Start a new run with `out`",
-            option="epochs",
-        )
-    config = replace(config, epochs=epochs or config.epochs)
+    if epochs is not None:
+        _check_epochs(run, config, start.cursor, epochs)
+        config = replace(config, epochs=epochs)
     given = {name: str(Path(path).absolute()) for name, path in moved.items() if path}
     finished = start.cursor.epoch > config.epochs
     recorded = {} if finished else {name: run.recipe[name] for name in ("data", "test", "val")}
@@ -161,7 +155,7 @@ def resume_training(
     try:
         optimizer = build_optimizer(config, checkpoint.model, steps=steps, buffers=checkpoint.buffers)
     except ValueError as error:
-        raise _foreign_recipe(run) from error
+        raise _foreign_recipe(run, str(error)[:120]) from error
     return Training(
         checkpoint.model if to.type == "cpu" else checkpoint.model.to(to),
         data,
@@ -172,6 +166,21 @@ def resume_training(
         optimizer=optimizer.to(to),
         plan=replace(plan, window_rows=run.recipe["window_rows"]),
     )
+
+
+def _check_epochs(run: Run, config: TrainConfig, at: Cursor, epochs: int) -> None:
+    """Raise UsageError unless a run that has come to `at` can have `epochs` epochs."""
+    reached = at.epoch - (at.rows == 0)
+    if epochs < reached:
+        raise UsageError(
+            f"{run.folder} is in epoch {reached} already: `epochs` can be raised, not lowered", option="epochs"
+        )
+    if epochs != config.epochs and config.schedule == "cosine":
+        raise UsageError(
+            f"the cosine schedule of {run.folder} falls to 0 over {config.epochs} epochs: with another number of "
+            "them, every step would have had another rate. Start a new run with `out`",
+            option="epochs",
+        )
 
 
 def resume_fit(
@@ -200,5 +209,7 @@ def resume_fit(
     return reports
 
 
-def _foreign_recipe(run: Run) -> RunError:
-    return RunError(f"{run.folder}: recipe.json was not written by streamtrain train. Start a new run with `out`")
+def _foreign_recipe(run: Run, why: str) -> RunError:
+    return RunError(
+        f"{run.folder}: recipe.json was not written by streamtrain train: {why}. Start a new run with `out`"
+    )

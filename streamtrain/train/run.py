@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from streamtrain.decode import convert, decode_json
 from streamtrain.errors import RunError
 from streamtrain.process import peak_rss_mb
 from streamtrain.schema import Schema
@@ -22,7 +23,7 @@ from streamtrain.storage.permissions import opened
 from streamtrain.storage.publish import write_file
 from streamtrain.train.checkpoint import Checkpoint, load_checkpoint
 from streamtrain.train.fit import Training
-from streamtrain.train.progress import METRICS_KEYS, EpochReport, Progress
+from streamtrain.train.progress import EpochReport, Metrics, Progress
 
 _CHANGEABLE = ("epochs", "data", "test", "val")  # of a recipe, by a resume
 
@@ -137,14 +138,14 @@ class Run:
         """
         path = self.folder / RECIPE
         try:
-            found = dict(json.loads(path.read_bytes()))
-        except (OSError, ValueError, TypeError):
+            found = decode_json(path.read_bytes(), dict[str, Any])
+        except (OSError, ValueError):
             return  # it is written again
         for name, value in self.recipe.items():
             if name not in _CHANGEABLE and found.get(name, value) != value:
                 raise RunError(
-                    f"{path}: {name} is {found[name]!r}, but the weights were trained with {value!r}. Restore "
-                    "that value, or start a new run with `out`"
+                    f"{path}: {name} is {str(found[name])[:40]}, but the weights were trained with "
+                    f"{str(value)[:40]}. Restore that value, or start a new run with `out`"
                 )
 
     def _recipe_bytes(self) -> bytes:
@@ -174,13 +175,12 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 def _read_line(line: str, where: str) -> dict[str, Any]:
     try:
-        record = json.loads(line)
-    except ValueError:
-        record = None
-    known = isinstance(record, dict) and isinstance(record.get("epoch"), int) and record.keys() >= {*METRICS_KEYS}
-    if not known:
-        raise RunError(f"{where} is not an epoch record: {line[:40]!r}. Delete that line and resume")
-    return dict(record)
+        record = decode_json(line, dict[str, Any])
+        convert(record, Metrics)
+    except ValueError as error:
+        what = f"{line[:40]!r} ({error})"
+        raise RunError(f"{where} is not an epoch record: {what}. Delete that line and resume") from None
+    return record
 
 
 def _write_if_changed(path: Path, data: bytes) -> None:

@@ -84,4 +84,4 @@ def test_quiet_prints_only_the_result_and_otherwise_the_range_that_was_found_is_
 def test_a_part_that_is_named_twice_is_refused(call_cli: RunCli, digits_csv: Path) -> None:
     done = call_cli("convert", digits_csv, "out", "--split", "a=1,a=1")
     assert done.returncode == 2
-    assert "names a part twice" in done.stderr
+    assert "has a name twice" in done.stderr

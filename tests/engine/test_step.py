@@ -10,7 +10,9 @@ from streamtrain.engine.dense import Dense, FirstLayer, one_thread
 from streamtrain.engine.sparse import Sparse
 from streamtrain.engine.step import CpuStep
 from streamtrain.nn.activations import ACTIVATIONS
+from streamtrain.nn.dropout import draw_mask
 from streamtrain.nn.functional import cross_entropy_gradient
+from streamtrain.nn.loss import PLAIN, CrossEntropy, Objective
 from streamtrain.nn.mlp import MLP
 from streamtrain.nn.optimizer import Optimizer, optimizer_for
 from streamtrain.nn.sgd import SGD
@@ -46,10 +48,16 @@ def dense(rows: int, threads: int, dtype: torch.dtype = torch.float32) -> Dense:
     return Dense(rows, FEATURES, scale=(0.0, 1.0), threads=threads, dtype=dtype)
 
 
-def plain_step(model: MLP, x: Tensor, y: Tensor, optimizer: Optimizer, lr: float) -> tuple[float, int]:
-    logits, inputs = model.forward(x)
+def plain_step(
+    model: MLP, x: Tensor, y: Tensor, optimizer: Optimizer, lr: float, objective: Objective = PLAIN
+) -> tuple[float, int]:
+    empty = [x.new_empty(len(x), units) for units in model.hidden if objective.dropout]
+    key = objective.seed, optimizer.steps
+    masks = [draw_mask(mask, objective.dropout, *key, layer) for layer, mask in enumerate(empty)]
+    logits, inputs = model.forward(x, masks)
     losses, dlogits = cross_entropy_gradient(logits, y)
-    optimizer.step(model, model.backward(inputs, dlogits), lr=lr)
+    objective.loss.correct_(dlogits, y, scale=1 / len(y))
+    optimizer.step(model, model.backward(inputs, dlogits, masks), lr=lr)
     return float(losses.double().sum()), int((logits.argmax(1) == y).sum())
 
 
@@ -59,8 +67,15 @@ def fast_step(step: CpuStep, pixels: Tensor, y: Tensor, lr: float) -> tuple[floa
     return scored
 
 
+def objective_of(settings: Settings) -> Objective:
+    weights = tuple(0.5 + number / 10 for number in range(CLASSES)) if "weighted" in settings else ()
+    dropout = float(settings.get("dropout", 0))
+    return Objective(CrossEntropy(float(settings.get("smoothing", 0)), weights), dropout, seed=7)
+
+
 def at_rest(model: MLP, settings: Settings) -> Optimizer:
-    values = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0} | settings
+    values = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0}
+    values |= {name: value for name, value in settings.items() if name in values}
     return optimizer_for(model, **values)  # type: ignore[arg-type]  # a test's shortcut
 
 
@@ -73,6 +88,8 @@ HOWS: list[tuple[tuple[int, ...], str, Settings]] = [
     ((65,), "relu", {"weight_decay": 1e-2}),
     ((3,), "sigmoid", {"momentum": 0.5}),
     ((70, 33), "relu", ADAM),
+    ((70, 33), "tanh", {"dropout": 0.3, "smoothing": 0.1, "weighted": 1.0}),
+    ((100, 33), "sigmoid", ADAM | {"dropout": 0.5}),
 ]
 
 
@@ -80,15 +97,17 @@ HOWS: list[tuple[tuple[int, ...], str, Settings]] = [
 def test_500_steps_stay_with_the_plain_ones(hidden: tuple[int, ...], activation: str, settings: Settings) -> None:
     plain = MLP(FEATURES, hidden, CLASSES, seed=3, activation=activation)
     fast = copy.deepcopy(plain)
-    optimizers = at_rest(plain, settings), at_rest(fast, settings)
+    optimizers, objective = (at_rest(plain, settings), at_rest(fast, settings)), objective_of(settings)
     before = [weight.clone() for weight in fast.weights]
     right = [0, 0]
     with one_thread() as threads:
-        step = CpuStep(fast, optimizers[1], 200, first_layers=[dense(200, threads)], threads=threads)
+        step = CpuStep(
+            fast, optimizers[1], 200, first_layers=[dense(200, threads)], threads=threads, objective=objective
+        )
         for number, (x, y) in enumerate(batches(500, 200)):
             lr = (0.06 - number * 4e-5) * pace(settings)  # falls as it goes
             loss, correct = fast_step(step, x, y, lr)
-            expected, expected_correct = plain_step(plain, x, y, optimizers[0], lr)
+            expected, expected_correct = plain_step(plain, x, y, optimizers[0], lr, objective)
             assert loss == pytest.approx(expected, rel=1e-4)
             right[0], right[1] = right[0] + correct, right[1] + expected_correct
     for name, tensor in fast.state_dict().items():
@@ -104,17 +123,17 @@ def test_500_steps_with_the_zeros_left_out_stay_with_the_plain_ones(
 ) -> None:
     plain = MLP(FEATURES, hidden, CLASSES, seed=3, activation=activation)
     fast = copy.deepcopy(plain)
-    optimizers = at_rest(plain, settings), at_rest(fast, settings)
+    optimizers, objective = (at_rest(plain, settings), at_rest(fast, settings)), objective_of(settings)
     before = copy.deepcopy(fast.state_dict())
     with one_thread() as threads:
         sparse: FirstLayer = Sparse(200, FEATURES, span=255.0)
-        step = CpuStep(fast, optimizers[1], 200, first_layers=[sparse], threads=threads)
+        step = CpuStep(fast, optimizers[1], 200, first_layers=[sparse], threads=threads, objective=objective)
         for number, (x, y) in enumerate(batches(500, 200)):
             pixels = ((x - 0.7).clamp_min(0) * 800).to(torch.uint8)
             assert 0.1 < pixels.count_nonzero() / pixels.numel() < 0.3
             lr = (0.06 - number * 4e-5) * pace(settings)
             loss, correct = fast_step(step, pixels, y, lr)
-            expected, expected_correct = plain_step(plain, pixels / 255, y, optimizers[0], lr)
+            expected, expected_correct = plain_step(plain, pixels / 255, y, optimizers[0], lr, objective)
             assert loss == pytest.approx(expected, rel=1e-4)
             assert abs(correct - expected_correct) <= 2
         step.write_back()
@@ -144,13 +163,16 @@ def test_one_step_in_float64_is_the_plain_one(settings: Settings, activation: st
     assert_kept_alike(optimizers[1], optimizers[0], atol=1e-13)
 
 
-@pytest.mark.parametrize("settings", [{}, MOVING, ADAM], ids=str)
+@pytest.mark.parametrize("settings", [{}, MOVING, ADAM, {"dropout": 0.5, "smoothing": 0.1}], ids=str)
 def test_no_number_of_threads_changes_a_bit(settings: Settings) -> None:
     def trained(threads: int) -> dict[str, Tensor]:
         model = MLP(FEATURES, (200, 70), CLASSES)
         with one_thread():
             optimizer = at_rest(model, settings)
-            step = CpuStep(model, optimizer, 600, first_layers=[dense(600, threads)], threads=threads)
+            objective = objective_of(settings)
+            step = CpuStep(
+                model, optimizer, 600, first_layers=[dense(600, threads)], threads=threads, objective=objective
+            )
             for x, y in batches(30, 600):
                 fast_step(step, x, y, 0.05)
         return model.state_dict()

@@ -32,6 +32,10 @@ OTHER: dict[str, Any] = {
     "warmup": 1.5,
     "step_epochs": 2,
     "step_factor": 0.5,
+    "dropout": 0.3,
+    "label_smoothing": 0.1,
+    "augment": {"shift": 1.0, "elastic": 2.0},
+    "class_weights": {"3": 2.0},
     "momentum": 0.5,
     "weight_decay": 0.1,
     "seed": 1,
@@ -50,6 +54,13 @@ SAME: dict[str, tuple[Any, str]] = {
     "device": ("cpu", "this is what auto is without a GPU"),
     "workers": (1, "threads change nothing but time"),
 }
+
+
+def written(value: Any) -> str:
+    """A setting as users write it on the command line."""
+    if isinstance(value, dict):
+        return ",".join(f"{name}={number}" for name, number in value.items())
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def digest(shards: Path, **changes: Any) -> str:
@@ -88,7 +99,7 @@ def test_an_option_of_the_command_line_reaches_what_the_setting_of_that_name_rea
             words.append(each.flag if chosen[each.name] else f"--no-{each.flag[2:]}")
         elif each.name in chosen:
             given = chosen[each.name]
-            words += [each.flag, ",".join(map(str, given)) if isinstance(given, tuple) else str(given)]
+            words += [each.flag, written(given)]
     done = call_cli("train", shards, "--out", "run", "--json", *words)
     assert done.returncode == 0, done.stderr
     last = json.loads(done.stdout.splitlines()[-1])

@@ -11,8 +11,9 @@ from torch.nn import functional as oracle
 import streamtrain as st
 from streamtrain.errors import DataError, UsageError
 from streamtrain.stream.dataset import Shards
+from streamtrain.train.build import plan_memory
 from streamtrain.train.config import FitConfig
-from streamtrain.train.fit import Training, plan_memory
+from streamtrain.train.fit import Training
 from streamtrain.train.progress import EpochReport
 
 

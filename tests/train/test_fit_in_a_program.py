@@ -17,9 +17,10 @@ import streamtrain as st
 from streamtrain.errors import RunError, UsageError
 from streamtrain.nn.schedule import Schedule
 from streamtrain.stream.dataset import Shards
+from streamtrain.train.build import plan_memory
 from streamtrain.train.checkpoint import LAST, load_checkpoint, weights_sha256
 from streamtrain.train.config import FitConfig, TrainConfig
-from streamtrain.train.fit import Training, plan_memory
+from streamtrain.train.fit import Training
 from streamtrain.train.resume import Sets, build_model, recipe, resume_fit
 from streamtrain.train.run import Run
 

@@ -80,6 +80,10 @@ OPTIONS = (
 
 # Whatever else changes what a step computes; each is killed and resumed on its own.
 VARIANTS = {
+    "augment": ("--augment", "shift=1,rotate,scale,shear,elastic"),
+    "dropout": ("--dropout", "0.3", "--activation", "relu"),
+    "loss": ("--label-smoothing", "0.1", "--class-weights", "balanced"),
+    "softmax regression": ("--hidden", "none"),
     "momentum": ("--momentum", "0.9"),
     "adam": ("--optimizer", "adam", "--weight-decay", "0.1"),
     "cosine": ("--schedule", "cosine", "--warmup", "0.5"),

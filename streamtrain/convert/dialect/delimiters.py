@@ -12,5 +12,6 @@ def delimiter_of(text: str) -> str:
     if text in DELIMITERS.values():
         return text
     if text not in DELIMITERS:
-        raise UsageError(f"--delimiter is {', '.join(DELIMITERS)}, not {text!r}")
+        names = ", ".join(DELIMITERS)
+        raise UsageError(f"`delimiter` is {text!r}, but must be {names}, or such a character", option="delimiter")
     return DELIMITERS[text]

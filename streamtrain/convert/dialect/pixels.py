@@ -53,7 +53,7 @@ def numeric_rows(sample: Sample, columns: Sequence[int]) -> Array:
 
 def find_range(pixels: Array, options: ReadOptions) -> tuple[str, float, float, str]:
     """Return how pixels (rows, features) are stored, the least and the largest that they may be, and why."""
-    fraction = bool(((pixels % 1 != 0).any(axis=1)).mean() > _HALF)
+    fraction = bool(((np.floor(pixels) != pixels).any(axis=1)).mean() > _HALF)
     if options.pixel_range is not None:
         low, high = options.pixel_range
         integers = not fraction and low >= 0 and float(low).is_integer() and float(high).is_integer()

@@ -3,55 +3,44 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
+
 from streamtrain.convert.dialect.delimiters import delimiter_of
 from streamtrain.convert.dialect.options import ReadOptions
+from streamtrain.decode import convert, parse
 from streamtrain.errors import UsageError, argument
+from streamtrain.shards import declare
 
 
-def _texts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value:
-        raise ValueError("a list, as [0, 1, 2]")
-    return tuple(map(str, value))
+class _Preset(Struct, forbid_unknown_fields=True):
+    """What a preset may say."""
+
+    description: str = ""
+    label: str | int | None = None
+    header: bool | None = None
+    delimiter: str | None = None
+    shape: list[int] | None = None
+    range: tuple[float, float] | None = None
+    classes: list[str | int] | int | None = None
+    labels: list[str | int] | None = None
+    drop: list[str | int] | None = None
+    transposed: bool | None = None
 
 
-def _classes(value: Any) -> tuple[str, ...]:
-    return tuple(map(str, range(value))) if isinstance(value, int) else _texts(value)
-
-
-def _sides(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, list) or not value or not all(isinstance(v, int) and v > 0 for v in value):
-        raise ValueError("a list of positive integers, as [28, 28]")
-    return tuple(value)
-
-
-def _range(value: Any) -> tuple[float, float]:
-    if not isinstance(value, list) or len(value) != 2 or not value[0] < value[1]:
-        raise ValueError("two numbers, as [0, 255]")
-    return float(value[0]), float(value[1])
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("true or false")
-    return value
-
-
-# What a preset may say: the key, the declaration that it makes, and how its value is read.
-_KEYS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "description": ("preset", str),
-    "label": ("label", str),
-    "header": ("header", _flag),
-    "delimiter": ("delimiter", lambda value: delimiter_of(str(value))),
-    "shape": ("shape", _sides),
-    "range": ("pixel_range", _range),
-    "classes": ("classes", _classes),
-    "labels": ("labels", _texts),
-    "drop": ("drop", _texts),
-    "transposed": ("transposed", _flag),
+# The declaration that a key makes, if it has another name, and how its value is checked.
+_NAMES = {"range": "pixel_range"}
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "label": str,
+    "delimiter": delimiter_of,
+    "shape": declare.image_shape,
+    "range": declare.pixel_range,
+    "classes": declare.class_names,
+    "labels": declare.class_names,
+    "drop": lambda names: tuple(map(str, names)),
 }
 
 
@@ -82,23 +71,29 @@ def read_preset(name: str) -> ReadOptions:
             option="preset",
         )
     try:
-        keys = tomllib.loads(file.read_text(encoding="utf-8"))
+        values = dict(_values(convert(parse(tomllib.loads, file.read_text(encoding="utf-8")), _Preset)))
     except OSError as error:
         raise UsageError(f"{name} cannot be read: {error.strerror}. Name a preset or its .toml file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{name} is not valid TOML: {error}. Write lines like label = 'first'") from error
-    values: dict[str, Any] = {}
-    for key, value in keys.items():
-        if key not in _KEYS:
-            raise UsageError(f"{name}: {key!r} is not a key of a preset. The keys are {', '.join(_KEYS)}")
-        field, read = _KEYS[key]
-        try:
-            values[field] = read(value)
-        except (ValueError, TypeError) as error:
-            raise UsageError(f"{name}: {key} = {value!r} should be {error}") from error
+    except (ValueError, UsageError) as error:
+        keys = ", ".join(_Preset.__struct_fields__)
+        raise UsageError(f"{name}: {error}. The keys of a preset are {keys}") from error
     options = ReadOptions(**values | {"preset": Path(name).stem})
     if options.labels and len(options.labels) != len(options.classes or options.labels):
         raise UsageError(
             f"{name}: {len(options.labels)} labels for {len(options.classes or ())} classes. List as many"
         )
     return options
+
+
+def _values(preset: _Preset) -> Iterator[tuple[str, Any]]:
+    """Yield the declarations of a preset. Raises ValueError or UsageError for a value that is not valid."""
+    for key in preset.__struct_fields__:
+        value = getattr(preset, key)
+        if value is None or key == "description":
+            continue
+        try:
+            yield _NAMES.get(key, key), _CHECKS.get(key, lambda value: value)(value)
+        except ValueError as error:
+            raise ValueError(f"{key} should be {error}") from None

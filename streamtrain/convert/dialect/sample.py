@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import functools
 import heapq
+import itertools
 import re
 import shlex
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import xxhash
 
 from streamtrain.block import Array
 from streamtrain.convert.text.cells import DECIMAL
 from streamtrain.errors import DataError
 
 SAMPLE_BYTES = 8 << 20
+_MOST_LINES = 1 << 17  # of the sample: millions of short lines would take a gigabyte
 _SAMPLE_ROWS = 250
 _FIRST_LINES = 5
+_NOT_OF_A_ROW = b" \t\v\f#"  # what a blank line or a comment begins with
 
 
 class NoRowsError(DataError):
@@ -37,6 +40,8 @@ class Line:
 def sample_lines(sample: bytes, *, whole: bool, path: str) -> tuple[list[Line], list[Line]]:
     """Return the first lines, and lines chosen by their content alone: any order of them gives the same choice.
 
+    A line that the file repeats is not chosen again before all others are: some files hold an image many times.
+
     sample: decompressed; whole: whether it is all of the file.
     Raises DataError if no line ends in the sample, or if there is none.
     """
@@ -47,21 +52,35 @@ def sample_lines(sample: bytes, *, whole: bool, path: str) -> tuple[list[Line], 
                 f"{path}:1: the line is longer than {SAMPLE_BYTES >> 20} MB, the limit for a row. "
                 "Does a newline end each row?"
             )
+    if sample.count(b"\n") > _MOST_LINES:
+        sample, whole = sample[: -len(sample.split(b"\n", _MOST_LINES)[-1])], False
     lines = enumerate(sample.removeprefix(b"\xef\xbb\xbf").splitlines(), 1)
-    kept = [(n, line) for n, line in lines if line.strip() and not line.lstrip().startswith(b"#")]
+    kept = [(n, line) for n, line in lines if (line and line[0] not in _NOT_OF_A_ROW) or _is_row(line)]
     if not kept and whole:
         raise NoRowsError(f"{path} has only blank lines and comments. Check the download, or name another file")
     if not kept:
+        count = sample.count(b"\n")
         raise DataError(
-            f"{path}: the first {SAMPLE_BYTES >> 20} MB are blank lines and comments, more than are looked at. "
+            f"{path}: the first {count:,} lines are blank or comments, and no more are looked at. "
             "Remove them, then try again"
         )
-    chosen = heapq.nsmallest(_SAMPLE_ROWS, kept, key=lambda item: (zlib.crc32(item[1]), item[1]))
+    ranked = [(0, xxhash.xxh3_64_intdigest(line), line, n) for n, line in kept]
+    chosen = heapq.nsmallest(_SAMPLE_ROWS, ranked)
+    if len({digest for _, digest, _, _ in chosen}) < len(chosen):
+        times: Counter[int] = Counter()  # of each line so far, by its digest
+        for i, (_, digest, line, n) in enumerate(ranked):
+            ranked[i] = (times[digest], digest, line, n)
+            times[digest] += 1
+        chosen = heapq.nsmallest(_SAMPLE_ROWS, ranked)
     first, others = (
         [Line(n, line.decode("utf-8", "surrogateescape")) for n, line in some]
-        for some in (kept[:_FIRST_LINES], chosen)
+        for some in (kept[:_FIRST_LINES], [(n, line) for _, _, line, n in chosen])
     )
     return first, others
+
+
+def _is_row(line: bytes) -> bool:
+    return bool(line.strip()) and not line.lstrip().startswith(b"#")
 
 
 @dataclass(frozen=True)
@@ -108,7 +127,7 @@ class Sample:
         return f"column {column + 1} ({quoted(name)})" if name else f"column {column + 1}"
 
     def option_value(self, column: int) -> str:
-        """Return how --label and --drop name a column: its name if that is unambiguous, otherwise its number."""
+        """Return how `label` and `drop` name a column: its name if that is unambiguous, otherwise its number."""
         name = self.names[column] if self.names else ""
         plain = name.isprintable() and name.isascii() and not set(name) & set(",-'") and len(name) <= 40
         if plain and name and not name.isdecimal() and self.names.count(name) == 1 and name not in RESERVED:
@@ -128,7 +147,7 @@ RESERVED = ("first", "last", "none")
 
 @dataclass(frozen=True)
 class Facts:
-    """What the columns of a sample hold, each an array (fields,).
+    """Facts about the columns of a sample, each an array (fields,).
 
     numeric, empty, whole: the share of cells that are numbers, empty, and whole numbers
     distinct: the share of different values among all
@@ -162,7 +181,7 @@ class Facts:
         return cls(
             numeric=numeric / count,
             empty=empty / count,
-            whole=(table % 1 == 0).sum(axis=0) / count,
+            whole=(np.floor(table) == table).sum(axis=0) / count,
             distinct=distinct / count,
             low=ordered[0],
             middle=ordered[last // 2, columns],
@@ -177,8 +196,10 @@ def numbers(rows: Sequence[Sequence[str]]) -> Array:
         value = {cell: float(cell) for cell in distinct}
     except ValueError:
         value = {cell: float(cell) if DECIMAL.fullmatch(cell) else np.nan for cell in distinct}
-    table = np.array([[value[cell] for cell in row] for row in rows])
-    return np.where(np.isfinite(table), table, np.nan)
+    cells = map(value.__getitem__, itertools.chain.from_iterable(rows))
+    table = np.fromiter(cells, dtype=np.float64).reshape(len(rows), -1)
+    table[~np.isfinite(table)] = np.nan
+    return table
 
 
 def median(values: Array) -> float:

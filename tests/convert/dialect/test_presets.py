@@ -157,12 +157,18 @@ def test_an_unknown_preset_is_refused_with_similar_names(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("toml", "said"),
     [
-        ("labels = [1]\ncolour = 3", "'colour' is not a key of a preset. The keys are description, label, header"),
-        ("shape = 28", "should be a list of positive integers"),
-        ("range = [255, 0]", "should be two numbers"),
-        ("header = 'yes'", "should be true or false"),
-        ("delimiter = 'colon'", "tab, space, pipe, ctrl-a, not 'colon'"),
+        ("labels = [1]\ncolour = 3", "unknown field colour. The keys of a preset are description, label, header"),
+        ("shape = 28", "shape should be a list, got an integer"),
+        ("range = [255, 0]", "range should be two numbers, the smaller first"),
+        ("header = 'yes'", "header should be true or false, got text"),
+        ("delimiter = 'colon'", "'colon', but must be comma, semicolon, tab"),
         ("labels = [1, 2]\nclasses = 3", "2 labels for 3 classes"),
+        ("classes = ['a', 'b', 'a']", "classes should be names that differ"),
+        ("classes = 1000000000000", "classes should be an integer in 1..65536"),
+        ("range = [-inf, inf]", "range should be two numbers that float32 holds"),
+        ("shape = [0, 3]", "shape should be integers of at least 1"),
+        ("labels = [[]]", "labels[0] should be an integer or text, got a list"),
+        ("label = " + "[" * 20_000 + "]" * 20_000, "nested too deep"),
         ("shape = [", "is not valid TOML"),
     ],
 )

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamtrain.cli import group
-from streamtrain.cli.data import changed
+from streamtrain.train.inputs import changed
 from streamtrain.convert import convert
 from streamtrain.convert import pipeline as module
 from streamtrain.convert.options import ConvertOptions

@@ -1,0 +1,69 @@
+"""Whether a manifest agrees with itself: its sums, counts, sizes and orders, each of which is recorded twice."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from streamtrain.shards.manifest import Manifest
+
+
+def contradictions(manifest: Manifest) -> list[str]:
+    """Return what a manifest contradicts of itself, in a few words each."""
+    return [*_lines(manifest), *_shards(manifest), *_sums(manifest)]
+
+
+def _lines(manifest: Manifest) -> Iterator[str]:
+    totals, sources = manifest.totals, manifest.sources
+    placed = manifest.rows + totals.in_other_parts
+    if totals.kept != placed:
+        yield f"{totals.kept} rows were kept, but the shards and other parts have {placed}"
+    if totals.comments > totals.blank:
+        yield f"{totals.comments} lines are comments, but only {totals.blank} blank"
+    if sum(source.lines for source in sources) != totals.lines:
+        yield f"the sources' lines do not add up to {totals.lines}"
+    starts = itertools.accumulate((source.lines for source in sources), initial=1)
+    if any(source.first_line != start for source, start in zip(sources, starts, strict=False)):
+        yield "a source does not begin where the one before it ends"
+
+
+def _shards(manifest: Manifest) -> Iterator[str]:
+    classes, names = len(manifest.schema.classes), [shard.file for shard in manifest.shards]
+    if any(len(shard.label_counts) != classes for shard in manifest.shards):
+        yield f"a shard has not a label count for each of {classes} classes"
+    elif classes and any(sum(shard.label_counts) != shard.rows for shard in manifest.shards):
+        yield "a shard's label counts do not add up to its rows"
+    if len(set(names)) < len(names):
+        yield "a shard is named twice"
+    elif names != sorted(names, key=lambda name: (len(name), name)):
+        yield "its shards are not in the order of their numbers"
+
+
+def _sums(manifest: Manifest) -> Iterator[str]:
+    schema, pixels, sums = manifest.schema, manifest.pixels, manifest.class_sums
+    if any(len(values) != schema.features for values in (*pixels.values(), *(sums or ()))):
+        yield f"the statistics of the pixels are not of {schema.features} positions"
+        return
+    low, high = (np.array(pixels[name]) for name in ("min", "max"))
+    least, most = schema.pixel_range
+    if not (least <= low.min() and (low <= high).all() and high.max() <= most):
+        yield f"the least and largest pixels do not lie in {least:g}..{most:g}"
+    total = np.array(pixels["sum"])
+    if not ((low * manifest.rows <= total) & (total <= high * manifest.rows)).all():
+        yield "the sum of the pixels is not between their least and largest times the rows"
+    if sums is not None and len(sums) != len(schema.classes):
+        yield f"there are class sums for {len(sums)} of {len(schema.classes)} classes"
+    elif sums is not None and not same(np.sum(sums, axis=0), pixels["sum"]):
+        yield "the class sums do not add up to the sums of the pixels"
+
+
+def same(one: Any, other: Any) -> bool:
+    """Return whether JSON numbers are equal: integers exactly, floats up to the order of summation."""
+    one, other = np.asarray(one), np.asarray(other)
+    if one.dtype.kind != "f" or one.shape != other.shape or other.dtype.kind not in "fi":
+        return np.array_equal(one, other)
+    return bool(np.allclose(one, other, rtol=1e-9, atol=0))
