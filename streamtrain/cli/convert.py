@@ -34,7 +34,7 @@ def command(console: Console, /, sources: tuple[str, ...], dest: str, **options:
     """Convert CSV files to a folder DEST of Parquet shards.
 
     A SOURCE is a file, a pattern, a folder, archive.zip:member.csv, or - for standard input; gz, bz2, xz, zst
-    and zip are unpacked on the way.
+    and zip are unpacked on the way. It may be in a store or on the web: s3://, gs://, az://, https://.
 
     Example: streamtrain convert mnist_train.csv.gz shards/train
     """

@@ -56,9 +56,10 @@ def _opened(
     console: Console, path: str, *, workers: int, **dialect: Any
 ) -> Iterator[tuple[Shards, tuple[str, ...]]]:
     """Context manager: yield shards and the reasons for their schema; those of a CSV are temporary."""
+    from streamtrain.storage.objects import is_one_file, location
     from streamtrain.stream.dataset import open_shards
 
-    if Path(path).is_dir() or not Path(path).exists():
+    if not is_one_file(location(path)):
         yield open_shards(path, workers=workers), ()
         return
     from streamtrain.cli.convert import status

@@ -94,9 +94,6 @@ def _recorded_data(run: str, checkpoint: Checkpoint) -> tuple[str, str | None]:
     if not path or not Path(path).exists():
         where = f"the {name} data of {run} is not at {path}" if path else f"{run} records no data"
         raise RunError(f"{where}. Pass its new place: {shlex.join(['streamtrain', 'report', run, '--test'])} DATA")
-    if Path(path).is_file() and not Path(f"{path}.shards").exists():  # a run may come from somebody else
-        command = shlex.join(["streamtrain", "report", run, "--test", path])
-        raise RunError(f"{path} is a CSV whose shards are gone. Make them from it: {command}", path=path)
     if name == "data":
         warn(f"{run} has no test data, so its figures are for its training rows. Pass other data with --test")
         return path, checkpoint.data_digest

@@ -54,10 +54,12 @@ def command(ctx: click.Context, /, resume: str | None, dry_run: bool, **options:
     from streamtrain.cli.train_setup import new_run, resume_run
     from streamtrain.engine.device import device
     from streamtrain.storage.locks import lock_folder
+    from streamtrain.storage.objects import refuse_writing
 
     if resume is None and not (paths["data"] and options["out"]):
         raise UsageError("train needs DATA and --out RUN: streamtrain train shards/train --out runs/first")
     folder = Path(resume or options["out"])
+    refuse_writing(folder)
     if resume and not folder.is_dir():
         raise RunError(f"{folder}: there is no such run. Start one: streamtrain train DATA --out {folder}")
     computing = device(config.device)
@@ -94,10 +96,11 @@ def _dry_run(console: Console, config: TrainConfig, paths: Mapping[str, str | No
     from streamtrain.cli.train_setup import open_sets
     from streamtrain.engine.device import device
     from streamtrain.train.build import plan_memory
-    from streamtrain.train.resume import build_model
+    from streamtrain.train.resume import build_model, with_layers_of_init
 
     if not paths["data"]:
         raise UsageError("train --dry-run needs DATA: streamtrain train shards/train --dry-run")
+    config = with_layers_of_init(config)
     train, _, _ = open_sets(console, paths, workers=config.workers)
     plan = plan_memory(train, config.hidden, config)
     model = build_model(train, config).to(device(config.device))
@@ -163,9 +166,10 @@ def _show_result(console: Console, run: Run, model: MLP) -> None:
     from streamtrain.text import plural
     from streamtrain.train.checkpoint import weights_sha256
 
+    lines = run.metrics()
     if not console.json:
-        _show_curve(console, [line["train_loss"] for line in run.metrics()])
-    epochs, checkpoint = run.recipe["epochs"], str(run.folder / LAST)
+        _show_curve(console, [line["train_loss"] for line in lines])
+    epochs, checkpoint = len(lines), str(run.folder / LAST)
     digest = weights_sha256(model.state_dict())
     console.result(
         {"done": True, "epochs": epochs, "checkpoint": checkpoint, "weights_sha256": digest},

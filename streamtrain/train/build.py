@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from streamtrain.engine.sparse import EVALUATION
-from streamtrain.errors import UsageError, argument
+from streamtrain.errors import DataError, UsageError, argument
 from streamtrain.memory import Plan
 from streamtrain.nn.loss import CrossEntropy, balanced_weights
 from streamtrain.nn.mlp import MLP, Gradients
@@ -107,3 +107,14 @@ def steps_before(config: FitConfig, rows: int, at: Cursor) -> int:
     """Return how many steps of a training on `rows` rows come before a position."""
     epoch, done = at
     return (epoch - 1) * -(-rows // config.batch_size) + -(-done // config.batch_size)
+
+
+def check_fit(model: MLP, train: Shards) -> None:
+    """Raise DataError unless the data has labels, and as many pixels and classes as the model."""
+    if not train.schema.classes:
+        raise DataError(f"{train.folder} has no labels to learn. Convert it again with `label`")
+    if (train.schema.features, len(train.schema.classes)) != (model.features, model.classes):
+        raise DataError(
+            f"{train.folder} has {train.schema.features} pixels and {len(train.schema.classes)} classes, "
+            f"but the model takes {model.features} pixels and has {model.classes} classes"
+        )

@@ -23,6 +23,7 @@ from streamtrain.storage.names import given_path
 from streamtrain.storage.ownership import BEST, LAST
 from streamtrain.storage.publish import write_file
 from streamtrain.train.compatibility import DataSummary
+from streamtrain.train.early_stopping import NO_EPOCH, Best
 from streamtrain.train.progress import Progress
 
 # What a damaged file, or one of another program, makes its reader raise; ValueError if its values are not ours.
@@ -35,6 +36,7 @@ class Checkpoint:
 
     data_digest: the content digest of the training data; earlier versions wrote that of its whole manifest
     buffers: what the optimiser keeps, by name: (of the weight, of the bias) of each layer; only to train further
+    best: the best epoch so far by the accuracy on validation data
     """
 
     model: MLP
@@ -43,6 +45,7 @@ class Checkpoint:
     progress: Progress
     data_digest: str
     buffers: Mapping[str, Gradients] = field(default_factory=dict)
+    best: Best = NO_EPOCH
 
     def __repr__(self) -> str:
         return f"Checkpoint({self.model!r}, epoch {self.progress.cursor.epoch})"
@@ -75,6 +78,7 @@ class Checkpoint:
             "manifest_digest": self.data_digest,
             "weights_sha256": weights_sha256(state),
             "velocity_sha256": weights_sha256(kept),  # of all that the optimiser keeps
+            "best": json.dumps(self.best),
         }
         if isinstance(learned, DataSummary):
             metadata["trained_on"] = json.dumps(learned.to_json())
@@ -160,6 +164,7 @@ def _read(tensors: Mapping[str, torch.Tensor], metadata: _Metadata) -> Checkpoin
         progress=Progress.from_json(decode_json(metadata["progress"], dict)),
         data_digest=metadata["manifest_digest"],
         buffers=_buffers(kept, model),
+        best=decode_json(metadata.get("best", json.dumps(NO_EPOCH)), Best),
     )
 
 
@@ -174,6 +179,7 @@ class _Metadata(TypedDict):
     weights_sha256: str
     velocity_sha256: str
     trained_on: NotRequired[str]
+    best: NotRequired[str]
 
 
 class _Places(TypedDict, total=False):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamtrain.errors import UsageError
@@ -22,7 +23,9 @@ from streamtrain.settings import (
 )
 
 if TYPE_CHECKING:
+    from streamtrain.stream.batches import Transform
     from streamtrain.train.inputs import Data
+    from streamtrain.train.progress import EpochReport
 
 ACTIVATION_NAMES = ("sigmoid", "tanh", "relu")  # the keys of nn.mlp.ACTIVATIONS, which would import torch
 DEVICES = ("auto", "cpu", "cuda")
@@ -30,6 +33,14 @@ RATES = {"sgd": 0.05, "adam": 0.001}  # the learning rate of each optimiser, unl
 AMOUNTS = {"shift": 2.0, "rotate": 10.0, "scale": 0.1, "shear": 0.1, "elastic": 3.0}  # of an augmentation
 _MOST = {"shift": 100.0, "rotate": 180.0, "scale": 0.9, "shear": 2.0, "elastic": 100.0}
 SCHEDULES = ("constant", "cosine", "step")
+
+
+def path_or_none(value: Any) -> str | None:
+    """Return the absolute path, or None. Raises ValueError for what is not a path."""
+    try:
+        return None if value is None else str(Path(value).absolute())
+    except TypeError:
+        raise ValueError("the path of a run") from None
 
 
 def class_weights(value: Any) -> str | dict[str, float]:
@@ -129,6 +140,12 @@ class FitConfig:
         metavar="NAME[=X],...",
         added=True,
     )
+    patience: int = setting(
+        0,
+        help="Stop after this many epochs without a better accuracy on the validation data; 0 is never.",
+        check=Integer(0),
+        added=True,
+    )
     seed: int = setting(0, help="Seed of the weights and of the order of rows.", check=Integer(0, 2**64 - 1))
     memory_bytes: int = setting(
         256_000_000,
@@ -161,10 +178,16 @@ class FitConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions(FitConfig):
-    """The options of `fit`: the settings, and the data to evaluate after each epoch."""
+    """The options of `fit`: the settings, the data to evaluate after each epoch, and functions of the caller.
+
+    transform: of raw rows and their place, before each step; see `Shards.minibatches`
+    callback: of the report of each epoch; training ends if it returns True
+    """
 
     test: Data | None = None
     val: Data | None = None
+    transform: Transform | None = None
+    callback: Callable[[EpochReport], object] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +204,13 @@ class TrainConfig(FitConfig):
         metavar="UNITS,...|none",
     )
     activation: str = setting("sigmoid", help="Follows every layer but the last.", check=OneOf(ACTIVATION_NAMES))
+    init: str | None = setting(
+        None,
+        help="Start from the weights of this run, whose hidden layers and activation the new one has.",
+        check=path_or_none,
+        metavar="RUN",
+        added=True,
+    )
     device: str = setting(
         "auto", help="Where to compute; auto is a GPU if there is one.", check=OneOf(DEVICES), recorded=False
     )

@@ -29,6 +29,8 @@ GIVEN: dict[str, dict[str, tuple[str, Any]]] = {
         "label_smoothing": ("0.1", 0.1),
         "class_weights": ("7=2,9=1.5", {"7": 2.0, "9": 1.5}),
         "augment": ("shift,rotate=15", {"shift": 2.0, "rotate": 15.0}),
+        "patience": ("3", 3),
+        "init": ("/a/run", "/a/run"),
         "momentum": ("0.9", 0.9),
         "weight_decay": ("0.01", 0.01),
         "seed": (str(2**64 - 1), 2**64 - 1),

@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar
 
 from streamtrain.convert.text.chunks import CHUNK_BYTES, Chunk, ChunkBuffer, LinePosition, Reader
 from streamtrain.convert.text.text_file import FileFacts, TextFile
+from streamtrain.storage.objects import Location
 
 T = TypeVar("T")
 _USEFUL_THREADS = 8  # on a small machine: each holds a chunk, so a hundred thousand would hold the whole source
@@ -36,7 +36,7 @@ class Step(Generic[T]):
 
 
 def map_chunks(
-    paths: Sequence[Path],
+    paths: Sequence[Location],
     work: Callable[[Chunk, int, ChunkBuffer], T],
     *,
     workers: int,
@@ -76,7 +76,7 @@ class _Jobs(Generic[T]):
         self._free: list[ChunkBuffer] = []  # buffers that no chunk uses now
         self._number = itertools.count()
 
-    def of(self, paths: Sequence[Path]) -> Iterator[Callable[[], Step[T]]]:
+    def of(self, paths: Sequence[Location]) -> Iterator[Callable[[], Step[T]]]:
         """Yield a job for each chunk, to be started in this order; a file's last chunk closes it."""
         before: Future[LinePosition] = Future()
         before.set_result(LinePosition(1, 1))
