@@ -124,7 +124,7 @@ class _Saver:
         self._steps += event is progress
         passed = self._steps if self.unit == "steps" else time.monotonic() - self._started
         if self._steps and passed >= self.every:
-            self.run.save(self.training, progress)
+            self.run.save(self.training)
             self.saved()
 
 
@@ -152,7 +152,7 @@ def _train(console: Console, run: Run, training: Training, interval: tuple[int, 
                 continue
             progress = event if isinstance(event, Progress) else event.progress
             if stopped:
-                run.save(training, progress)
+                run.save(training)
                 line.clear()
                 say(f"Stopped and saved. Continue with: {_again(run.folder)}")
                 return stopped[0]

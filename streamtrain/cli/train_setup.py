@@ -56,7 +56,7 @@ def new_run(
     window = "the whole set" if plan.window_rows == train.rows else f"{plan.window_rows:,} rows"
     peak = f"{plan.predicted_peak_bytes / 1e6:.0f} MB"
     console.note(f"{plural(train.rows, 'row')}, shuffled in a window of {window}; at most {peak}")
-    training = Training(model, train, config, test=test, val=val, plan=plan)
+    training = Training(model, train, config, test=test, val=val, plan=plan, overlap_evaluation=True)
     for text in training.warnings:
         warn(text)
     run = Run.create(out, training, recipe(config, paths, sets, plan), overwrite=overwrite, reads=reads)

@@ -163,7 +163,7 @@ class _Rows:
             )
 
     def _check_pixels(self, block: Block) -> None:
-        low, high = self.schema.pixel_range if self.declared_range else (-np.inf, np.inf)
+        low, high = self.schema.limits if self.declared_range else (-np.inf, np.inf)
         fits = (block.pixels >= low) & (block.pixels <= high) & np.isfinite(block.pixels)
         if not fits.all():
             row, pixel = np.argwhere(~fits)[0].tolist()

@@ -1,4 +1,4 @@
-"""A learning rate that works, to be named after one that did not."""
+"""The error for a loss that is not finite: it names a learning rate that works."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from streamtrain.block import joined
 from streamtrain.engine.device import DeviceStep
+from streamtrain.errors import RunError, argument
 from streamtrain.nn.mlp import MLP
 from streamtrain.stream.batches import Batch
 from streamtrain.stream.dataset import Shards
@@ -18,6 +19,20 @@ from streamtrain.train.config import FitConfig
 _GROUPS, _ROWS = 8, 2048  # row groups spread over the set, and the most rows of them that are tried
 _STEPS = (1, 60)  # of a trial: one step finds the order of magnitude, more show whether it holds
 _HALVINGS = 300  # from the largest float32 to the smallest
+
+
+def not_finite(model: MLP, train: Shards, config: FitConfig, lr: float, what: str) -> RunError:
+    """Return the error for a loss that is not finite, with a rate that works.
+
+    model, train, config: as in `working_rate`; lr: the rate of the step
+    what: where the loss is, and its value
+    """
+    works = working_rate(model, train, config, failed=min(lr, config.lr))
+    return RunError(
+        f"{what} at `lr` = {lr:g}. The weights were last saved before that. Train again with a smaller rate, "
+        f"such as {argument('lr', works)}",
+        option="lr",
+    )
 
 
 def working_rate(model: MLP, train: Shards, config: FitConfig, *, failed: float) -> float:

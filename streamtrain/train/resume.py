@@ -188,6 +188,7 @@ def resume_training(
         optimizer=optimizer.to(to),
         best=checkpoint.best,
         plan=replace(plan, window_rows=run.recipe["window_rows"]),
+        overlap_evaluation=True,
     )
 
 

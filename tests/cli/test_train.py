@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import safetensors.torch
+import torch
 from shared import without_times
 
 import streamtrain as st
 from streamtrain.metrics.evaluation import Evaluation
 from streamtrain.storage.locks import lock_file
 from streamtrain.train.checkpoint import load_checkpoint, weights_sha256
+from streamtrain.train.epoch_evaluation import EpochEvaluation
 from streamtrain.train.run import Run
 
 if TYPE_CHECKING:
@@ -153,8 +155,48 @@ def test_an_interrupted_run_is_saved_and_ends_as_the_uninterrupted_one(
     cut = call_cli("train", shards, "--out", "cut", *options)
     assert cut.returncode == code
     assert "streamtrain train --resume cut" in cut.stderr
-    assert load_checkpoint(tmp_path / "cut" / "last.safetensors").progress.cursor == (2, 240)
+    # While the epoch before is evaluated, its end is saved.
+    assert load_checkpoint(tmp_path / "cut" / "last.safetensors").progress.cursor in ((2, 240), (1, 600))
     done = call_cli("train", "--resume", "cut", "--json")
+    assert json_lines(done.stdout)[-1]["weights_sha256"] == whole[-1]["weights_sha256"]
+    lines = json_lines((tmp_path / "cut" / "metrics.jsonl").read_text())
+    assert without_times(lines) == without_times(whole[:-1])
+
+
+def test_a_run_that_is_interrupted_while_an_epoch_is_evaluated_has_each_epoch_once(
+    call_cli: RunCli,
+    signal_at: SignalAt,
+    shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    json_lines: JsonLines,
+) -> None:
+    options = (
+        "--test",
+        str(shards),
+        "--epochs",
+        "3",
+        "--batch-size",
+        "60",
+        "--checkpoint-every",
+        "2steps",
+        "--json",
+    )
+    whole = json_lines(call_cli("train", shards, "--out", "whole", *options).stdout)
+    monkeypatch.setattr(EpochEvaluation, "is_ready", property(lambda evaluation: False))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)  # one of them evaluates
+        signal_at(signal.SIGINT, (3, 240))
+        assert call_cli("train", shards, "--out", "cut", *options).returncode == 130
+        assert load_checkpoint(tmp_path / "cut" / "last.safetensors").progress.cursor == (2, 600)
+        monkeypatch.undo()
+        [line] = json_lines((tmp_path / "cut" / "metrics.jsonl").read_text())
+        assert line["epoch"] == 1
+        monkeypatch.chdir(tmp_path)
+        done = call_cli("train", "--resume", "cut", "--json")
+    finally:
+        torch.set_num_threads(before)
     assert json_lines(done.stdout)[-1]["weights_sha256"] == whole[-1]["weights_sha256"]
     lines = json_lines((tmp_path / "cut" / "metrics.jsonl").read_text())
     assert without_times(lines) == without_times(whole[:-1])
@@ -332,6 +374,7 @@ def test_a_second_signal_stops_at_once_and_the_run_goes_on_from_its_last_checkpo
     script = """
 import os, signal
 from streamtrain.__main__ import main
+from streamtrain.train.epoch_evaluation import EpochEvaluation
 from streamtrain.train.run import Run
 
 def save(*_):  # the first signal comes while a checkpoint is written, the second in a call into C
