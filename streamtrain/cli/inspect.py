@@ -135,7 +135,8 @@ def _fact_lines(facts: DatasetSummary, shards: Shards, memory: dict[str, Any]) -
 
     shape = "x".join(map(str, facts.image_shape))
     (low, high), (least, most) = facts.pixel_range, facts.seen
-    yield f"images {shape} {facts.dtype}, {low:g}..{high:g} becomes 0..1, seen {least:g}..{most:g}"
+    stored = f"{facts.dtype} n of n/{facts.denominator}" if facts.denominator > 1 else facts.dtype
+    yield f"images {shape} {stored}, {low:g}..{high:g} becomes 0..1, seen {least:g}..{most:g}"
     yield f"normalised pixels have mean {facts.mean:.4f}, standard deviation {facts.deviation:.4f}"
     yield f"{facts.constant_pixels} of {shards.schema.features} pixel positions never change"
     if facts.label_disorder is not None:

@@ -179,6 +179,7 @@ class _Request:
             options.shares,
             declared_range=dialect.declared_range,
             compression=options.compression,
+            denominator=dialect.denominator,
         )
         ledger = Ledger(dialect, staging, builder)
         with contextlib.ExitStack() as stack:
