@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,9 +65,10 @@ def _opened(
     from streamtrain.cli.convert import status
     from streamtrain.convert.options import ConvertOptions
     from streamtrain.convert.pipeline import Conversion, iter_convert
+    from streamtrain.storage.temporary import temporary_folder
 
-    with tempfile.TemporaryDirectory(prefix="streamtrain-") as folder, console.progress() as line:
-        shards = Path(folder, "shards")
+    with temporary_folder() as folder, console.progress() as line:
+        shards = folder / "shards"
         options = ConvertOptions(on_bad_row="reject", workers=workers, **dialect)
         steps = iter_convert(path, shards, options)
         conversion = line.finish(steps, lambda step: status(step, "reading"))

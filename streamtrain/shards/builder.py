@@ -21,6 +21,7 @@ from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.metrics.pixel_statistics import ClassSums, PixelStatistics
 from streamtrain.metrics.row_range import RowMaximum, lonely_row, row_extremes
 from streamtrain.schema import Schema
+from streamtrain.shards.declare import MOST_CLASSES
 from streamtrain.shards.fractions import numerators, quotients
 from streamtrain.shards.manifest import LineCounts, Manifest, Shard, Source
 from streamtrain.shards.parts import WrittenPart, WrittenRows, part_of_row
@@ -134,6 +135,12 @@ class ShardBuilder:
             place = np.full(len(rows.names), -1, dtype=np.int64)
             for label in present.tolist():
                 place[label] = self._classes.setdefault(rows.names[label], len(self._classes))
+            if len(self._classes) > MOST_CLASSES:
+                raise DataError(
+                    f"the labels have more than {MOST_CLASSES:,} different values. Is it the right column? Name "
+                    "another with `label`",
+                    option="label",
+                )
             places = place[rows.labels]
             self.disorder.update(places)
             for number, part in enumerate(self.parts.values()):

@@ -40,9 +40,10 @@ from streamtrain.train.build import (
 from streamtrain.train.compatibility import DataSummary, check_against, check_held_out, read_as_learned
 from streamtrain.train.config import FitConfig, FitOptions
 from streamtrain.train.early_stopping import NO_EPOCH, Best, epochs_left
-from streamtrain.train.epoch_evaluation import EpochEvaluation, Evaluations, not_finite
+from streamtrain.train.epoch_evaluation import EpochEvaluation, Evaluations
 from streamtrain.train.inputs import Data, open_data
 from streamtrain.train.progress import EpochReport, Evaluating, Progress
+from streamtrain.train.rate import not_finite
 
 Event = Progress | Evaluating | EpochReport
 
@@ -204,16 +205,7 @@ class Training:
         threads = threads if plan.prefetch_threads else 1
         overlap = overlap and threads > 1
         order = Order(config.seed, plan.window_rows)
-        stream = pixel_epochs(
-            self.train.decoded,
-            order,
-            gather=gather,
-            batch_size=config.batch_size,
-            prefetch_threads=plan.prefetch_threads,
-            start=progress.cursor,
-            last=config.epochs,
-        )
-        with contextlib.closing(stream), contextlib.ExitStack() as stack:
+        with contextlib.closing(self._batches(order, gather)) as stream, contextlib.ExitStack() as stack:
             stack.callback(step.write_back)
             stack.callback(self._evaluations.drop)
             for epoch, batches in stream:
@@ -239,8 +231,9 @@ class Training:
                     wait_share=waited / max(trained.seconds - progress.seconds, waited, 1e-9),
                     patience_left=None,
                 )
+                refused = partial(not_finite, self.model, self.train, config, config.lr)
                 evaluation = EpochEvaluation(
-                    self.model, self.evaluated, trained, report, lr=config.lr, threads=threads - overlap
+                    self.model, self.evaluated, trained, report, not_finite=refused, threads=threads - overlap
                 )
                 self._evaluations.begin(evaluation, in_thread=overlap)
                 if not overlap:
@@ -249,6 +242,18 @@ class Training:
                     return
                 self._position = progress = Progress.at(epoch + 1)
             yield from self._evaluations.finish()
+
+    def _batches(self, order: Order, gather: Gathering[G]) -> Generator[tuple[int, Iterator[G]]]:
+        """Yield each epoch from the start on, and its batches."""
+        return pixel_epochs(
+            self.train.decoded,
+            order,
+            gather=gather,
+            batch_size=self.config.batch_size,
+            prefetch_threads=self.plan.prefetch_threads,
+            start=self.start.cursor,
+            last=self.config.epochs,
+        )
 
     def _judged(self, report: EpochReport) -> EpochReport:
         """Return the report of an epoch with its patience; note whether the training ends with it."""
@@ -278,7 +283,8 @@ class Training:
                 lr = self._schedule.rate(steps)
                 batch_loss, batch_correct = step.forward_backward(batch)
                 if not math.isfinite(batch_loss):
-                    raise not_finite(f"epoch {number}, row {rows + 1}: the loss is {batch_loss}", lr)
+                    where = f"epoch {number}, row {rows + 1}: the loss is {batch_loss}"
+                    raise not_finite(self.model, self.train, self.config, lr, where)
                 step.update(lr)
                 steps, rows = steps + 1, rows + batch.rows
                 loss_sum, correct = loss_sum + batch_loss, correct + batch_correct
@@ -286,9 +292,7 @@ class Training:
                 self._position = progress = Progress(Cursor(number, rows), loss_sum, correct, seconds)
                 yield progress
         if rows != self.train.rows:
-            raise RunError(
-                f"epoch {number} saw {rows} rows, but the manifest of {self.train.folder} has {self.train.rows}"
-            )
+            raise RunError(f"epoch {number} saw {rows} rows, but {self.train.folder} has {self.train.rows}")
         return progress, waited
 
 
