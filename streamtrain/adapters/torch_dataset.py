@@ -21,7 +21,7 @@ from torch.utils.data._utils.collate import default_collate_fn_map  # the place 
 from streamtrain.adapters.shares import Share, batches_given, checked_ranks, distributed_rank
 from streamtrain.errors import UsageError
 from streamtrain.schema import Schema
-from streamtrain.storage.objects import absolute, location
+from streamtrain.storage.objects import absolute, given_place
 from streamtrain.stream.batches import Minibatch
 from streamtrain.stream.dataset import open_shards
 from streamtrain.train.compatibility import check_like
@@ -91,7 +91,7 @@ class ShardDataset(IterableDataset[Minibatch]):
         rank: int | None = None,
         ranks: int | None = None,
     ) -> None:
-        self.path = absolute(location(path))
+        self.path = absolute(given_place(path, "path"))
         self.batch_size, self.seed = operator.index(batch_size), operator.index(seed)
         self.memory_bytes = operator.index(memory_bytes)
         self._ranks = checked_ranks(rank, ranks)

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from streamtrain.errors import DataError, UsageError
+from streamtrain.storage.names import given_path
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -212,6 +213,13 @@ def _what_failed(path: ObjectPath, error: Exception) -> str:
     return (
         f"cannot be reached: {text[-120:].strip()}. Check the address and the network, then run the command again"
     )
+
+
+def given_place(named: str | os.PathLike[str] | ObjectPath, name: str) -> Location:
+    """Return what a user gave as the parameter `name`. Raises UsageError for an empty path or one with a NUL."""
+    if not isinstance(named, ObjectPath):
+        given_path(named, name)
+    return location(named)
 
 
 @functools.cache

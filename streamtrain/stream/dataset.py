@@ -11,7 +11,7 @@ from streamtrain.schema import Schema
 from streamtrain.settings import Integer, checked
 from streamtrain.shards.manifest import Manifest
 from streamtrain.shards.row_groups import RowGroups
-from streamtrain.storage.objects import Location, ObjectPath, location
+from streamtrain.storage.objects import Location, ObjectPath, given_place
 from streamtrain.stream.batches import Minibatches, Transform
 from streamtrain.stream.order import Cursor, Order
 from streamtrain.stream.windows import DecodedRows
@@ -24,7 +24,7 @@ def open_shards(path: str | os.PathLike[str] | ObjectPath, *, workers: int = os.
     workers: how many threads may decode
     Raises DataError if its manifest is missing or damaged, UsageError if `workers` is below 1.
     """
-    return Shards(RowGroups.open(location(path)), workers=checked("workers", workers, Integer(1)))
+    return Shards(RowGroups.open(given_place(path, "path")), workers=checked("workers", workers, Integer(1)))
 
 
 class Shards:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from streamtrain.convert.text.physical_file import STDIN, physical_path
 from streamtrain.errors import DataError, UsageError
-from streamtrain.storage.objects import Location, NoSuchObjectError, ObjectPath, location
+from streamtrain.storage.objects import Location, NoSuchObjectError, ObjectPath
 
 _CSV_NAME = re.compile(
     r"(part-[\w-]+|[^.].*\.(csv|tsv|txt|data|dat|tra|tes))(\.(gz|bz2|xz|zst|zip))?",  # part-00000 is Spark's
@@ -29,7 +29,7 @@ def find_sources(sources: Sequence[str | os.PathLike[str] | ObjectPath]) -> list
     """
     found: list[Location] = []
     for named in sources:
-        place = location(named)
+        place = given_place(named, "source")
         source = str(named) if isinstance(named, ObjectPath) else os.fspath(named)
         if isinstance(place, ObjectPath):
             found += _objects(place, source)
