@@ -11,7 +11,7 @@ from pathlib import Path
 
 from streamtrain.convert.text.physical_file import STDIN, physical_path
 from streamtrain.errors import DataError, UsageError
-from streamtrain.storage.objects import Location, NoSuchObjectError, ObjectPath
+from streamtrain.storage.objects import Location, NoSuchObjectError, ObjectPath, given_place
 
 _CSV_NAME = re.compile(
     r"(part-[\w-]+|[^.].*\.(csv|tsv|txt|data|dat|tra|tes))(\.(gz|bz2|xz|zst|zip))?",  # part-00000 is Spark's
