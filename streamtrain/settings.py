@@ -20,6 +20,7 @@ from streamtrain.errors import UsageError
 Check = Callable[[Any], Any]  # returns the value in its own type, or raises ValueError with what it must be
 
 LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127  # as NumPy has it, which is not imported for that
+LEAST_FLOAT32 = 2.0**-126  # above 0 whose reciprocal is finite
 _KEY = "setting"
 P = ParamSpec("P")
 A = TypeVar("A")

@@ -107,7 +107,10 @@ class ShardBuilder:
             if part.pixels is None:
                 what = f"part {name} of the split" if name else sources[0].path
                 raise DataError(f"{what} has no rows. Check the source, or the shares of `split`")
-        self.schema = replace(self.schema, classes=self._class_names(), pixel_range=self._pixel_range())
+        try:
+            self.schema = replace(self.schema, classes=self._class_names(), pixel_range=self._pixel_range())
+        except ValueError as error:
+            raise DataError(f"{sources[0].path}: {error}. Scale the pixels, as to 0..1") from error
         manifests = {}
         for name, part in self.parts.items():
             shards = tuple(self._final_shard(part.folder, shard, names) for shard, names in part.shards)
