@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from streamtrain.shards.build import write_shards
     from streamtrain.shards.shuffle import shuffle
     from streamtrain.shards.verify import verify
+    from streamtrain.stream.augment import Augmentation
     from streamtrain.stream.batches import Minibatch
     from streamtrain.stream.dataset import Shards, open_shards
     from streamtrain.stream.order import Cursor
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MLP",
+    "Augmentation",
     "Block",
     "Checkpoint",
     "Conversion",
@@ -84,6 +86,7 @@ _MODULES = {
     "streamtrain.shards.build": ("write_shards",),
     "streamtrain.shards.shuffle": ("shuffle",),
     "streamtrain.shards.verify": ("verify",),
+    "streamtrain.stream.augment": ("Augmentation",),
     "streamtrain.stream.batches": ("Minibatch",),
     "streamtrain.stream.dataset": ("Shards", "open_shards"),
     "streamtrain.stream.order": ("Cursor",),

@@ -13,6 +13,7 @@ from streamtrain.schema import Schema
 OVERHEAD_BYTES = 5 << 18
 # Bytes of a row in addition to its pixels: its label and, in two buffers, its place and the keys that are sorted.
 ROW_OVERHEAD_BYTES = 8 + 2 * (8 + 24)
+AUGMENTATION_BYTES = 4096  # of a row: what is drawn for it, four times 8 bytes for each of 103 numbers
 PARAMETER_COPIES = 3  # the parameters themselves, and a checkpoint's as tensors and as bytes
 MAX_PREFETCH_THREADS = 4  # more decode faster than a model learns
 PAIR_BYTES = (
@@ -40,7 +41,7 @@ class Plan:
 
 
 class EvaluationSizes(NamedTuple):
-    """What an evaluation computes at a time.
+    """The sizes of an evaluation.
 
     threads:     how many threads score row groups
     dense_rows:  rows that each scores at once if it multiplies all pixels
@@ -54,7 +55,7 @@ class EvaluationSizes(NamedTuple):
 
 @dataclass(frozen=True)
 class Workload:
-    """What decides how much memory a pass over the data needs, besides the window.
+    """The sizes that decide how much memory a pass over the data needs, in addition to the window.
 
     rows:             rows in all
     group_rows:       rows of the largest row group
@@ -62,6 +63,7 @@ class Workload:
     parameters:       numbers that a checkpoint holds
     units:            activations of one row, over all layers
     evaluation:       the sizes of an evaluation between the epochs, if there is one
+    augmented:        whether the images of a batch are deformed
     """
 
     schema: Schema
@@ -72,13 +74,15 @@ class Workload:
     parameters: int = 0
     units: int = 0
     evaluation: EvaluationSizes | None = None
+    augmented: bool = False
 
     def fixed_bytes(self, prefetch_threads: int) -> int:
         """Return the bytes that do not depend on the window, with `prefetch_threads` threads.
 
         A batch is trained or an evaluation runs, never both.
         """
-        trained = self.batch_rows * (self.schema.row_bytes + 12 * self.units) + self.batch_bytes
+        deformed = self.schema.row_bytes + AUGMENTATION_BYTES if self.augmented else 0
+        trained = self.batch_rows * (self.schema.row_bytes + 12 * self.units + deformed) + self.batch_bytes
         evaluated, scored = self._evaluation_bytes(concurrent=prefetch_threads > 0)
         decoded = (prefetch_threads + 1) * self.row_group_bytes + scored
         parameters = 4 * PARAMETER_COPIES * self.parameters

@@ -11,7 +11,7 @@ import functools
 import inspect
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -31,7 +31,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Setting:
-    """What a dataclass field says of itself.
+    """The description of a setting, kept in its dataclass field.
 
     name: of the field and of the parameter; default: its value unless given
     help: one line for `--help` and `help()`
@@ -94,6 +94,31 @@ def settings(config: Any) -> Iterator[Setting]:
             facts = dict(field.metadata[_KEY])
             facts["flag"] = facts["flag"] or f"--{field.name.replace('_', '-')}"
             yield Setting(name=field.name, type=str(field.type), default=field.default, **facts)
+
+
+def written(value: Any, metavar: str | None) -> Any:
+    """Return a value as users write it on the command line; `metavar` as in `Setting`."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={share:g}" for name, share in value.items())
+    if value in ((), []):
+        return "none"
+    if isinstance(value, tuple | list):
+        between = {"HxW": "x", "LO..HI": ".."}.get(metavar or "", ",")
+        return between.join(f"{each:g}" if isinstance(each, float) else str(each) for each in value)
+    return f"{value / 1e6:g}MB" if metavar == "SIZE" else value
+
+
+def words(flag: str, *value: Any, metavar: str | None = None) -> list[str]:
+    """Return the words of the command line that give a value; the flag alone if there is none.
+
+    >>> words("--memory", 9_000_000, metavar="SIZE"), words("--eval-train", False)
+    (['--memory', '9MB'], ['--no-eval-train'])
+    """
+    for given in value:
+        if isinstance(given, bool):
+            return [flag if given else f"--no-{flag[2:]}"]
+        return [flag, str(written(given, metavar))]
+    return [flag]
 
 
 def check_settings(config: Any) -> None:

@@ -18,7 +18,7 @@ ODD = {
     r"anew": "again",
     r"so\s+many": "the parameter's name, in backticks",
     r"(?<!there\s)(is|are|was|were)\s+(?-i:none)": "is not valid, is not one",
-    r"(?<!there\s)(is|are|was|were)\s+no": "is not a",
+    r"(?<!there\s)(is|are|was|were)\s+no(?!\s+longer)": "is not a",
     r"lest": "so that … not",
     r"apart": "separately, except",
     r"beside": "next to, in addition to",

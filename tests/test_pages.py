@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import runpy
 import shlex
@@ -76,6 +77,17 @@ def test_what_a_page_shows_runs(work: Path, call_cli: RunCli, page: str) -> None
     assert ran > len(skipped)
     if skipped:
         pytest.skip(f"not installed: {', '.join(skipped)}; the rest of the page ran")
+
+
+def test_the_pages_name_every_key_of_a_manifest_a_recipe_and_the_metrics(start: Path) -> None:
+    for page, file in (
+        ("shards", "shards/train/manifest.json"),
+        ("run", "runs/first/recipe.json"),
+        ("run", "runs/first/metrics.jsonl"),
+    ):
+        keys, _ = json.JSONDecoder().raw_decode((start / file).read_text(encoding="utf-8"))
+        text = (DOCS / "reference" / f"{page}.md").read_text(encoding="utf-8")
+        assert [key for key in keys if f"`{key}`" not in text] == [], page
 
 
 def test_the_page_of_commands_is_what_the_commands_say() -> None:

@@ -6,10 +6,12 @@ import bisect
 import contextlib
 import itertools
 import operator
+import sys
 from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 import numpy as np
+from torch import distributed
 
 from streamtrain.block import Array
 from streamtrain.engine.sparse import EVALUATION
@@ -20,6 +22,25 @@ from streamtrain.stream.dataset import Shards
 from streamtrain.stream.order import Cursor, Order, permutation
 
 _DEALING = 1 << 32  # in the key of a permutation, where the order of rows has the numbers of windows
+
+
+def distributed_rank() -> tuple[int, int]:
+    """Return the rank of this process in torch.distributed and the number of ranks: (0, 1) without it.
+
+    Raises UsageError if accelerate runs the ranks. A loader that it prepares is read by one rank, which gives the
+    others their batches: one rank's share of the rows would be shared out again, and the rest never read.
+    """
+    if not distributed.is_available() or not distributed.is_initialized():
+        return 0, 1
+    ranks, accelerate = distributed.get_world_size(), sys.modules.get("accelerate.state")
+    if ranks > 1 and accelerate and accelerate.is_initialized():
+        raise UsageError(
+            f"accelerate runs {ranks} processes. If its `prepare` takes the loader, it shares out the batches: "
+            "pass `rank=0, ranks=1`. If not, pass `rank=accelerator.process_index, "
+            "ranks=accelerator.num_processes`",
+            option="ranks",
+        )
+    return distributed.get_rank(), ranks
 
 
 class Share(NamedTuple):

@@ -18,7 +18,7 @@ from torch import distributed
 from torch.utils.data import IterableDataset, get_worker_info
 from torch.utils.data._utils.collate import default_collate_fn_map  # the place that torch's documentation names
 
-from streamtrain.adapters.shares import Share, batches_given, checked_ranks
+from streamtrain.adapters.shares import Share, batches_given, checked_ranks, distributed_rank
 from streamtrain.errors import UsageError
 from streamtrain.schema import Schema
 from streamtrain.stream.batches import Minibatch
@@ -61,8 +61,9 @@ class ShardDataset(IterableDataset[Minibatch]):
     those of the loader: `DataLoader(dataset, batch_size=None, num_workers=2)`. The arguments, the epoch, and the
     number of workers and of ranks decide the order. Loops over the same dataset do not disturb each other.
 
-    Call `set_epoch` before each epoch, as for torch's DistributedSampler; without it, each loop gives the rows of
-    the same epoch in the same order. Lightning does not call it: do so in `on_train_epoch_start`.
+    Call `set_epoch` before each epoch, as for torch's DistributedSampler, which also counts from 0; without it,
+    each loop gives the rows of the same epoch in the same order. accelerate calls it, Lightning does not: do so in
+    `on_train_epoch_start`.
 
     Workers and ranks share the rows, and together give each row once. The ranks of `torch.distributed` are found
     when a loop begins. All ranks give the same number of batches, so that none waits for a step of another that
@@ -72,8 +73,8 @@ class ShardDataset(IterableDataset[Minibatch]):
     memory_bytes: for all workers of a loader together
     like:         a Schema, or something that has one (Shards, another ShardDataset, a trained model, a
                   checkpoint): rows are read with its class indices and its pixel range
-    rank, ranks:  instead of those of torch.distributed. With `rank=0, ranks=1` each process gives every row, for
-                  libraries such as accelerate that share out the batches of a loader themselves
+    rank, ranks:  instead of those of torch.distributed. With `rank=0, ranks=1` each process gives every row, as
+                  accelerate needs it: it shares out the batches of a loader that it prepares
 
     Raises DataError if the shards cannot be read, or not like `like`, and UsageError for an argument out of range.
     """
@@ -93,6 +94,7 @@ class ShardDataset(IterableDataset[Minibatch]):
         self.batch_size, self.seed = operator.index(batch_size), operator.index(seed)
         self.memory_bytes = operator.index(memory_bytes)
         self._ranks = checked_ranks(rank, ranks)
+        self._rank_of_ranks()  # refuses ranks of accelerate at once
         store = open_shards(self.path)
         if like is not None:
             store = store.with_schema(_schema_of(like))
@@ -102,12 +104,12 @@ class ShardDataset(IterableDataset[Minibatch]):
         store.minibatches(batch_size=self.batch_size, seed=self.seed, memory_bytes=self.memory_bytes)
         self.schema, self.manifest_digest, self._rows = store.schema, store.manifest.digest, store.rows
         self._forget_loops(0)
-        self._start = _Start(0, 1, 0, 1)
+        self._start = _Start(0, 0, 0, 1)
         # Shared with workers, which may stay between epochs: the start; the number of the last start whose loop
         # has ended; how many workers there are; and for each, the number of the start from which it last began.
         self._shared = torch.zeros(_BEGUN + _MOST_WORKERS, dtype=torch.int64)
         self._shared.share_memory_()  # type: ignore[no-untyped-call]  # torch's
-        self._begin_at(1, 0)
+        self._begin_at(0, 0)
 
     def __len__(self) -> int:
         """Return the number of batches that an epoch has in this rank, whatever the number of workers."""
@@ -235,9 +237,7 @@ class ShardDataset(IterableDataset[Minibatch]):
 
     def _rank_of_ranks(self) -> tuple[int, int]:
         """Return the rank of this process and the number of ranks."""
-        if self._ranks is None and distributed.is_available() and distributed.is_initialized():
-            return distributed.get_rank(), distributed.get_world_size()
-        return self._ranks or (0, 1)
+        return self._ranks or distributed_rank()
 
     def _loop(self, start: _Start, worker: int, workers: int) -> tuple[Generator[Minibatch], _Position]:
         """Return the remaining batches of a worker, and the position that counts them."""
@@ -272,6 +272,8 @@ class ShardDataset(IterableDataset[Minibatch]):
         """Yield batches and count them; at the end, note which start has `ended`."""
         for batch in batches:
             position.batches += 1
+            # Some libraries open a loop, set its epoch too late, and then read on.
+            position.start = self._start.number
             self._last = position
             yield batch
         if ended is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from streamtrain.settings import Integer, Number, OneOf, Setting, settings
+from streamtrain.settings import Integer, Number, OneOf, Setting, settings, words, written
 
 Decorator = Callable[[Any], Any]  # of a function or a command
 
@@ -116,7 +116,7 @@ def _option(each: Setting) -> Decorator:
         each.name,
         type=kind,
         is_flag=isinstance(each.default, bool) or "/" in flag,
-        default=_written(each.default, each.metavar),
+        default=written(each.default, each.metavar),
         show_default=each.default_text or True,
         metavar=each.metavar or {click.IntRange: "N", click.FloatRange: "NUMBER"}.get(type(kind)),
         help=each.help,
@@ -134,18 +134,6 @@ def _type(each: Setting) -> Any:
         most = check.most if check.most < _MOST else None
         return click.FloatRange(check.least, most, min_open=check.above_least, max_open=check.below_most)
     return click.Choice(check.values) if isinstance(check, OneOf) else None
-
-
-def _written(value: Any, metavar: str | None) -> Any:
-    """Return a value as users write it."""
-    if isinstance(value, Mapping):
-        return ",".join(f"{name}={share:g}" for name, share in value.items())
-    if value == ():
-        return "none"
-    if isinstance(value, tuple):
-        between = {"HxW": "x", "LO..HI": ".."}.get(metavar or "", ",")
-        return between.join(f"{each:g}" if isinstance(each, float) else str(each) for each in value)
-    return f"{value / 1e6:g}MB" if metavar == "SIZE" else value
 
 
 def bundle(*options: Decorator) -> Decorator:
@@ -203,8 +191,4 @@ def flag(name: str, *value: Any) -> str:
     """
     setting = _settings().get(name)
     spelled = setting.flag.partition("/")[0] if setting else f"--{name.replace('_', '-')}"
-    for given in value:
-        if isinstance(given, bool):
-            return f"--{'' if given else 'no-'}{spelled[2:]}"
-        return f"{spelled} {shlex.quote(str(_written(given, setting.metavar if setting else None)))}"
-    return spelled
+    return shlex.join(words(spelled, *value, metavar=setting.metavar if setting else None))

@@ -84,13 +84,12 @@ def command(
     chunks = _compared(iter_rows(source, features=checkpoint.schema.features, **dialect), checkpoint, source)
     names = columns + [f"p_{name}" for name in checkpoint.schema.classes if proba]
     done = rejected = 0
-    rows_are_shown = out is None and sys.stdout.isatty()
 
     def status(rows: Rows) -> Status:
         return Status("predicting", rows.share, 1, f"{done:,} rows")
 
     writing = _writing(out, names, mode=common_mode(reads), as_json=console.json)
-    with console.progress(shown=not rows_are_shown) as line, writing as write:
+    with console.progress(shown=bool(out) or not sys.stdout.isatty()) as line, writing as write:
         for rows in line.follow(chunks, status):
             bad_rows = zip(rows.bad, rows.bad_ordinals, strict=True)
             for bad, number in islice(bad_rows, max(_WARNINGS - rejected, 0)):

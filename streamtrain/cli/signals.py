@@ -1,4 +1,4 @@
-"""What SIGINT (Ctrl-C) and SIGTERM (kill) do while a command works."""
+"""The effect of SIGINT (Ctrl-C) and SIGTERM (kill) while a command works."""
 
 from __future__ import annotations
 

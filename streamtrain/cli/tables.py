@@ -96,7 +96,8 @@ def epoch_line(report: EpochReport, epochs: int) -> str:
         "val accuracy": report.val_accuracy,
     }
     shown = "".join(f"  {name} {value:.4f}" for name, value in figures.items() if value is not None)
-    return f"epoch {report.epoch:{len(str(epochs))}}/{epochs}  train loss {report.train_loss:.4f}{shown}"
+    left = "" if report.patience_left is None else f"  patience {report.patience_left}"
+    return f"epoch {report.epoch:{len(str(epochs))}}/{epochs}  train loss {report.train_loss:.4f}{shown}{left}"
 
 
 def poor_order(report: EpochReport, train: Shards) -> str:

@@ -94,10 +94,11 @@ def _dry_run(console: Console, config: TrainConfig, paths: Mapping[str, str | No
     from streamtrain.cli.train_setup import open_sets
     from streamtrain.engine.device import device
     from streamtrain.train.build import plan_memory
-    from streamtrain.train.resume import build_model
+    from streamtrain.train.resume import build_model, with_layers_of_init
 
     if not paths["data"]:
         raise UsageError("train --dry-run needs DATA: streamtrain train shards/train --dry-run")
+    config = with_layers_of_init(config)
     train, _, _ = open_sets(console, paths, workers=config.workers)
     plan = plan_memory(train, config.hidden, config)
     model = build_model(train, config).to(device(config.device))
@@ -163,9 +164,10 @@ def _show_result(console: Console, run: Run, model: MLP) -> None:
     from streamtrain.text import plural
     from streamtrain.train.checkpoint import weights_sha256
 
+    lines = run.metrics()
     if not console.json:
-        _show_curve(console, [line["train_loss"] for line in run.metrics()])
-    epochs, checkpoint = run.recipe["epochs"], str(run.folder / LAST)
+        _show_curve(console, [line["train_loss"] for line in lines])
+    epochs, checkpoint = len(lines), str(run.folder / LAST)
     digest = weights_sha256(model.state_dict())
     console.result(
         {"done": True, "epochs": epochs, "checkpoint": checkpoint, "weights_sha256": digest},

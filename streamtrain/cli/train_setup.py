@@ -17,7 +17,14 @@ from streamtrain.text import plural
 from streamtrain.train.build import plan_memory
 from streamtrain.train.config import TrainConfig
 from streamtrain.train.fit import Training
-from streamtrain.train.resume import Sets, build_model, recipe, recorded_config, resume_training
+from streamtrain.train.resume import (
+    Sets,
+    build_model,
+    recipe,
+    recorded_config,
+    resume_training,
+    with_layers_of_init,
+)
 from streamtrain.train.run import Run
 
 if TYPE_CHECKING:
@@ -33,7 +40,9 @@ def new_run(
 ) -> tuple[Run, MLP, Training]:
     """Make the folder of a new run; return the run, its model and its training."""
     reads = [path for name in paths.values() for path in read_for(name)]
+    reads += [Path(config.init)] if config.init else []
     Destination(out, overwrite, reads).check()
+    config = with_layers_of_init(config)
     train, test, val = sets = open_sets(console, paths, workers=config.workers)
     plan = plan_memory(train, config.hidden, config)
     model = build_model(train, config).to(computing)

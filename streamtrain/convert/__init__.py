@@ -25,6 +25,7 @@ def convert(
     delimiter: str | None = None,
     drop: Sequence[str | int] | None = None,
     split: Mapping[str, float] | None = None,
+    compression: str = "zstd",
     on_bad_row: str = "error",
     shuffle: bool = False,
     seed: int = 0,
@@ -54,6 +55,7 @@ def convert(
         every column but the label as a pixel
     split: the share of the rows for each part, summing to 1: `dest`/train, `dest`/val, … The pixels of a row
         alone decide its part, so it stays the same when data is appended.
+    compression: of the shards: "zstd", "lz4" or "none"
     on_bad_row: "error" stops at the first bad row; "reject" writes it to `dest`/rejected.jsonl and continues
     shuffle: whether to write the rows in a random order, which `seed` decides, using at most `memory_bytes`
     resume: continue an interrupted conversion to `dest`, if there is one
@@ -77,6 +79,7 @@ def convert(
         delimiter=delimiter,
         drop=drop,
         split=split,
+        compression=compression,
         on_bad_row=on_bad_row,
         shuffle=shuffle,
         seed=seed,

@@ -102,6 +102,11 @@ class ConvertOptions:
         check=_optional(declare.split_shares),
         metavar="NAME=SHARE,...",
     )
+    compression: str = setting(
+        "zstd",
+        help="Of the shards: zstd is smallest, lz4 is read faster, none is for tools that want it.",
+        check=OneOf(declare.COMPRESSIONS),
+    )
     on_bad_row: str = setting(
         "error",
         help="Stop at the first bad row, or write it to rejected.jsonl and continue.",

@@ -49,7 +49,7 @@ class Progress:
 
 @dataclass(frozen=True, repr=False)
 class Conversion:
-    """What a finished conversion did.
+    """The result of a finished conversion.
 
     detection:          how the source is written, and why
     manifests, folders: by part of a split; without a split one entry, named ""
@@ -158,6 +158,7 @@ class _Request:
         options = {"--labels FILE": self.labels_file and str(self.labels_file)} | declared
         split = ",".join(f"{name}={share!r}" for name, share in self.options.shares.items())  # their order decides
         options |= {"--split": split, "--on-bad-row": self.options.on_bad_row}
+        options |= {"--compression": self.options.compression}
         return fingerprint([*self.paths, *([self.labels_file] if self.labels_file else [])], options)
 
     def _detect(self) -> Detection:
@@ -173,7 +174,13 @@ class _Request:
         """Parse every file and write the shards into `staging`, yielding Progress on the way."""
         started, options = time.monotonic(), self.options
         total = sum(map(size_on_disk, self.paths))
-        builder = ShardBuilder(staging, _schema(dialect), options.shares, declared_range=dialect.declared_range)
+        builder = ShardBuilder(
+            staging,
+            _schema(dialect),
+            options.shares,
+            declared_range=dialect.declared_range,
+            compression=options.compression,
+        )
         ledger = Ledger(dialect, staging, builder)
         with contextlib.ExitStack() as stack:
             labels = stack.enter_context(LabelFile(dialect)) if dialect.labels_file else None

@@ -1,4 +1,4 @@
-"""What an optimiser does to one layer after the backward pass, in buffers that are made once."""
+"""The step of an optimiser on one layer after the backward pass, in buffers that are made once."""
 
 from __future__ import annotations
 

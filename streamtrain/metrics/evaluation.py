@@ -1,4 +1,4 @@
-"""What a model gets right: a sum over rows from which every ratio follows."""
+"""The evaluation of a model: a sum over rows from which every ratio follows."""
 
 from __future__ import annotations
 

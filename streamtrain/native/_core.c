@@ -298,6 +298,30 @@ FUNCTION(adam, 5, "=f1=f1=f1f1f1",
          LENGTH(1) == LENGTH(0) && LENGTH(2) == LENGTH(0) && LENGTH(3) == LENGTH(0) && LENGTH(4) == 8,
          (loops->adam(a[0].data, a[1].data, a[2].data, a[3].data, LENGTH(0), a[4].data), 0), NONE)
 
+/* Whether each pixel names four of the control points. */
+static int is_spline(const struct argument *spline)
+{
+    const int32_t *at = spline->data;
+    for (size_t i = 0; i < spline->shape[0]; i++)
+        if (at[5 * i] < 0 || at[5 * i] > 7 - 4)
+            return 0;
+    return spline->shape[1] == 5 && spline->shape[0] >= 2 && spline->shape[0] <= 1024;
+}
+
+static int warp_fits(const struct argument *a)
+{
+    size_t height = LENGTH(4), width = LENGTH(5), rows = LENGTH(0);
+    return WHOLE(1) == height && is_spline(a + 4) && is_spline(a + 5) && WIDTH(0) == height * width &&
+           LENGTH(2) == rows && WIDTH(2) == 6 && (LENGTH(3) == 0 || LENGTH(3) == rows) && WIDTH(3) == 2 * 7 * 7 &&
+           LENGTH(6) == rows && WIDTH(6) == WIDTH(0);
+}
+
+FUNCTION(warp, 7, "B2ni2i2i2i2=B2", warp_fits(a),
+         (loops->warp(a[0].data, LENGTH(0), LENGTH(4), LENGTH(5), a[2].data, LENGTH(3) ? a[3].data : NULL, a[4].data,
+                      a[5].data, a[6].data),
+          0),
+         NONE)
+
 #if defined(__x86_64__)
 /* The result of cpuid, called here because not every compiler's library offers it. Leaf 7 gives 0 if it is missing. */
 struct features {
@@ -392,7 +416,7 @@ static PyMethodDef methods[] = {
     METHOD(parse),       METHOD(count_lines), METHOD(end_lines),
     METHOD(gather_scaled), METHOD(add_rows),    METHOD(evaluate),
     METHOD(list_nonzero), METHOD(forward),     METHOD(accumulate),
-    METHOD(score_float), METHOD(score_double), METHOD(adam), {"select", py_select, METH_O, NULL},
+    METHOD(score_float), METHOD(score_double), METHOD(adam), METHOD(warp), {"select", py_select, METH_O, NULL},
     {"isa", py_isa, METH_NOARGS, NULL},       {"isas", py_isas, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL}};
 

@@ -74,6 +74,8 @@ struct loops {
                        float *, float *, size_t, size_t);
     void (*score_float)(const float *, size_t, size_t, size_t, const int64_t *, float *, size_t, double *);
     void (*score_double)(const double *, size_t, size_t, size_t, const int64_t *, double *, size_t, double *);
+    void (*warp)(const uint8_t *, size_t, size_t, size_t, const int32_t *, const int32_t *, const int32_t *,
+                 const int32_t *, uint8_t *);
     void (*adam)(float *, float *, float *, const float *, size_t, const float *);
 };
 

@@ -18,10 +18,13 @@ from streamtrain.report import png
 from streamtrain.report.charts import Chart, curves
 from streamtrain.report.error_analysis import ErrorAnalysis, Mistake, iter_error_analysis, keep_within
 from streamtrain.report.summary import DatasetSummary, Row, origin
+from streamtrain.settings import settings as settings_of
+from streamtrain.settings import words, written
 from streamtrain.shards.manifest import Manifest
 from streamtrain.storage.ownership import LAST
 from streamtrain.stream.dataset import Shards
 from streamtrain.train.checkpoint import Checkpoint, checkpoint_file, load, load_checkpoint, weights_sha256
+from streamtrain.train.config import TrainConfig
 from streamtrain.train.run import read_metrics
 
 WORST = 24  # mistakes shown in all
@@ -32,8 +35,6 @@ _CELL_BYTES = 700  # size of a pair of classes without its pictures: a link, a h
 _EPOCHS = 400  # most rows of a run's table of epochs
 _FEW = 12  # most classes whose names are written horizontally above the matrix
 _UNITS = 100  # most units whose first-layer weights are drawn
-# The keys of a recipe that are not settings.
-_NOT_SETTINGS = ("data", "test", "val", "test_digest", "val_digest", "window_rows", "turned")
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,11 @@ class RunView:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Return the settings of the recipe, without its paths and what was derived."""
+        """Return the settings of the recipe as users write them, by their keys."""
         return {
-            name: ",".join(map(str, value)) if isinstance(value, list) else value
-            for name, value in self.checkpoint.recipe.items()
-            if name not in _NOT_SETTINGS
+            each.key: written(self.checkpoint.recipe[each.key], each.metavar)
+            for each in settings_of(TrainConfig)
+            if each.key in self.checkpoint.recipe
         }
 
     @cached_property
@@ -208,13 +209,12 @@ class RunView:
             dest = "again-shards"  # a new folder: DATA may be a source itself, or hold one
             lines.append(shlex.join(["streamtrain", "convert", *_convert_words(manifest), dest]))
             data = str(Path(dest, Path(data).name)) if manifest.totals.in_other_parts else dest
-        words = ["streamtrain", "train", data]
-        words += [
-            word for name in ("test", "val") if recipe.get(name) for word in (f"--{name}", str(recipe[name]))
-        ]
-        for name, value in self.settings.items():
-            words += _option(name, value)
-        return [*lines, shlex.join([*words, "--out", "again"])]
+        line = ["streamtrain", "train", data]
+        line += [word for name in ("test", "val") if recipe.get(name) for word in (f"--{name}", str(recipe[name]))]
+        for each in settings_of(TrainConfig):
+            if recipe.get(each.key) is not None:
+                line += words(each.flag, recipe[each.key], metavar=each.metavar)
+        return [*lines, shlex.join([*line, "--out", "again"])]
 
     def _picture(self, mistake: Mistake) -> Picture:
         path, line = origin(self.shards.manifest.sources, mistake.line)
@@ -248,16 +248,6 @@ def iter_view(folder: Path, shards: Shards, *, tested: str, runs: int = 1) -> It
     picture = 300 + 0.7 * checkpoint.schema.features
     keep_within(found, _IMAGE_BYTES / runs - WORST * picture, picture=picture, cell=_CELL_BYTES)
     yield RunView(folder, tested, shards, checkpoint, read_metrics(folder), found)
-
-
-def _option(name: str, value: Any) -> list[str]:
-    """Return a setting of the recipe as words of a command line."""
-    option = name.replace("_", "-")
-    if value is None:
-        return []
-    if isinstance(value, bool):
-        return [f"--{'' if value else 'no-'}{option}"]
-    return [f"--{option}", str(value)]
 
 
 def _convert_words(manifest: Manifest) -> Iterator[str]:

@@ -15,7 +15,7 @@ import xxhash
 from streamtrain.block import Block
 from streamtrain.errors import DataError, UsageError
 from streamtrain.schema import DTYPES, Schema
-from streamtrain.settings import checked
+from streamtrain.settings import OneOf, checked
 from streamtrain.shards import declare
 from streamtrain.shards.builder import ShardBuilder
 from streamtrain.shards.manifest import LineCounts, Manifest, Source
@@ -35,6 +35,7 @@ def write_shards(
     pixel_range: Sequence[float] | None = None,
     classes: Sequence[str] | int | None = None,
     split: Mapping[str, float] | None = None,
+    compression: str = "zstd",
     source: str = "blocks",
     overwrite: bool = False,
 ) -> dict[str, Manifest]:
@@ -46,12 +47,12 @@ def write_shards(
     blocks: rows in their order. Pixels are uint8, uint16 or float32, the same in all blocks. Labels are class
         indices, or -1 in every row if there are none. Lines number the rows from 1 and ascend over all blocks; a
         number that is left out counts as a blank line.
-    schema: what the rows mean, as that of other shards; instead of the next three. Without labels its classes are
-        left out
+    schema: what the rows mean, instead of the next three; without labels its classes are left out
     image_shape: rows and columns of an image. By default a square, or (features,) if they do not fill one
     pixel_range: the values that become 0 and 1; by default 0, or less, and the largest pixel
     classes: names in index order, or how many. By default the labels that occur, named by their number
     split: the share of the rows for each part, as for `convert`. Without a split the only part is named ""
+    compression: of the shards: "zstd", "lz4" or "none"
     source: what the rows come from, for reports and error messages
     overwrite: whether to replace `dest` if it exists
 
@@ -59,11 +60,9 @@ def write_shards(
 
     >>> import numpy as np, tempfile
     >>> pixels, labels = np.arange(48, dtype=np.uint8).reshape(3, 16), np.array([7, 2, 7])
-    >>> folder = tempfile.TemporaryDirectory()
-    >>> manifests = write_shards([Block(pixels, labels, np.arange(1, 4))], f"{folder.name}/shards")
-    >>> manifests[""].schema
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_shards([Block(pixels, labels, np.arange(1, 4))], f"{folder}/shards")[""].schema
     Schema(image_shape=(4, 4), dtype='uint8', pixel_range=(0, 47), classes=('2', '7'))
-    >>> folder.cleanup()
     """
     if schema and any(given is not None for given in (image_shape, pixel_range, classes)):
         raise UsageError("`schema` has the shape, range and classes. Pass it, or the others", option="schema")
@@ -71,13 +70,17 @@ def write_shards(
     limits = None if pixel_range is None else checked("pixel_range", pixel_range, declare.pixel_range)
     names = () if classes is None else checked("classes", classes, declare.class_names)
     shares = {"": 1.0} if split is None else checked("split", split, declare.split_shares)
+    compression = checked("compression", compression, OneOf(declare.COMPRESSIONS))
     destination = Destination(Path(dest), overwrite)
     destination.check()
     first, blocks = _first(blocks, source)
     found = Schema(shape or _shape(first.pixels.shape[1]), first.pixels.dtype.name, limits or (0, 1), names)
     rows = _Rows(source, schema or found, bool(schema or limits), bool((first.labels >= 0).any()))
     with destination.published() as staging:
-        return _write(rows, _regroup(rows.checked(blocks), rows.schema), staging, shares)
+        stored = rows.schema if rows.labelled else replace(rows.schema, classes=())
+        declared = rows.declared_range
+        builder = ShardBuilder(staging, stored, shares, declared_range=declared, compression=compression)
+        return _write(rows, _regroup(rows.checked(blocks), rows.schema), builder)
 
 
 def _first(blocks: Iterable[Block], source: str) -> tuple[Block, Iterator[Block]]:
@@ -107,7 +110,7 @@ def _shape(features: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class _Rows:
-    """What all rows have in common.
+    """The properties that all rows have in common, and their checks.
 
     declared_range: whether the range of the schema was given; if not it is found
     labelled:       whether the rows have labels
@@ -198,10 +201,9 @@ def _regroup(blocks: Iterable[Block], schema: Schema) -> Iterator[Block]:
         yield shard.take(slice(filled))
 
 
-def _write(rows: _Rows, blocks: Iterable[Block], folder: Path, shares: Mapping[str, float]) -> dict[str, Manifest]:
+def _write(rows: _Rows, blocks: Iterable[Block], builder: ShardBuilder) -> dict[str, Manifest]:
     """Write a shard of each part for every block, then the manifests."""
-    schema = rows.schema if rows.labelled else replace(rows.schema, classes=())
-    builder = ShardBuilder(folder, schema, shares, declared_range=rows.declared_range)
+    schema = builder.schema
     digest, size, kept, line = xxhash.xxh3_128(), 0, 0, 0
     for number, block in enumerate(blocks):
         names = schema.classes or numbered_classes(int(block.labels.max()) + 1)  # without labels, all -1, none

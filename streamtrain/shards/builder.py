@@ -53,11 +53,21 @@ class ShardBuilder:
     folder:   exists; a part lies in the folder of its name there, the part "" in `folder` itself
     schema:   of the manifests, once `finish` has found the classes and the range that are not declared
     shares:   the share of the rows for each part; one part takes all rows
+    compression: of the shards, one of `declare.COMPRESSIONS`
     disorder: label disorder of all rows in their order
     """
 
-    def __init__(self, folder: Path, schema: Schema, shares: Mapping[str, float], *, declared_range: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        schema: Schema,
+        shares: Mapping[str, float],
+        *,
+        declared_range: bool,
+        compression: str = "zstd",
+    ) -> None:
         self.schema, self.shares, self.declared_range = schema, shares, declared_range
+        self.compression = compression
         self.parts = {name: _Part(folder / name) for name in shares}
         for part in self.parts.values():
             if not part.folder.exists():
@@ -76,7 +86,7 @@ class ShardBuilder:
             rows = block if len(self.parts) == 1 else block.take(part_numbers == i)
             if len(rows):
                 path = part.folder / f"shard-{number:05d}.parquet"
-                shard = write_shard(path, rows, replace(self.schema, classes=names), labelled=bool(names))
+                shard = self._write_shard(path, rows, replace(self.schema, classes=names))
                 written[name] = WrittenPart(shard, names, *tallies(rows, names), row_extremes(rows))
         return WrittenRows(names, block.labels, part_numbers, written)
 
@@ -126,6 +136,7 @@ class ShardBuilder:
                 label_disorder=part.disorder.value(),
                 shuffle=None,
                 class_sums=part.classes.to_json(self.schema.classes),
+                compression=self.compression,
             )
             manifests[name].write(part.folder)
         return manifests
@@ -157,6 +168,9 @@ class ShardBuilder:
             f"scaled by it. If that row is damaged, pass {narrower}"
         ]
 
+    def _write_shard(self, path: Path, block: Block, schema: Schema) -> Shard:
+        return write_shard(path, block, schema, labelled=bool(schema.classes), compression=self.compression)
+
     def _final_shard(self, folder: Path, shard: Shard, names: tuple[str, ...]) -> Shard:
         """Return a shard with the final class indices: as it is if its labels are those, else written again."""
         if not names:
@@ -173,7 +187,7 @@ class ShardBuilder:
         with ShardFile(folder, shard, as_written, rows_per_group=size) as file:
             block = joined([file.read_group(g) for g in range(-(-shard.rows // size))])
         block = Block(block.pixels, final[block.labels], block.lines)
-        return write_shard(folder / shard.file, block, self.schema, labelled=True)
+        return self._write_shard(folder / shard.file, block, self.schema)
 
 
 def _class_order(name: str) -> tuple[bool, int, str]:

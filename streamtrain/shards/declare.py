@@ -13,6 +13,7 @@ from typing import Any
 
 from streamtrain.settings import LARGEST_FLOAT32, LEAST_FLOAT32, Integer, Number, integers
 
+COMPRESSIONS = ("zstd", "lz4", "none")
 MOST_CLASSES = 65_536  # a label is below it
 _OUR_FILES = re.compile(r"(manifest\.json|rejected\.jsonl|shard-\d+\.parquet)", re.IGNORECASE)
 

@@ -72,7 +72,7 @@ class LineCounts:
 
 @dataclass(frozen=True)
 class Parse:
-    """What is read again of how the sources were read; the manifest has more of it.
+    """The part of `parse`, how the sources were read, that is used again.
 
     names: of the columns, or empty; pixel_order: the columns of the pixels, if that is not their order
     label, label_width: the first column of the label, counted from 0, and how many there are
@@ -98,7 +98,7 @@ class Shuffled(TypedDict):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `manifest.json` says; see the fields of `Schema`, `Source`, `Shard` and `LineCounts`.
+    """The content of `manifest.json`; see the fields of `Schema`, `Source`, `Shard` and `LineCounts`.
 
     parse:          how the source was read, and the settings of the conversion
     rows_per_group: rows of every row group but a shard's last
@@ -107,6 +107,7 @@ class Manifest:
     shuffle:        how the order was made, if the shards were shuffled
     class_sums:     (classes, features) sums of the pixels of each class's rows, of which there are `label_counts`;
                     None without labels, and if there would be more than a million numbers
+    compression:    of the pages: zstd, lz4 or none; None in manifests of earlier versions, whose shards are zstd
     """
 
     schema: Schema
@@ -119,6 +120,7 @@ class Manifest:
     label_disorder: Finite | None
     shuffle: Shuffled | None
     class_sums: list[list[Number]] | None = None
+    compression: Annotated[str, Meta(pattern=r"\A(zstd|lz4|none)\Z")] | None = None
 
     def __repr__(self) -> str:
         return f"<Manifest of {self.rows:,} rows in {len(self.shards)} shards>"
@@ -142,6 +144,8 @@ class Manifest:
         body |= {each.name: getattr(self, each.name) for each in fields(self)}
         body |= {"schema": self.schema.to_json(), "totals": asdict(self.totals)}
         body |= {name: [asdict(each) for each in body[name]] for name in ("sources", "shards")}
+        if self.compression is None:
+            del body["compression"]  # so that the digest stays what it was
         body = dict(json.loads(json.dumps(body)))
         return body | {"digest": digest_of_json(body)}
 
@@ -212,7 +216,7 @@ class Manifest:
 
 
 class _Derived(TypedDict):
-    """What is checked of the keys of a manifest besides its fields."""
+    """The keys of a manifest that are checked in addition to its fields."""
 
     rows: Positive
     parse: Parse

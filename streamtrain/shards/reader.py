@@ -78,6 +78,13 @@ class ShardFile:
         """Close the file."""
         self._file.close()
 
+    @property
+    def compression(self) -> set[str]:
+        """The compressions of its columns, as a manifest names them."""
+        groups = map(self._file.metadata.row_group, range(self._file.metadata.num_row_groups))
+        names = {group.column(c).compression.lower() for group in groups for c in range(group.num_columns)}
+        return {"none" if name == "uncompressed" else name for name in names}
+
     def read_group(self, group: int, *, lines: bool = True) -> Block:
         """Return the rows of a row group.
 

@@ -149,8 +149,9 @@ class _Shuffle:
         del batch  # the second pass needs its memory
         for block in self._blocks():
             path = self.folder / f"shard-{len(self.shards):05d}.parquet"
-            labelled = bool(self.manifest.schema.classes)
-            self.shards.append(write_shard(path, block, self.manifest.schema, labelled=labelled))
+            schema, codec = self.manifest.schema, self.manifest.compression or "zstd"
+            labelled = bool(schema.classes)
+            self.shards.append(write_shard(path, block, schema, labelled=labelled, compression=codec))
             if labelled:
                 self.disorder.update(block.labels)
             yield len(block)

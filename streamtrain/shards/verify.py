@@ -34,7 +34,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What was found so far.
+    """The findings so far.
 
     shards, rows: that were read
     total:        shards that there are
@@ -132,6 +132,8 @@ class _Audit:
                 self._disorder.update(block.labels)
             if self.manifest.class_sums is not None:
                 self._class_sums = self._class_sums + class_sums(block.pixels, block.labels, classes=classes)
+        if self.manifest.compression and file.compression != {self.manifest.compression}:
+            found[f"its compression is {'/'.join(file.compression)}, not {self.manifest.compression}"] = None
         if tuple(counts.tolist()) != shard.label_counts:
             found["its labels are not as many of each class as the manifest says"] = None
         return list(found)

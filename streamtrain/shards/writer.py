@@ -15,6 +15,7 @@ from streamtrain.shards.manifest import Shard, digest_bytes
 from streamtrain.storage.permissions import opened
 
 GROUP_BYTES = 1 << 20  # decoded pixels in a row group, at most
+_LEVEL = {"zstd": 1}  # docs/explanation/benchmarks.md compares the levels
 GROUPS_PER_SHARD = 4  # row groups in a shard, unless the text it comes from decides
 
 
@@ -29,11 +30,13 @@ def column_types(schema: Schema, *, labelled: bool) -> pa.Schema:
     return pa.schema([*label, ("line", pa.int64()), ("image", pa.binary(schema.row_bytes))])
 
 
-def write_shard(path: Path, block: Block, schema: Schema, *, labelled: bool) -> Shard:
+def write_shard(path: Path, block: Block, schema: Schema, *, labelled: bool, compression: str = "zstd") -> Shard:
     """Write a block as a shard, synced to disk, and return its entry in the manifest.
 
     Columns: `label` int32 (only if `labelled`), `line` int64, and `image`, one fixed-size
     binary of the row's pixels, row-major and little-endian.
+
+    compression: one of `declare.COMPRESSIONS`
     """
     types = column_types(schema, labelled=labelled)
     arrays = [block.labels.astype("<i4", copy=False)] if labelled else []
@@ -51,7 +54,8 @@ def write_shard(path: Path, block: Block, schema: Schema, *, labelled: bool) -> 
         pa.table(columns, schema=types),
         sink,
         row_group_size=rows_per_group(schema),
-        compression="zstd",
+        compression=compression,
+        compression_level=_LEVEL.get(compression),
         use_dictionary=False,
         write_statistics=False,
         write_page_checksum=True,

@@ -106,7 +106,7 @@ class _Shuffled(Struct):
 
 
 class _Manifest(Struct):
-    """What a manifest says of the files in its folder, and which parts are of one split."""
+    """The part of a manifest that names the files of its folder and the parts of its split."""
 
     format: Literal["streamtrain-shards"]
     digest: str
@@ -172,7 +172,7 @@ class _Metadata(Struct):
 
 
 class _Header(Struct):
-    """What tells a checkpoint from other safetensors files."""
+    """The header of a checkpoint, which other safetensors files do not have."""
 
     metadata: _Metadata = field(name="__metadata__")
 

@@ -26,9 +26,9 @@ def common_mode(paths: Iterable[Path]) -> int:
 
 
 def opened(path: Path, how: str, *, mode: int | None = None) -> BinaryIO:
-    """Open a file to write bytes, with permissions up to `mode`, else up to those of its folder.
+    """Open a file to write bytes, with permissions up to `mode`, by default up to those of its folder.
 
-    Raises OSError if a link has that name: what it leads to is not what was meant.
+    Raises OSError if a link has that name: its target is not the file that was meant.
     """
     limit = path.parent.stat().st_mode if mode is None else mode
 
@@ -40,6 +40,6 @@ def opened(path: Path, how: str, *, mode: int | None = None) -> BinaryIO:
 
 
 def make_folder(path: Path, *, mode: int | None = None) -> None:
-    """Make a folder that those can enter who may read by `mode`, else by the permissions of the one it lies in."""
+    """Make a folder for those to enter who may read by `mode`, by default that of the folder that it lies in."""
     limit = path.parent.stat().st_mode if mode is None else mode
     path.mkdir(mode=0o700 | limit & _OTHERS | (limit & 0o044) >> 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from streamtrain.block import Array
+from streamtrain.errors import UsageError
 from streamtrain.native.gather import gather_scaled
 from streamtrain.schema import Schema
 from streamtrain.stream.order import Cursor, Order
 from streamtrain.stream.windows import DecodedRows, LoadedWindow, load_windows
 
+Transform = Callable[[Array, Cursor], Array]  # of raw rows and the place of the first: rows of the same kind
 Gather = Callable[[int, Array], object]  # writes len(out) rows, from a place in the window's order on, to `out`
 
 
@@ -50,29 +52,44 @@ class Minibatch(NamedTuple):
 
 
 def pixel_epochs(
-    decoded: DecodedRows, order: Order, *, batch_size: int, prefetch_threads: int, start: Cursor, last: int
+    decoded: DecodedRows,
+    order: Order,
+    *,
+    batch_size: int,
+    prefetch_threads: int,
+    start: Cursor,
+    last: int,
+    transforms: Sequence[Transform] = (),
 ) -> Generator[tuple[int, Iterator[Batch]]]:
     """Return the epochs from `start` to `last`: each its number and its batches, to be looped over once.
 
     While one window is being consumed, background threads load the next, also across an epoch boundary. Closing
     the generator stops them. Batches are borrowed: all of them lie in one buffer, which is refilled. The last
     batch of an epoch may be short.
+    transforms: functions of the raw rows (rows, features) of a batch and the place of the first in the epoch; they
+    return the rows to learn, of the same shape and dtype, and may change them in place
     Raises UsageError if `order.window_rows` cannot hold a row group.
     """
     order.windows(decoded.row_groups.group_rows, start.epoch)  # raises now, not at the first batch
     loaded = load_windows(decoded, order, prefetch_threads=prefetch_threads, start=start, last=last)
-    return _pixel_epochs(loaded, decoded, batch_size, start, last)
+    return _pixel_epochs(loaded, decoded, batch_size, start, last, transforms)
 
 
 def _pixel_epochs(
-    loaded: Generator[LoadedWindow], decoded: DecodedRows, batch_size: int, start: Cursor, last: int
+    loaded: Generator[LoadedWindow],
+    decoded: DecodedRows,
+    batch_size: int,
+    start: Cursor,
+    last: int,
+    transforms: Sequence[Transform],
 ) -> Generator[tuple[int, Iterator[Batch]]]:
     schema, rows = decoded.row_groups.schema, decoded.row_groups.rows
     with contextlib.closing(loaded):
         for epoch in range(start.epoch, last + 1):
             done = start.rows if epoch == start.epoch else 0
             windows = _one_epoch(loaded) if done < rows else iter(())
-            yield epoch, gather_pixels(windows, schema, size=min(batch_size, rows), start=done)
+            batches = gather_pixels(windows, schema, size=min(batch_size, rows), start=done)
+            yield epoch, transformed(batches, transforms, Cursor(epoch, done)) if transforms else batches
             deque(windows, maxlen=0)  # the consumer may have stopped early
 
 
@@ -89,6 +106,7 @@ class Minibatches:
     """The minibatches of one epoch from `start` on. Every loop gives the same ones: the fields decide the order.
 
     `len()` is the number of batches, the last of which may be short.
+    transforms: what is done to the raw rows first; see `pixel_epochs`
     """
 
     decoded: DecodedRows
@@ -96,6 +114,7 @@ class Minibatches:
     start: Cursor
     batch_size: int
     prefetch_threads: int
+    transforms: Sequence[Transform] = ()
 
     def __len__(self) -> int:
         return -(-(self.decoded.row_groups.rows - self.start.rows) // self.batch_size)
@@ -108,8 +127,15 @@ class Minibatches:
         loaded = load_windows(
             self.decoded, self.order, prefetch_threads=self.prefetch_threads, start=self.start, last=epoch
         )
+        size, done = min(self.batch_size, rows), self.start.rows
         with contextlib.closing(loaded):
-            yield from gather_tensors(loaded, schema, size=min(self.batch_size, rows), start=self.start.rows)
+            if not self.transforms:
+                yield from gather_tensors(loaded, schema, size=size, start=done)
+                return
+            batches = gather_pixels(loaded, schema, size=size, start=done)
+            for pixels, labels in transformed(batches, self.transforms, self.start):
+                x = normalise(pixels, schema, out=torch.empty(pixels.shape, dtype=torch.float32))
+                yield Minibatch(x, torch.from_numpy(labels.copy()))
 
 
 def gather_pixels(loaded: Iterable[LoadedWindow], schema: Schema, *, size: int, start: int) -> Iterator[Batch]:
@@ -123,6 +149,26 @@ def gather_pixels(loaded: Iterable[LoadedWindow], schema: Schema, *, size: int, 
 
     for pixels, labels in _fill(loaded, size=size, start=start, buffers=lambda: buffer, gather=gather):
         yield Batch(pixels, labels)
+
+
+def transformed(batches: Iterable[Batch], transforms: Sequence[Transform], start: Cursor) -> Iterator[Batch]:
+    """Yield the batches as the transforms return them; start: the place of the first row.
+
+    Raises UsageError for a transform that returns other than rows of the same shape and dtype.
+    """
+    epoch, done = start
+    for pixels, labels in batches:
+        rows = pixels
+        for transform in transforms:
+            rows = np.ascontiguousarray(transform(rows, Cursor(epoch, done)))
+            if (rows.shape, rows.dtype) != (pixels.shape, pixels.dtype):
+                raise UsageError(
+                    f"`transform` returned {rows.dtype} {rows.shape}, but must return the rows that it gets, "
+                    f"{pixels.dtype} {pixels.shape}, changed or not",
+                    option="transform",
+                )
+        yield Batch(rows, labels)
+        done += len(labels)
 
 
 def gather_tensors(

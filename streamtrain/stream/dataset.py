@@ -12,7 +12,7 @@ from streamtrain.schema import Schema
 from streamtrain.settings import Integer, checked
 from streamtrain.shards.manifest import Manifest
 from streamtrain.shards.row_groups import RowGroups
-from streamtrain.stream.batches import Minibatches
+from streamtrain.stream.batches import Minibatches, Transform
 from streamtrain.stream.order import Cursor, Order
 from streamtrain.stream.windows import DecodedRows
 
@@ -106,7 +106,13 @@ class Shards:
         return self.decoded.blocks(range(len(self.row_groups)) if groups is None else groups, lines=lines)
 
     def minibatches(
-        self, *, batch_size: int = 256, seed: int = 0, epoch: int = 1, memory_bytes: int = 256_000_000
+        self,
+        *,
+        batch_size: int = 256,
+        seed: int = 0,
+        epoch: int = 1,
+        memory_bytes: int = 256_000_000,
+        transform: Transform | None = None,
     ) -> Minibatches:
         """Return the shuffled, normalised minibatches of one epoch.
 
@@ -118,13 +124,17 @@ class Shards:
                     ...
 
         x is (rows, features) float32, y (rows,) int64; both are independent copies.
+        transform: a function of raw rows (rows, features) and a `Cursor`, the place of the first in the epoch. It
+        returns rows of the same shape and dtype, which are normalised then. If what it draws at random follows
+        from the place, a loop over the result can be repeated.
         Raises UsageError for sizes out of range, or too little memory for a row group and a batch.
         """
         batch_size = checked("batch_size", batch_size, Integer(1))
         start = Cursor(checked("epoch", epoch, Integer(1)), 0)
         plan = self.plan(checked("memory_bytes", memory_bytes, Integer(1)), batch_size=batch_size)
         order = Order(checked("seed", seed, Integer(0)), plan.window_rows)
-        return Minibatches(self.decoded, order, start, batch_size, plan.prefetch_threads)
+        transforms = (transform,) if transform else ()
+        return Minibatches(self.decoded, order, start, batch_size, plan.prefetch_threads, transforms)
 
     def plan(
         self,
@@ -134,10 +144,11 @@ class Shards:
         parameters: int = 0,
         units: int = 0,
         evaluation: EvaluationSizes | None = None,
+        augmented: bool = False,
     ) -> Plan:
         """Return the sizes that keep a loop over batches within a budget.
 
-        parameters, units, evaluation: of the model that is trained and of its evaluation, if any; see `Workload`
+        parameters, units, evaluation, augmented: of the model that is trained, if any; see `Workload`
         Raises UsageError, with the smallest budget that works, if `memory_bytes` is too small.
         """
         group_rows = self.row_groups.stored_group_rows
@@ -151,5 +162,6 @@ class Shards:
             parameters=parameters,
             units=units,
             evaluation=evaluation,
+            augmented=augmented,
         )
         return plan(memory_bytes, work, workers=self.workers)

@@ -92,7 +92,7 @@ def row_order(window: Window, *, seed: int, epoch: int) -> Array:
 
 
 class Order(NamedTuple):
-    """What decides the order of every epoch of a data set: the seed and the rows that are shuffled together."""
+    """All that decides the order of each epoch of a data set: the seed and the rows that are shuffled together."""
 
     seed: int
     window_rows: int

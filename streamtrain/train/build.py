@@ -1,4 +1,4 @@
-"""What the settings of a training make: its sizes in memory, its schedule, its optimiser, its loss."""
+"""The parts of a training that its settings make: sizes in memory, schedule, optimiser, loss, augmentation."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from streamtrain.engine.sparse import EVALUATION
-from streamtrain.errors import UsageError
+from streamtrain.errors import DataError, UsageError
 from streamtrain.memory import Plan
 from streamtrain.nn.loss import CrossEntropy, balanced_weights
 from streamtrain.nn.mlp import MLP, Gradients
 from streamtrain.nn.optimizer import Optimizer, optimizer_for
 from streamtrain.nn.schedule import Schedule
+from streamtrain.schema import Schema
+from streamtrain.stream.augment import Augmentation
+from streamtrain.stream.batches import Transform
 from streamtrain.stream.dataset import Shards
 from streamtrain.stream.order import Cursor
 from streamtrain.train.config import FitConfig
@@ -31,6 +34,7 @@ def plan_memory(train: Shards, hidden: Sequence[int], config: FitConfig) -> Plan
         parameters=parameters,
         units=sum(layers[1:]) * (2 if config.dropout else 1),  # with the masks, and what they leave
         evaluation=EVALUATION,
+        augmented=config.augment != "none",
     )
 
 
@@ -84,7 +88,24 @@ def build_loss(config: FitConfig, data: Shards) -> CrossEntropy:
     return CrossEntropy(config.label_smoothing, tuple(weights.get(name, 1.0) for name in classes))
 
 
+def build_augmentation(config: FitConfig, schema: Schema) -> list[Transform]:
+    """Return the augmentation of a training, if there is one. Raises UsageError if rows are not images."""
+    amounts = config.augment
+    return [] if isinstance(amounts, str) else [Augmentation(schema, amounts, seed=config.seed)]
+
+
 def steps_before(config: FitConfig, rows: int, at: Cursor) -> int:
     """Return how many steps of a training on `rows` rows come before a position."""
     epoch, done = at
     return (epoch - 1) * -(-rows // config.batch_size) + -(-done // config.batch_size)
+
+
+def check_fit(model: MLP, train: Shards) -> None:
+    """Raise DataError unless the data has labels, and as many pixels and classes as the model."""
+    if not train.schema.classes:
+        raise DataError(f"{train.folder} has no labels to learn. Convert it again with `label`")
+    if (train.schema.features, len(train.schema.classes)) != (model.features, model.classes):
+        raise DataError(
+            f"{train.folder} has {train.schema.features} pixels and {len(train.schema.classes)} classes, "
+            f"but the model takes {model.features} pixels and has {model.classes} classes"
+        )

@@ -22,6 +22,7 @@ from streamtrain.schema import Schema
 from streamtrain.storage.ownership import BEST, LAST
 from streamtrain.storage.publish import write_file
 from streamtrain.train.compatibility import DataSummary
+from streamtrain.train.early_stopping import NO_EPOCH, Best
 from streamtrain.train.progress import Progress
 
 # What a damaged file, or one of another program, makes its reader raise; ValueError if its values are not ours.
@@ -34,6 +35,7 @@ class Checkpoint:
 
     data_digest: the content digest of the training data; earlier versions wrote that of its whole manifest
     buffers: what the optimiser keeps, by name: (of the weight, of the bias) of each layer; only to train further
+    best: the best epoch so far by the accuracy on validation data
     """
 
     model: MLP
@@ -42,6 +44,7 @@ class Checkpoint:
     progress: Progress
     data_digest: str
     buffers: Mapping[str, Gradients] = field(default_factory=dict)
+    best: Best = NO_EPOCH
 
     def __repr__(self) -> str:
         return f"Checkpoint({self.model!r}, epoch {self.progress.cursor.epoch})"
@@ -74,6 +77,7 @@ class Checkpoint:
             "manifest_digest": self.data_digest,
             "weights_sha256": weights_sha256(state),
             "velocity_sha256": weights_sha256(kept),  # of all that the optimiser keeps
+            "best": json.dumps(self.best),
         }
         if isinstance(learned, DataSummary):
             metadata["trained_on"] = json.dumps(learned.to_json())
@@ -159,11 +163,12 @@ def _read(tensors: Mapping[str, torch.Tensor], metadata: _Metadata) -> Checkpoin
         progress=Progress.from_json(decode_json(metadata["progress"], dict)),
         data_digest=metadata["manifest_digest"],
         buffers=_buffers(kept, model),
+        best=decode_json(metadata.get("best", json.dumps(NO_EPOCH)), Best),
     )
 
 
 class _Metadata(TypedDict):
-    """What the header says besides the tensors; most of it is JSON text."""
+    """The metadata in the header; most values are JSON text."""
 
     activation: str
     recipe: str
@@ -173,10 +178,11 @@ class _Metadata(TypedDict):
     weights_sha256: str
     velocity_sha256: str
     trained_on: NotRequired[str]
+    best: NotRequired[str]
 
 
 class _Places(TypedDict, total=False):
-    """What of a recipe is read besides the settings, which `train` checks before it goes on with them."""
+    """The keys of a recipe that are read in addition to the settings; `train` checks the settings itself."""
 
     data: PathText
     test: PathText | None

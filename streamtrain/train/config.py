@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamtrain.errors import UsageError
@@ -22,12 +23,24 @@ from streamtrain.settings import (
 )
 
 if TYPE_CHECKING:
+    from streamtrain.stream.batches import Transform
     from streamtrain.train.inputs import Data
+    from streamtrain.train.progress import EpochReport
 
 ACTIVATION_NAMES = ("sigmoid", "tanh", "relu")  # the keys of nn.mlp.ACTIVATIONS, which would import torch
 DEVICES = ("auto", "cpu", "cuda")
 RATES = {"sgd": 0.05, "adam": 0.001}  # the learning rate of each optimiser, unless one is given
+AMOUNTS = {"shift": 2.0, "rotate": 10.0, "scale": 0.1, "shear": 0.1, "elastic": 3.0}  # of an augmentation
+_MOST = {"shift": 100.0, "rotate": 180.0, "scale": 0.9, "shear": 2.0, "elastic": 100.0}
 SCHEDULES = ("constant", "cosine", "step")
+
+
+def path_or_none(value: Any) -> str | None:
+    """Return the absolute path, or None. Raises ValueError for what is not a path."""
+    try:
+        return None if value is None else str(Path(value).absolute())
+    except TypeError:
+        raise ValueError("the path of a run") from None
 
 
 def class_weights(value: Any) -> str | dict[str, float]:
@@ -38,6 +51,26 @@ def class_weights(value: Any) -> str | dict[str, float]:
         raise ValueError("equal, balanced, or a weight for each of some classes")
     check = Number(0, LARGEST_FLOAT32, above_least=True)
     return {str(name): check(weight) for name, weight in value.items()}
+
+
+def augmentation(value: Any) -> str | dict[str, float]:
+    """Return none, or the amount of each kind, of a mapping or of a text such as shift,rotate=15.
+
+    Raises ValueError for another kind, or an amount out of range.
+    """
+    if value == "none":
+        return "none"
+    kinds = f"none, or some of {', '.join(f'{name}={amount:g}' for name, amount in AMOUNTS.items())}"
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",")]
+        value = {name: amount or AMOUNTS.get(name) for name, _, amount in pairs}
+    if not isinstance(value, Mapping) or not value or not value.keys() <= AMOUNTS.keys():
+        raise ValueError(kinds)
+    try:
+        return {name: Number(0, _MOST[name], above_least=True)(float(amount)) for name, amount in value.items()}
+    except (TypeError, ValueError):
+        most = ", ".join(f"{name} {amount:g}" for name, amount in _MOST.items())
+        raise ValueError(f"{kinds}, each above 0 and at most {most}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +133,19 @@ class FitConfig:
         metavar="balanced|NAME=W,...",
         added=True,
     )
+    augment: str | Mapping[str, float] = setting(
+        "none",
+        help=f"Deform each image at random before it is learned: {', '.join(AMOUNTS)}; =X is the most of it.",
+        check=augmentation,
+        metavar="NAME[=X],...",
+        added=True,
+    )
+    patience: int = setting(
+        0,
+        help="Stop after this many epochs without a better accuracy on the validation data; 0 is never.",
+        check=Integer(0),
+        added=True,
+    )
     seed: int = setting(0, help="Seed of the weights and of the order of rows.", check=Integer(0, 2**64 - 1))
     memory_bytes: int = setting(
         256_000_000,
@@ -132,10 +178,16 @@ class FitConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions(FitConfig):
-    """What `fit` takes: the settings, and the data to evaluate after each epoch."""
+    """The options of `fit`: the settings, the data to evaluate after each epoch, and functions of the caller.
+
+    transform: of raw rows and their place, before each step; see `Shards.minibatches`
+    callback: of the report of each epoch; training ends if it returns True
+    """
 
     test: Data | None = None
     val: Data | None = None
+    transform: Transform | None = None
+    callback: Callable[[EpochReport], object] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +204,13 @@ class TrainConfig(FitConfig):
         metavar="UNITS,...|none",
     )
     activation: str = setting("sigmoid", help="Follows every layer but the last.", check=OneOf(ACTIVATION_NAMES))
+    init: str | None = setting(
+        None,
+        help="Start from the weights of this run, whose hidden layers and activation the new one has.",
+        check=path_or_none,
+        metavar="RUN",
+        added=True,
+    )
     device: str = setting(
         "auto", help="Where to compute; auto is a GPU if there is one.", check=OneOf(DEVICES), recorded=False
     )

@@ -1,4 +1,4 @@
-"""What a model gets right over a whole data set, as a streaming aggregate."""
+"""The evaluation of a model on a whole data set, as a streaming aggregate."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from streamtrain.engine.dense import one_thread
 from streamtrain.engine.device import DeviceStep
 from streamtrain.engine.sparse import Sparse, first_layer_for
 from streamtrain.engine.step import B, CpuStep, TrainStep
-from streamtrain.errors import DataError, RunError, argument
+from streamtrain.errors import RunError, UsageError, argument
 from streamtrain.memory import Plan
 from streamtrain.metrics.evaluation import Evaluation
 from streamtrain.metrics.label_disorder import LabelDisorder
@@ -26,9 +26,18 @@ from streamtrain.stream.batches import Batch, pixel_epochs
 from streamtrain.stream.dataset import Shards
 from streamtrain.stream.order import Cursor, Order
 from streamtrain.stream.windows import labels_in_order
-from streamtrain.train.build import build_loss, build_optimizer, build_schedule, plan_memory, steps_before
+from streamtrain.train.build import (
+    build_augmentation,
+    build_loss,
+    build_optimizer,
+    build_schedule,
+    check_fit,
+    plan_memory,
+    steps_before,
+)
 from streamtrain.train.compatibility import DataSummary, check_against, check_held_out, read_as_learned
 from streamtrain.train.config import FitConfig, FitOptions
+from streamtrain.train.early_stopping import NO_EPOCH, Best, epochs_left
 from streamtrain.train.evaluate import iter_evaluate
 from streamtrain.train.inputs import Data, open_data
 from streamtrain.train.progress import EpochReport, Evaluating, Progress
@@ -83,6 +92,7 @@ class Training:
     start: resume from here; `model` and `optimizer` must have the state that they had at this point
     optimizer: by default as before the first step
     plan: sizes to keep, such as those of an earlier run; by default what `memory_bytes` allows
+    best: the best epoch so far by the accuracy on `val`; it decides when `patience` ends
     Raises UsageError or DataError if a setting is out of range or a set does not fit the model.
     """
 
@@ -97,13 +107,19 @@ class Training:
         start: Progress | None = None,
         optimizer: Optimizer | None = None,
         plan: Plan | None = None,
+        best: Best = NO_EPOCH,
     ) -> None:
-        if isinstance(config, FitOptions):
-            test, val = (None if data is None else open_data(data) for data in (config.test, config.val))
+        own = config if isinstance(config, FitOptions) else FitOptions()
+        if own is config:
+            test, val = (None if data is None else open_data(data) for data in (own.test, own.val))
+        if config.patience and val is None:
+            raise UsageError(
+                f"{argument('patience', config.patience)} needs data to judge by: pass `val`", option="val"
+            )
         self.warnings: list[str] = []
         if model.schema:
             train, self.warnings = read_as_learned(model, train)
-        _check_fit(model, train)
+        check_fit(model, train)
         self.model, self.train, self.config = model, train, config
         self.summary = DataSummary.of(train)
         if len(self.summary.present) == 1:
@@ -119,6 +135,8 @@ class Training:
         self.optimizer = optimizer or build_optimizer(config, model)
         self.plan = plan or plan_memory(train, model.hidden, config)
         self._schedule = build_schedule(config, train.rows)
+        self.best, self._callback = best, own.callback
+        self._transforms = [*build_augmentation(config, train.schema), *filter(None, [own.transform])]
         self._objective = Objective(build_loss(config, train), config.dropout, config.seed)
         self._write_back: Callable[[], None] = lambda: None
 
@@ -168,6 +186,7 @@ class Training:
             prefetch_threads=plan.prefetch_threads,
             start=progress.cursor,
             last=config.epochs,
+            transforms=self._transforms,
         )
         with contextlib.closing(stream), contextlib.ExitStack() as stack:
             stack.callback(step.write_back)
@@ -181,7 +200,9 @@ class Training:
                 # If the memory is too small for a prefetch thread, it is too small for a second row group.
                 evaluations = yield from self._evaluate(trained, threads if plan.prefetch_threads else 1)
                 seconds = trained.seconds - progress.seconds
-                yield EpochReport(
+                if val := evaluations["val"]:
+                    self.best = self.best.after(epoch, val.accuracy)
+                report = EpochReport(
                     epoch=epoch,
                     train_loss=trained.loss,
                     progressive_accuracy=trained.accuracy,
@@ -192,7 +213,12 @@ class Training:
                     label_disorder=disorder.value(),
                     effective_batch_size=disorder.effective_batch_size(config.batch_size),
                     wait_share=waited / max(seconds, waited, 1e-9),
+                    patience_left=epochs_left(config.patience, self.best, epoch),
                 )
+                ends = self._callback and self._callback(report) is True
+                yield report
+                if ends or report.patience_left == 0:
+                    return
                 progress = Progress.at(epoch + 1)
 
     def _train_epoch(
@@ -271,13 +297,3 @@ def _not_finite(what: str, lr: float) -> RunError:
         f"{argument('lr', lr / 10)}",
         option="lr",
     )
-
-
-def _check_fit(model: MLP, train: Shards) -> None:
-    if not train.schema.classes:
-        raise DataError(f"{train.folder} has no labels to learn. Convert it again with `label`")
-    if (train.schema.features, len(train.schema.classes)) != (model.features, model.classes):
-        raise DataError(
-            f"{train.folder} has {train.schema.features} pixels and {len(train.schema.classes)} classes, "
-            f"but the model takes {model.features} pixels and has {model.classes} classes"
-        )

@@ -1,4 +1,4 @@
-"""What users hand over: a model as itself, a checkpoint or a run; data as shards, a folder or a CSV."""
+"""The inputs that users pass: a model as itself, a checkpoint or a run; data as shards, a folder or a CSV."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training yields: its progress after each step and during an evaluation, and a report of each epoch."""
+"""The events of a training: its progress after each step and during an evaluation, and a report of each epoch."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Evaluating:
 
 @dataclass(frozen=True, eq=False)
 class EpochReport:
-    """What one epoch did.
+    """The results of one epoch.
 
     train_loss, progressive_accuracy: over the rows as they were trained, each scored before it was learned
     train, test, val: over the whole sets after the epoch; None for a set that was not evaluated
@@ -87,6 +87,7 @@ class EpochReport:
     label_disorder: D of the order that was trained, see `LabelDisorder`; effective_batch_size: of its batches, in
     rows; both None if the epoch has no whole batch of D or the data one class
     wait_share: share of the training pass's seconds that the model waited for minibatches
+    patience_left: more epochs that may pass without a better accuracy on val; None without a limit
     """
 
     epoch: int
@@ -101,6 +102,7 @@ class EpochReport:
     label_disorder: float | None
     effective_batch_size: float | None
     wait_share: float
+    patience_left: int | None = None
 
     @property
     def train_accuracy(self) -> float | None:

@@ -12,14 +12,14 @@ from typing import Any, NamedTuple, TypedDict
 import torch
 
 from streamtrain.decode import PathText, Positive, convert
-from streamtrain.errors import RunError, UsageError
+from streamtrain.errors import RunError, UsageError, argument
 from streamtrain.memory import Plan
 from streamtrain.nn.mlp import MLP
 from streamtrain.stream.dataset import Shards, open_shards
-from streamtrain.stream.order import Cursor
 from streamtrain.train.build import build_optimizer, plan_memory, steps_before
-from streamtrain.train.checkpoint import Checkpoint
+from streamtrain.train.checkpoint import Checkpoint, load, weights_sha256
 from streamtrain.train.config import TrainConfig
+from streamtrain.train.early_stopping import epochs_left
 from streamtrain.train.fit import Training
 from streamtrain.train.progress import EpochReport
 from streamtrain.train.run import Run
@@ -34,10 +34,12 @@ class Sets(NamedTuple):
 
 
 def build_model(train: Shards, config: TrainConfig) -> MLP:
-    """Return the untrained model of a configuration.
+    """Return the model of a configuration before training: untrained, or as the run of `init` left it.
 
-    Raises RunError if the data has no labels, or the model does not fit in memory.
+    Raises RunError if the data has no labels, the model does not fit in memory, or `init` cannot be read.
     """
+    if config.init is not None:
+        return load(config.init).model
     if not train.schema.classes:
         raise RunError(f"{train.folder} has no labels to learn. Convert it again with `label`")
     sizes = train.schema.features, config.hidden, len(train.schema.classes)
@@ -45,6 +47,25 @@ def build_model(train: Shards, config: TrainConfig) -> MLP:
         return MLP(*sizes, seed=config.seed, activation=config.activation)
     except RuntimeError as error:  # torch's error if memory cannot be allocated
         raise RunError("the `hidden` layers do not fit in memory. Use fewer units", option="hidden") from error
+
+
+def with_layers_of_init(config: TrainConfig) -> TrainConfig:
+    """Return the configuration with the hidden layers and the activation of the run that it starts from, if any.
+
+    Raises UsageError if it has others, which are not the defaults.
+    """
+    if config.init is None:
+        return config
+    model, default = load(config.init).model, TrainConfig()
+    for name in ("hidden", "activation"):
+        own, given = getattr(model, name), getattr(config, name)
+        if given not in (own, getattr(default, name)):
+            raise UsageError(
+                f"the weights of {config.init} have {argument(name, own)}, not {argument(name, given)}. Leave "
+                f"`{name}` out",
+                option=name,
+            )
+    return replace(config, hidden=model.hidden, activation=model.activation)
 
 
 def recipe(config: TrainConfig, paths: Mapping[str, str | None], sets: Sets, plan: Plan) -> dict[str, Any]:
@@ -57,6 +78,7 @@ def recipe(config: TrainConfig, paths: Mapping[str, str | None], sets: Sets, pla
         **{name: path and str(Path(path).absolute()) for name, path in paths.items()},
         **{f"{name}_digest": data.manifest.content_digest for name, data in others.items() if data},
         **config.to_recipe(),
+        **({"init_sha256": weights_sha256(load(config.init).model.state_dict())} if config.init else {}),
         "window_rows": plan.window_rows,
         **({"turned": True} if sets.data.manifest.parse.get("transposed") else {}),
     }
@@ -80,7 +102,7 @@ def recorded_config(run: Run, checkpoint: Checkpoint) -> TrainConfig:
 
 
 class _Recorded(TypedDict):
-    """What a recipe records besides the settings."""
+    """The keys of a recipe in addition to the settings."""
 
     data: PathText
     test: PathText | None
@@ -93,7 +115,7 @@ def open_recorded_sets(
 ) -> dict[str, Shards | None]:
     """Open sets that a run was started with.
 
-    paths: where each of them is now; None for a set that there is not
+    paths: where each of them is now; None for a set that the run does not have
     Raises RunError if one of them is missing or other data.
     """
     if missing := [name for name, path in paths.items() if path and not Path(path).exists()]:
@@ -135,10 +157,10 @@ def resume_training(
     """
     config, start = recorded_config(run, checkpoint), checkpoint.progress
     if epochs is not None:
-        _check_epochs(run, config, start.cursor, epochs)
+        _check_epochs(run, config, checkpoint, epochs)
         config = replace(config, epochs=epochs)
     given = {name: str(Path(path).absolute()) for name, path in moved.items() if path}
-    finished = start.cursor.epoch > config.epochs
+    finished = start.cursor.epoch > config.epochs or _has_stopped(config, checkpoint)
     recorded = {} if finished else {name: run.recipe[name] for name in ("data", "test", "val")}
     sets = open_recorded_sets(run, recorded | given, open_data=open_data)
     changes = {"epochs": config.epochs, **given}
@@ -163,12 +185,26 @@ def resume_training(
         val=sets["val"],
         start=start,
         optimizer=optimizer.to(to),
+        best=checkpoint.best,
         plan=replace(plan, window_rows=run.recipe["window_rows"]),
     )
 
 
-def _check_epochs(run: Run, config: TrainConfig, at: Cursor, epochs: int) -> None:
-    """Raise UsageError unless a run that has come to `at` can have `epochs` epochs."""
+def _has_stopped(config: TrainConfig, checkpoint: Checkpoint) -> bool:
+    """Return whether `patience` ended the run at this checkpoint."""
+    epoch, rows = checkpoint.progress.cursor
+    return epoch > 1 and not rows and epochs_left(config.patience, checkpoint.best, epoch - 1) == 0
+
+
+def _check_epochs(run: Run, config: TrainConfig, checkpoint: Checkpoint, epochs: int) -> None:
+    """Raise UsageError unless a run that has come to a checkpoint can have `epochs` epochs."""
+    at = checkpoint.progress.cursor
+    if epochs != config.epochs and _has_stopped(config, checkpoint):
+        raise UsageError(
+            f"{run.folder} has stopped after {config.patience} epochs without a better one than epoch "
+            f"{checkpoint.best.epoch}. Start a new run from its weights: {argument('init', str(run.folder))}",
+            option="epochs",
+        )
     reached = at.epoch - (at.rows == 0)
     if epochs < reached:
         raise UsageError(
@@ -177,7 +213,8 @@ def _check_epochs(run: Run, config: TrainConfig, at: Cursor, epochs: int) -> Non
     if epochs != config.epochs and config.schedule == "cosine":
         raise UsageError(
             f"the cosine schedule of {run.folder} falls to 0 over {config.epochs} epochs: with another number of "
-            "them, every step would have had another rate. Start a new run with `out`",
+            "them, every step would have had another rate. Start a new run from its weights: "
+            f"{argument('init', str(run.folder))}",
             option="epochs",
         )
 

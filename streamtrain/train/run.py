@@ -159,6 +159,7 @@ class Run:
             progress,
             self.data_digest,
             training.optimizer.buffers,
+            training.best,
         )
 
 

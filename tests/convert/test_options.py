@@ -29,6 +29,7 @@ CHANGES: dict[str, tuple[dict[str, Any], Any]] = {
     "delimiter": ({}, "semicolon"),
     "drop": ({"shape": None}, ("3",)),
     "split": ({}, {"train": 0.5, "val": 0.5}),
+    "compression": ({}, "lz4"),
     "on_bad_row": ({"sources": "bad.csv"}, "reject"),
     "shuffle": ({}, True),
     "seed": ({"shuffle": True}, 1),

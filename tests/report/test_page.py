@@ -88,6 +88,31 @@ def test_its_commands_make_the_same_weights_again(
     assert json.loads(done.stdout.splitlines()[-1])["weights_sha256"] in page
 
 
+def test_its_commands_spell_every_setting_as_the_command_line_reads_it(
+    call_cli: RunCli, report_data: tuple[Path, Path]
+) -> None:
+    train = (
+        "train",
+        report_data[0],
+        "--epochs",
+        "2",
+        "--class-weights",
+        "3=2.5",
+        "--hidden",
+        "none",
+        "-q",
+        "--json",
+    )
+    first = call_cli(*train, "--out", "run")
+    seen = view(Path("run"), st.open_shards(report_data[1]), tested=str(report_data[1]))
+    assert (seen.settings["memory"], seen.settings["hidden"]) == ("256MB", "none")
+    words = shlex.split(seen.commands[-1].replace("again-shards", str(report_data[0])))
+    done = call_cli(*words[1:], "-q", "--json")
+    assert done.returncode == 0, done.stderr
+    weights = [json.loads(each.stdout.splitlines()[-1])["weights_sha256"] for each in (first, done)]
+    assert weights[0] == weights[1]
+
+
 def test_its_commands_never_write_to_what_they_read(run_cli: RunCli, digits_csv: Path, tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_bytes(digits_csv.read_bytes())
     assert run_cli("train", "d.csv", "--out", "run", "--epochs", "1", "-q").returncode == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 import streamtrain
@@ -109,8 +109,11 @@ def put(path: Path, kind: str) -> None:
         path.write_text(f"of the user, at {path}")
 
 
+Case = tuple[dict[str, str], list[str], Callable[[str], str], str, list[str]]
+
+
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[dict[str, str], list[str], Callable[[str], str], str, list[str]]:
+def cases(draw: st.DrawFn) -> Case:
     """Files of the user's; a command, how its destination is spelled, the destination; and what it reads."""
     own = draw(_OWN_FILES)
     dest = draw(st.sampled_from([*DESTINATIONS, *[*own, *(str(Path(path).parent) for path in own)] * 5]))
@@ -129,10 +132,22 @@ def cases(draw: st.DrawFn) -> tuple[dict[str, str], list[str], Callable[[str], s
 
 
 @given(case=cases())
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 def test_after_any_command_that_overwrites_all_that_streamtrain_did_not_write_is_there(
-    tree: Path, case: tuple[dict[str, str], list[str], Callable[[str], str], str, list[str]]
+    tree: Path, case: Case
 ) -> None:
+    overwrite(tree, case)
+
+
+@pytest.mark.long
+@given(case=cases())
+@settings(max_examples=5000)
+def test_nor_is_anything_missing_in_thousands_of_trees(tree: Path, case: Case) -> None:
+    overwrite(tree, case)
+
+
+def overwrite(tree: Path, case: Case) -> None:
+    """Run a command with --overwrite in a copy of the tree; what streamtrain did not write must be there."""
     own, words, spelled, dest, reads = case
     with copied(tree) as here:
         written = {*files_below(here)} - {"d.csv", "home/d.csv"}

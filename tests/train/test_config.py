@@ -34,6 +34,9 @@ OTHER: dict[str, Any] = {
     "step_factor": 0.5,
     "dropout": 0.3,
     "label_smoothing": 0.1,
+    "patience": 1,
+    "init": "a run",  # the path of one that was trained
+    "augment": {"shift": 1.0, "elastic": 2.0},
     "class_weights": {"3": 2.0},
     "momentum": 0.5,
     "weight_decay": 0.1,
@@ -45,6 +48,7 @@ OTHER: dict[str, Any] = {
 TOGETHER: dict[str, dict[str, Any]] = {
     "step_epochs": {"schedule": "step", "step_epochs": 1},
     "step_factor": {"schedule": "step", "step_epochs": 1},
+    "patience": {"lr": 1e-7, "epochs": 4},  # too slow for the accuracy to change
 }
 # The other settings, and why they must not change a weight.
 SAME: dict[str, tuple[Any, str]] = {
@@ -66,8 +70,17 @@ def digest(shards: Path, **changes: Any) -> str:
     config = TrainConfig(**BASE | changes)
     data = st.open_shards(shards, workers=config.workers)
     model = build_model(data, config)
-    list(Training(model, data, config))
+    list(Training(model, data, config, val=data))
     return weights_sha256(model.state_dict())
+
+
+@pytest.fixture(scope="session")
+def trained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The checkpoint of a net that another seed began."""
+    model, path = st.MLP(64, BASE["hidden"], 10, seed=9), tmp_path_factory.mktemp("run") / "net.safetensors"
+    st.fit(model, st.open_shards(shards), epochs=1)
+    st.save(model, path)
+    return str(path)
 
 
 def test_the_tables_of_this_page_name_every_setting() -> None:
@@ -75,9 +88,10 @@ def test_the_tables_of_this_page_name_every_setting() -> None:
 
 
 @pytest.mark.parametrize("name", OTHER)
-def test_a_setting_reaches_the_weights(shards: Path, name: str) -> None:
+def test_a_setting_reaches_the_weights(shards: Path, trained: str, name: str) -> None:
     base = TOGETHER.get(name, {})
-    assert digest(shards, **base | {name: OTHER[name]}) != digest(shards, **base)
+    value = trained if name == "init" else OTHER[name]
+    assert digest(shards, **base | {name: value}) != digest(shards, **base)
 
 
 @pytest.mark.parametrize("name", SAME)
@@ -87,9 +101,9 @@ def test_a_setting_that_must_not_change_the_weights_does_not(shards: Path, name:
 
 @pytest.mark.parametrize("name", [*OTHER, *SAME])
 def test_an_option_of_the_command_line_reaches_what_the_setting_of_that_name_reaches(
-    call_cli: RunCli, shards: Path, tmp_path: Path, name: str
+    call_cli: RunCli, shards: Path, trained: str, tmp_path: Path, name: str
 ) -> None:
-    value = OTHER[name] if name in OTHER else SAME[name][0]
+    value = trained if name == "init" else OTHER[name] if name in OTHER else SAME[name][0]
     together = TOGETHER.get(name, {})
     chosen = BASE | together | {name: value}
     words: list[str] = []
@@ -99,7 +113,7 @@ def test_an_option_of_the_command_line_reaches_what_the_setting_of_that_name_rea
         elif each.name in chosen:
             given = chosen[each.name]
             words += [each.flag, written(given)]
-    done = call_cli("train", shards, "--out", "run", "--json", *words)
+    done = call_cli("train", shards, "--val", shards, "--out", "run", "--json", *words)
     assert done.returncode == 0, done.stderr
     last = json.loads(done.stdout.splitlines()[-1])
     assert last["weights_sha256"] == digest(shards, **together | {name: value})
@@ -111,7 +125,7 @@ def test_an_option_of_the_command_line_reaches_what_the_setting_of_that_name_rea
 
 
 def test_a_recipe_comes_back_and_one_that_lacks_a_setting_is_refused() -> None:
-    config = TrainConfig(**BASE | OTHER | {"momentum": 0.0}, eval_train=False)
+    config = TrainConfig(**BASE | OTHER | {"momentum": 0.0, "init": "/a/run"}, eval_train=False)
     recipe = json.loads(json.dumps(config.to_recipe()))
     assert TrainConfig.from_recipe(recipe) == config
     for each in settings(TrainConfig):

@@ -231,3 +231,31 @@ def test_results_are_shown_short(data: Shards, tmp_path: Path) -> None:
     assert all(len(text) < 100 for text in shown), shown
     x = torch.zeros(3, 64)
     assert torch.equal(model(x), model.forward(x)[0])
+
+
+def test_a_callback_gets_each_report_with_the_model_up_to_date_and_may_end_the_training(data: Shards) -> None:
+    model, seen = st.MLP(64, (20,), 10), []
+
+    def callback(report: st.EpochReport) -> bool:
+        seen.append((report.epoch, digest(model)))
+        return report.epoch == 2
+
+    reports = st.fit(model, data, epochs=5, batch_size=32, callback=callback)
+    assert [report.epoch for report in reports] == [epoch for epoch, _ in seen] == [1, 2]
+    assert seen[0][1] != seen[1][1] == digest(model) == digest(fitted(data, epochs=2))
+
+
+def test_a_transform_changes_what_is_learned_and_not_what_is_evaluated(data: Shards) -> None:
+    places = []
+
+    def blank(pixels: np.ndarray, at: st.Cursor) -> np.ndarray:
+        places.append(at)
+        return np.zeros_like(pixels)
+
+    model, untouched = st.MLP(64, (20,), 10), st.MLP(64, (20,), 10)
+    [report] = st.fit(model, data, epochs=1, batch_size=200, transform=blank)
+    assert places == [(1, 0), (1, 200), (1, 400)]
+    assert torch.equal(model.weights[0], untouched.weights[0])  # a blank image has no gradient there
+    assert report.train
+    assert st.evaluate(model, data).loss == report.train.loss
+    assert report.train.loss != report.train_loss

@@ -80,6 +80,8 @@ OPTIONS = (
 
 # Whatever else changes what a step computes; each is killed and resumed on its own.
 VARIANTS = {
+    "patience": ("--patience", "2", "--lr", "1e-7", "--epochs", "9"),
+    "augment": ("--augment", "shift=1,rotate,scale,shear,elastic"),
     "dropout": ("--dropout", "0.3", "--activation", "relu"),
     "loss": ("--label-smoothing", "0.1", "--class-weights", "balanced"),
     "softmax regression": ("--hidden", "none"),
@@ -139,7 +141,7 @@ def outcome(run: Path) -> dict[str, Any]:
 def begin_or_go_on(shards: Path, run: Path, more: tuple[str, ...] = ()) -> tuple[str | Path, ...]:
     if run.exists():
         return ("train", "--resume", run, "-q", "--checkpoint-every", "15steps")
-    return ("train", shards, "--test", shards, "--out", run, *OPTIONS, *more)
+    return ("train", shards, "--val", shards, "--out", run, *OPTIONS, *more)
 
 
 def survive(
@@ -161,7 +163,7 @@ def survive(
         code, calls[kind] = nursery.run(*begin_or_go_on(shards, tmp_path / "whole", more), kind=kind)
         assert code == 0
     expected = outcome(tmp_path / "whole")
-    assert len(expected["metrics"]) == 3
+    assert len(expected["metrics"]) == 3, "of 9 epochs, if patience ends"
     struck = ended = 0
     while struck < kills:
         run = tmp_path / f"run{ended}"

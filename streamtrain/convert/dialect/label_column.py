@@ -35,7 +35,13 @@ def find_label(sample: Sample, left: list[int], options: ReadOptions) -> tuple[r
     Raises DataError if two readings are possible, naming the option that decides.
     """
     if len(left) < 2 and options.label != "none":
-        raise UsageError(f"{sample.path}: no column is left for the pixels. Drop fewer columns", option="drop")
+        if options.drop:
+            raise UsageError(f"{sample.path}: no column is left for the pixels. Drop fewer columns", option="drop")
+        raise DataError(
+            f"{sample.path} has no column of pixels: besides what numbers the rows or is empty, it has "
+            f"{sample.title(left[0]) if left else 'nothing'}. Is it a file of labels, without the images?",
+            path=sample.path,
+        )
     if options.pixels == len(left) and (options.label in (None, "none") or options.preset):
         # The label of a preset is optional: the test file of the same set may have none.
         return range(0), f"no label: a row is as wide as the {len(left)} pixels that are wanted"

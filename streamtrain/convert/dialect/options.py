@@ -1,4 +1,4 @@
-"""What a user declares about a CSV, by options or by a preset; the rest is detected."""
+"""The declarations of a user about a CSV, by options or by a preset; the rest is detected."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NOT_DECLARED = ("preset_fields",)
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What was declared; None if it is to be found.
+    """The declarations; None for what is to be found.
 
     label: "first", "last", "none", a column's name, its number from 1, or a range of columns as 257-266
     features: pixels in a row, if a model has to read them

@@ -39,6 +39,8 @@ class Line:
 def sample_lines(sample: bytes, *, whole: bool, path: str) -> tuple[list[Line], list[Line]]:
     """Return the first lines, and lines chosen by their content alone: any order of them gives the same choice.
 
+    A line that the file repeats is not chosen again before all others are: some files hold an image many times.
+
     sample: decompressed; whole: whether it is all of the file.
     Raises DataError if no line ends in the sample, or if there is none.
     """
@@ -53,11 +55,17 @@ def sample_lines(sample: bytes, *, whole: bool, path: str) -> tuple[list[Line], 
     kept = [(n, line) for n, line in lines if (line and line[0] not in _NOT_OF_A_ROW) or _is_row(line)]
     if not kept:
         raise NoRowsError(f"{path} is empty. Check the download, or name another file")
-    ranked = [(xxhash.xxh3_64_intdigest(line), line, n) for n, line in kept]
-    chosen = [(n, line) for _, line, n in heapq.nsmallest(_SAMPLE_ROWS, ranked)]
+    ranked = [(0, xxhash.xxh3_64_intdigest(line), line, n) for n, line in kept]
+    chosen = heapq.nsmallest(_SAMPLE_ROWS, ranked)
+    if len({digest for _, digest, _, _ in chosen}) < len(chosen):
+        times: Counter[int] = Counter()  # of each line so far, by its digest
+        for i, (_, digest, line, n) in enumerate(ranked):
+            ranked[i] = (times[digest], digest, line, n)
+            times[digest] += 1
+        chosen = heapq.nsmallest(_SAMPLE_ROWS, ranked)
     first, others = (
         [Line(n, line.decode("utf-8", "surrogateescape")) for n, line in some]
-        for some in (kept[:_FIRST_LINES], chosen)
+        for some in (kept[:_FIRST_LINES], [(n, line) for _, _, line, n in chosen])
     )
     return first, others
 
@@ -110,7 +118,7 @@ class Sample:
         return f"column {column + 1} ({quoted(name)})" if name else f"column {column + 1}"
 
     def option_value(self, column: int) -> str:
-        """Return how --label and --drop name a column: its name if that is unambiguous, otherwise its number."""
+        """Return how `label` and `drop` name a column: its name if that is unambiguous, otherwise its number."""
         name = self.names[column] if self.names else ""
         plain = name.isprintable() and name.isascii() and not set(name) & set(",-'") and len(name) <= 40
         if plain and name and not name.isdecimal() and self.names.count(name) == 1 and name not in RESERVED:
@@ -130,7 +138,7 @@ RESERVED = ("first", "last", "none")
 
 @dataclass(frozen=True)
 class Facts:
-    """What the columns of a sample hold, each an array (fields,).
+    """Facts about the columns of a sample, each an array (fields,).
 
     numeric, empty, whole: the share of cells that are numbers, empty, and whole numbers
     distinct: the share of different values among all

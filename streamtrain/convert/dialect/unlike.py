@@ -18,6 +18,7 @@ from streamtrain.errors import DataError, UsageError, argument
 
 _MOST = 0.9  # share of the rows that must have a property; the rest may be odd
 _FEWEST_ROWS = 20  # with fewer, it is not decided whether a column follows from the label
+_PROBABILITIES = range(3, 101)  # columns that may hold the probabilities of as many classes
 _FEWEST_PIXELS = 4  # up to this number of pixels, a column is not compared with the others
 
 
@@ -41,6 +42,7 @@ def refuse_unlike(found: Candidates) -> None:
     """Raise DataError for a column of numbers that does not behave like the other pixels, naming the next step."""
     if found.options.keeps_every_column:
         return
+    _refuse_labels_alone(found)
     for rule in (_named_unlike, _onehot_again, _label_again, _label_in_part, _beyond_the_others):
         columns, why = rule(found)
         if columns:
@@ -114,6 +116,38 @@ def _has_words(sample: Sample, column: int) -> bool:
         cell for cell in sample.cells(column) if not DECIMAL.fullmatch(cell) and cell_format(cell)[0] == "a word"
     ]
     return len(words) > 0.15 * len(sample.rows)
+
+
+def _refuse_labels_alone(found: Candidates) -> None:
+    """Raise DataError if the columns hold labels or parts of them, unless as many pixels are declared."""
+    sample, pixels = found.sample, found.pixels
+    if found.options.pixels == len(pixels):
+        return
+    table = sample.table[:, pixels]
+    same = (table == table[:, :1]).all(axis=1)
+    shares = (table >= 0).all(axis=1) & (np.abs(table.sum(axis=1) - 1) < 0.01)  # a one-hot label too
+    enough = len(table) >= _FEWEST_ROWS
+    if same.mean() >= _MOST and len({*table[same, 0]}) > 2 and sample.facts.whole[pixels[0]] >= _MOST:
+        what = "hold the same number in each row, as labels do"
+    elif enough and len(pixels) in _PROBABILITIES and shares.mean() >= _MOST:
+        what = "add up to 1 in each row, as the probabilities of classes do"
+    elif enough and len(pixels) <= _FEWEST_PIXELS and all(_are_few_numbers(sample, c) for c in pixels):
+        what = "hold few different whole numbers, as labels do"
+    else:
+        return
+    raise DataError(
+        f"{sample.path}: the {len(pixels)} columns that are left for the pixels, {sample.title(pixels[0])} to "
+        f"{sample.title(pixels[-1])}, {what}. If they are the pixels of an image, declare its `shape`",
+        option="shape",
+        path=sample.path,
+        column=pixels[0] + 1,
+    )
+
+
+def _are_few_numbers(sample: Sample, column: int) -> bool:
+    """Whether a column holds whole numbers, at most 64 different ones, that repeat in most rows."""
+    different = sample.facts.distinct[column] * len(sample.rows)
+    return bool(sample.facts.whole[column] >= _MOST and different <= min(64, 0.5 * len(sample.rows)))
 
 
 def _named_unlike(found: Candidates) -> tuple[list[int], str]:

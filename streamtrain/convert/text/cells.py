@@ -11,7 +11,7 @@ BLANKS = " \t"  # the only characters that may surround a value; a no-break spac
 
 
 class RowError(Exception):
-    """What is wrong with a row: the reason, the column from 0 or None, the value, and the fault in words."""
+    """A fault of a row: the reason, the column from 0 or None, the value, and the fault in words."""
 
     def __init__(self, reason: str, what: str, *, column: int | None = None, value: str = "") -> None:
         super().__init__(reason)

@@ -18,11 +18,11 @@ from streamtrain.shards.parts import WrittenRows, numbered_classes
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """A chunk that was written; nothing else of it is needed any more.
+    """The result for a chunk whose rows are written; its text is not needed any more.
 
     digest:   of its text
     rows:     those kept; none if a bad row ends the conversion
-    bad:      the bad rows while the chunk is in memory, the first of them if it ends the conversion, else none
+    bad:      the bad rows while the chunk is in memory; the first alone if it ends the conversion
     rejected: the file that holds them as lines of JSON, None if there are none
     """
 

@@ -41,7 +41,7 @@ _START_AGAIN = "Start again: the same conversion without `resume`"
 
 
 class Fingerprint(Struct):
-    """What decides the bytes of the shards.
+    """The sources, options and versions that decide the bytes of the shards.
 
     sources: by name, the size and time of each, in their order; options: by flag; versions: of what writes them
     """
@@ -175,7 +175,7 @@ def _refuse_changes(before: Fingerprint, now: Fingerprint) -> None:
 
 
 class _PartRecord(Struct):
-    """What a record says of a part before the arrays."""
+    """The facts about a part in the first line of a record."""
 
     shard: Shard
     names: tuple[str, ...]

@@ -352,6 +352,19 @@ def _two_labels(d: Digits) -> Written:
     return Written(lines(rows, header), names, d.pixels, also=([str(k % 2) for k in d.labels],))
 
 
+@public("each line many times")
+def _repeated(d: Digits) -> Written:
+    times = max(2, 6000 // len(d.labels))
+    return Written(lines(first(d)) * times, [str(k) for k in d.labels] * times, np.tile(d.pixels, (times, 1)))
+
+
+@public("blank images for the most part")
+def _blank(d: Digits) -> Written:
+    blank = Digits(np.arange(3000) % 10, np.zeros((3000, d.pixels.shape[1]), dtype=int))
+    rows = np.vstack([first(d), first(blank)])
+    return Written(lines(rows), [str(k) for k in rows[:, 0]], rows[:, 1:])
+
+
 def with_rows(change: Callable[[list[list[Any]]], list[list[Any]]], header: str = "label") -> Way:
     """Return digits whose rows are changed; header: of the label, or "" for no header."""
 
@@ -396,6 +409,44 @@ TROUBLED |= {
         lambda rows: [[*(str(int(k == int(r[0]))) for k in range(10)), *r] for r in rows], ""
     ),
     "odd or even too": with_rows(lambda rows: [[r[0], int(r[0]) % 2, *r[1:]] for r in rows], ""),
+}
+
+
+def without_pixels(columns: Callable[[np.ndarray], Sequence[Any]], header: Sequence[str] = ()) -> Way:
+    """A file that has labels and no image, which is always refused; `columns` are made from the labels."""
+    return lambda d: Written(lines(np.column_stack(columns(d.labels)), header), None, np.empty((0, 0)))
+
+
+def predictions(labels: np.ndarray) -> np.ndarray:
+    """The labels, with some mistakes."""
+    return np.where(np.arange(len(labels)) % 9 == 0, (labels + 3) % 10, labels)
+
+
+def probabilities(labels: np.ndarray) -> np.ndarray:
+    """Shares (rows, 10) that add up to 1."""
+    shares = np.random.default_rng(5).random((len(labels), 10)) ** 4 + np.eye(10)[labels]
+    return (shares / shares.sum(axis=1, keepdims=True)).round(4)
+
+
+TROUBLED |= {
+    "the label twice, no pixels": without_pixels(lambda k: [k, k]),
+    "the label three times, no pixels": without_pixels(lambda k: [k, k, k]),
+    "the label five times, no pixels": without_pixels(lambda k: [k] * 5),
+    "the label ten times, no pixels": without_pixels(lambda k: [k] * 10),
+    "three labels, no pixels": without_pixels(lambda k: [k, k + 1, k % 2], ["label", "class", "odd"]),
+    "four labels, no pixels": without_pixels(lambda k: [k, k % 2, k // 3, k % 5]),
+    "an index and a label": without_pixels(lambda k: [np.arange(len(k)), k]),
+    "ImageId and Label": without_pixels(lambda k: [np.arange(1, len(k) + 1), k], ["ImageId", "Label"]),
+    "an index and two labels": without_pixels(lambda k: [np.arange(len(k)), k, k]),
+    "labels and predictions": without_pixels(lambda k: [k, predictions(k)], ["true", "predicted"]),
+    "an id, labels and predictions": without_pixels(lambda k: [np.arange(len(k)), k, predictions(k)]),
+    "a one-hot label alone": without_pixels(lambda k: [np.eye(10, dtype=int)[k]]),
+    "a label and a one-hot label": without_pixels(lambda k: [k, np.eye(10, dtype=int)[k]]),
+    "probabilities": without_pixels(lambda k: [probabilities(k)]),
+    "labels and probabilities": without_pixels(lambda k: [k, probabilities(k)]),
+    "an id and probabilities": without_pixels(
+        lambda k: [np.arange(len(k)), probabilities(k)], ["id", *(f"class_{i}" for i in range(10))]
+    ),
 }
 
 

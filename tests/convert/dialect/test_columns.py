@@ -63,6 +63,45 @@ def test_a_number_is_a_position_unless_it_may_be_a_name(
     assert convert(source, tmp_path / "other", drop="1-1", label="2-2").schema.image_shape == (8, 8)
 
 
+K = np.arange(150) * 7 % 10
+GREYS = np.repeat(np.arange(150) % 10 * 28, 64).reshape(150, 64)
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "said"),
+    [
+        (
+            np.column_stack([K, K, K]),
+            {"label": "none"},
+            "3 columns .*, column 1 to column 3, hold the same",
+        ),
+        (np.column_stack([K, K, K])[:10], {"label": "first"}, "2 columns .* hold the same number in each row"),
+        (np.column_stack([K, K % 2, K // 2]), {"label": "last"}, "2 columns .* hold few different whole numbers"),
+        (np.eye(10, dtype=int)[K], {"label": "none"}, "10 columns .* add up to 1 in each row"),
+        (np.eye(100, dtype=int)[np.arange(150) % 100], {"label": "none"}, "100 columns .* add up to 1"),
+        (np.column_stack([K, GREYS]), {}, "64 columns .* hold the same number"),
+    ],
+)
+def test_columns_of_labels_without_an_image_are_refused_unless_the_shape_says_that_they_are(
+    tmp_path: Path, rows: np.ndarray, options: dict[str, Any], said: str
+) -> None:
+    (tmp_path / "d.csv").write_text("".join(",".join(map(str, row)) + "\n" for row in rows.tolist()))
+    with pytest.raises(DataError, match=f"the {said}.* declare its `shape`$"):
+        convert(tmp_path / "d.csv", tmp_path / "out", **options)
+    features = rows.shape[1] - (options.get("label") != "none")
+    shape = (1, features) if features != 64 else (8, 8)
+    result = convert(tmp_path / "d.csv", tmp_path / "out", shape=shape, **options)
+    assert (result.totals.kept, result.schema.image_shape) == (len(rows), shape)
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_images_of_one_value_alone_are_images(tmp_path: Path, value: int) -> None:
+    rows = np.column_stack([K, np.full((150, 64), value)])
+    (tmp_path / "d.csv").write_text("".join(",".join(map(str, row)) + "\n" for row in rows.tolist()))
+    result = convert(tmp_path / "d.csv", tmp_path / "out", label="first")
+    assert (result.totals.kept, result.schema.image_shape) == (150, (8, 8))
+
+
 @pytest.mark.parametrize(
     ("change", "header", "said"),
     [

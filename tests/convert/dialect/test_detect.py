@@ -199,7 +199,7 @@ def test_named_classes_decide_where_the_count_begins(tmp_path: Path) -> None:
         ({"label": "label"}, "has no column 'label'"),
         ({"label": "9-3"}, "is not a range of columns"),
         ({"drop": ("nope",)}, "has no column 'nope'"),
-        ({"delimiter": "colon"}, "comma, semicolon, tab, space, pipe, ctrl-a, not 'colon'"),
+        ({"delimiter": "colon"}, "'colon', but must be comma, semicolon, tab"),
         ({"shape": (5, 5)}, "`shape` 5x5 is 25 pixels, but a row has 16"),
         ({"max_rejected": 5}, "Pass `on_bad_row="),
     ],

@@ -161,7 +161,7 @@ def test_an_unknown_preset_is_refused_with_similar_names(tmp_path: Path) -> None
         ("shape = 28", "shape should be a list, got an integer"),
         ("range = [255, 0]", "range should be two numbers, the smaller first"),
         ("header = 'yes'", "header should be true or false, got text"),
-        ("delimiter = 'colon'", "tab, space, pipe, ctrl-a, not 'colon'"),
+        ("delimiter = 'colon'", "'colon', but must be comma, semicolon, tab"),
         ("labels = [1, 2]\nclasses = 3", "2 labels for 3 classes"),
         ("classes = ['a', 'b', 'a']", "classes should be names that differ"),
         ("classes = 1000000000000", "classes should be an integer in 1..65536"),
