@@ -225,16 +225,16 @@ def boolean(value: Any) -> bool:
 def integers(value: Any, *, least: int) -> tuple[int, ...]:
     """Return integers, of Python or NumPy, as a tuple; an integer alone is one of them.
 
-    Raises ValueError if one of them is below `least` or is not an integer.
+    Raises ValueError if one of them is below `least`, from 2^31 on, or not an integer.
 
     >>> integers([30, 20], least=1)
     (30, 20)
     """
-    check = Integer(least)
+    check = Integer(least, 2**31 - 1)
     try:
         return tuple(map(check, value)) if isinstance(value, Iterable) else (check(value),)
     except ValueError:
-        raise ValueError(f"integers of at least {least}") from None
+        raise ValueError(f"integers of at least {least}, and below 2^31") from None
 
 
 def spelled_out(

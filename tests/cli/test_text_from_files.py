@@ -67,7 +67,7 @@ def test_on_a_terminal_each_name_is_escaped_and_starts_no_line(
 def test_an_error_that_names_a_cell_a_header_and_a_path_is_one_line(call_cli: RunCli, tmp_path: Path) -> None:
     path = tmp_path / "\x1b[2Jo\n\u202e.csv"
     path.write_text("label,\x1b]0;t\x07,b,c,d\n" + "1,2,3,4,5\n" * 30 + "1,\x1b[31mred\u202e,3,4,5\n")
-    done = call_cli("convert", path, "out")
+    done = call_cli("convert", path, "out", "--shape", "2x2", "--label", "first")
     assert done.returncode == 1
     error = done.stderr.splitlines()[-1]
     assert error.startswith("error: ")
