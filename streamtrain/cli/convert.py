@@ -34,7 +34,7 @@ def command(console: Console, /, sources: tuple[str, ...], dest: str, **options:
     """Convert CSV files to a folder DEST of Parquet shards.
 
     A SOURCE is a file, a pattern, a folder, archive.zip:member.csv, or - for standard input; gz, bz2, xz, zst
-    and zip are unpacked on the way.
+    and zip are unpacked on the way. It may be in a store or on the web: s3://, gs://, az://, https://.
 
     Example: streamtrain convert mnist_train.csv.gz shards/train
     """
@@ -91,8 +91,10 @@ def _explain(console: Console, conversion: Conversion) -> None:
     for reason in conversion.detection.reasons:
         console.note(f"  {reason}")
     if not conversion.detection.dialect.declared_range:
-        low, high = conversion.schema.pixel_range
+        low, high = conversion.schema.of_source.pixel_range
         console.note(f"  pixels are {low:g}..{high:g}, found by the full pass; declare it with --range")
+    if conversion.detection.dialect.denominator != conversion.schema.denominator:
+        console.note("  not all rows are such fractions, so pixels are stored as float32")
 
 
 def _warn_if_sorted(conversion: Conversion, dest: str) -> None:
@@ -132,7 +134,7 @@ def _as_json(conversion: Conversion) -> dict[str, Any]:
             "delimiter": dialect.delimiter,
             "image_shape": list(schema.image_shape),
             "classes": list(schema.classes),
-            "pixel_range": list(schema.pixel_range),
+            "pixel_range": list(schema.of_source.pixel_range),
         },
         "label_disorder": conversion.label_disorder,
     }

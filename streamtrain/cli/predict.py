@@ -74,10 +74,11 @@ def command(
     """
     from streamtrain.cli.progress import Status
     from streamtrain.convert.rows import iter_rows
-    from streamtrain.convert.text.text_file import physical_path
+    from streamtrain.convert.text.physical_file import physical_path
+    from streamtrain.storage.objects import local_paths, location
     from streamtrain.storage.permissions import common_mode
 
-    reads = [Path(run), *filter(None, [physical_path(Path(source))])]
+    reads = [Path(run), *local_paths([physical_path(location(source))])]
     if out:
         _check_out(Path(out), columns, reads, overwrite=overwrite)
     checkpoint = _loaded(run, source, has_preset=bool(dialect["preset"]))

@@ -54,10 +54,12 @@ def command(ctx: click.Context, /, resume: str | None, dry_run: bool, **options:
     from streamtrain.cli.train_setup import new_run, resume_run
     from streamtrain.engine.device import device
     from streamtrain.storage.locks import lock_folder
+    from streamtrain.storage.objects import refuse_writing
 
     if resume is None and not (paths["data"] and options["out"]):
         raise UsageError("train needs DATA and --out RUN: streamtrain train shards/train --out runs/first")
     folder = Path(resume or options["out"])
+    refuse_writing(folder)
     if resume and not folder.is_dir():
         raise RunError(f"{folder}: there is no such run. Start one: streamtrain train DATA --out {folder}")
     computing = device(config.device)
@@ -122,7 +124,7 @@ class _Saver:
         self._steps += event is progress
         passed = self._steps if self.unit == "steps" else time.monotonic() - self._started
         if self._steps and passed >= self.every:
-            self.run.save(self.training, progress)
+            self.run.save(self.training)
             self.saved()
 
 
@@ -150,7 +152,7 @@ def _train(console: Console, run: Run, training: Training, interval: tuple[int, 
                 continue
             progress = event if isinstance(event, Progress) else event.progress
             if stopped:
-                run.save(training, progress)
+                run.save(training)
                 line.clear()
                 say(f"Stopped and saved. Continue with: {_again(run.folder)}")
                 return stopped[0]

@@ -40,7 +40,7 @@ def convert(
     Whatever is left at None is found in the data. `dest` appears whole or not at all.
 
     sources: files, glob patterns, folders, "archive.zip:member.csv", or "-" for standard input; gz, bz2, xz, zst
-        and zip are unpacked on the way
+        and zip are unpacked on the way; also addresses, as "s3://bucket/train.csv"
     label: "first", "last", "none", a name of the header, a column's number from 1, or a range of columns for a
         one-hot label, as "257-266"
     labels: a file with the labels, one for each data row in order, plain or compressed, with a header or

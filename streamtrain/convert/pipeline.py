@@ -17,8 +17,8 @@ from streamtrain.convert.dialect.label_file import detect_labels
 from streamtrain.convert.dialect.options import ReadOptions
 from streamtrain.convert.options import ConvertOptions
 from streamtrain.convert.parse.label_file import LabelFile
+from streamtrain.convert.text.physical_file import physical_path, size_of
 from streamtrain.convert.text.sources import find_labels_file, find_sources
-from streamtrain.convert.text.text_file import physical_path, size_on_disk
 from streamtrain.convert.write.chunk_writer import ChunkWriter
 from streamtrain.convert.write.journal import Fingerprint, Journal, fingerprint, open_journal
 from streamtrain.convert.write.ledger import Ledger
@@ -30,7 +30,8 @@ from streamtrain.shards.manifest import LineCounts, Manifest
 from streamtrain.shards.shuffle import ShuffleProgress, max_rows_in_memory, shuffle_into
 from streamtrain.storage.destination import Destination, discard, remove_unfinished, staging_of
 from streamtrain.storage.locks import lock_folder
-from streamtrain.storage.names import hidden_sibling
+from streamtrain.storage.names import given_path, hidden_sibling
+from streamtrain.storage.objects import Location, local_paths, location
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,9 @@ def iter_convert(
     if not paths:
         raise UsageError("convert needs a source. Name a CSV file")
     labels_file = None if options.labels is None else find_labels_file(options.labels, options.label, paths)
-    files = [*paths, *filter(None, [labels_file])]
+    files = [physical_path(path) for path in [*paths, *([labels_file] if labels_file else [])]]
     destination = Destination(
-        Path(dest), options.overwrite, [*_folders(sources), *filter(None, map(physical_path, files))]
+        given_path(dest, "dest"), options.overwrite, [*_folders(sources), *local_paths(files)]
     )
     destination.check()
     return _Request(paths, labels_file, destination, options, options.read_options()).run()
@@ -103,15 +104,15 @@ def iter_convert(
 def _folders(sources: Sequence[str | os.PathLike[str]] | str | os.PathLike[str]) -> list[Path]:
     """Return the folders among the sources, whose files are found by now."""
     named = [sources] if isinstance(sources, str | os.PathLike) else sources
-    return [Path(source) for source in named if Path(source).is_dir()]
+    return [folder for folder in local_paths(map(location, named)) if folder.is_dir()]
 
 
 @dataclass(frozen=True)
 class _Request:
     """One conversion: its files found, its options checked."""
 
-    paths: list[Path]
-    labels_file: Path | None
+    paths: list[Location]
+    labels_file: Location | None
     destination: Destination
     options: ConvertOptions
     read_options: ReadOptions
@@ -173,13 +174,14 @@ class _Request:
     def _pass(self, dialect: Dialect, staging: Path, journal: Path) -> Generator[Progress, None, Ledger]:
         """Parse every file and write the shards into `staging`, yielding Progress on the way."""
         started, options = time.monotonic(), self.options
-        total = sum(map(size_on_disk, self.paths))
+        total = sum(map(size_of, self.paths))
         builder = ShardBuilder(
             staging,
             _schema(dialect),
             options.shares,
             declared_range=dialect.declared_range,
             compression=options.compression,
+            denominator=dialect.denominator,
         )
         ledger = Ledger(dialect, staging, builder)
         with contextlib.ExitStack() as stack:

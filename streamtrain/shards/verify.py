@@ -13,10 +13,11 @@ from streamtrain.block import Array
 from streamtrain.errors import CorruptShardError, DataError
 from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.metrics.pixel_statistics import PixelStatistics, class_sums
-from streamtrain.shards.consistency import contradictions, same
+from streamtrain.shards.consistency import contradictions, rounding, same
 from streamtrain.shards.manifest import Manifest, Shard, split_folders
 from streamtrain.shards.reader import ShardFile, check_digest
 from streamtrain.shards.writer import rows_per_group
+from streamtrain.storage.names import given_path
 from streamtrain.storage.ownership import MANIFEST, REJECTED
 
 
@@ -63,7 +64,7 @@ def verify(data: str | Path) -> VerifyReport:
 
 def iter_verify(data: str | Path) -> Iterator[VerifyReport]:
     """Verify as `verify` does; yield what was found after each shard, and at the end all of it."""
-    folder = Path(data)
+    folder = given_path(data, "data")
     return _iter_verify(folder, split_folders(folder))
 
 
@@ -157,7 +158,7 @@ class _Audit:
     def _check_pixels(self, pixels: Array) -> list[str]:
         statistics = PixelStatistics.of(pixels)
         self._pixels = statistics if self._pixels is None else self._pixels + statistics
-        low, high = self.manifest.schema.pixel_range
+        low, high = self.manifest.schema.limits
         inside = low <= statistics.min.min() and statistics.max.max() <= high
         return [] if inside else [f"a pixel is outside {low:g}..{high:g}"]
 
@@ -165,11 +166,11 @@ class _Audit:
         """Return which aggregates of the manifest are not those of the rows; none unless all could be read."""
         if not self.complete or self._pixels is None:
             return []
-        found = []
+        found, error = [], rounding(self.manifest)
         for name, values in self._pixels.to_json().items():
-            if not same(values, dict(self.manifest.pixels)[name]):
+            if not same(values, dict(self.manifest.pixels)[name], error):
                 found.append(f"the {name} of the pixels is not that of the rows")
-        if self.manifest.class_sums is not None and not same(self._class_sums, self.manifest.class_sums):
+        if self.manifest.class_sums is not None and not same(self._class_sums, self.manifest.class_sums, error):
             found.append("the sums of the pixels of each class are not those of the rows")
         if not same(self._disorder.value(), self.manifest.label_disorder):
             found.append(f"label disorder is {self._disorder.value()}, not {self.manifest.label_disorder}")

@@ -13,6 +13,7 @@ from pathlib import Path
 from streamtrain.errors import RunError, UsageError, argument
 from streamtrain.storage.locks import lock_folder
 from streamtrain.storage.names import hidden_sibling, real_path
+from streamtrain.storage.objects import refuse_writing
 from streamtrain.storage.ownership import MARK, mark, why_foreign, why_not_unfinished
 from streamtrain.storage.permissions import common_mode, make_folder
 from streamtrain.storage.publish import replace_folder
@@ -36,6 +37,7 @@ class Destination:
     def check(self) -> None:
         """Raise UsageError if what stands there may not be replaced, or a name cannot be written in UTF-8."""
         path = self.path
+        refuse_writing(path)
         if str(path) != os.fsencode(path).decode(errors="replace"):
             raise UsageError(f"{str(path)!a} is not a name in UTF-8, which shards and runs need. Choose another")
         if real_path(path).is_symlink():
@@ -127,6 +129,7 @@ def discard(folder: Path) -> None:
 
 def check_file(path: Path, *, overwrite: bool, reads: Sequence[Path], is_ours: Callable[[Path], bool]) -> None:
     """Raise UsageError unless a file can be written at `path`: there is none, or one that `is_ours` replaces."""
+    refuse_writing(path)
     if path.is_dir():
         raise UsageError(f"{path} is a folder, but this command writes a file. {_OTHER_NAME}")
     if not os.path.lexists(path):

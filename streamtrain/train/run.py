@@ -107,9 +107,12 @@ class Run:
         """Return the metrics of each epoch so far; see `read_metrics`."""
         return read_metrics(self.folder)
 
-    def save(self, training: Training, progress: Progress) -> None:
-        """Keep the state of a training as the last checkpoint, and the last one as the previous."""
-        training.write_back()
+    def save(self, training: Training) -> None:
+        """Keep the state of a training as the last checkpoint, and the last one as the previous.
+
+        While an epoch is evaluated, it is the state at the end of that epoch.
+        """
+        progress = training.write_back()
         self._save(self._checkpoint(training, progress))
 
     def _save(self, checkpoint: Checkpoint) -> None:
@@ -128,7 +131,7 @@ class Run:
             file.write(json.dumps(line).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        self.save(training, done)
+        self._save(self._checkpoint(training, done))
         return line
 
     def _check_recipe(self) -> None:

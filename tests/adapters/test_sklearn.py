@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 import streamtrain as st
@@ -50,6 +52,12 @@ def test_it_trains_on_shards_as_fit_does(shards: Path) -> None:
     estimator = StreamClassifier((20,), epochs=3, batch_size=32, lr=0.1, seed=4).fit(data)
     assert all(map(np.array_equal, estimator.model_.weights, fresh.weights))
     assert not np.array_equal(estimator.model_.weights[0], model.weights[0])
+
+
+def test_it_learns_from_standardised_pixels(table: np.ndarray) -> None:
+    """Fractions of any size: float32 rounds the ends of their range, and their sums are near 0."""
+    pipeline = make_pipeline(StandardScaler(), StreamClassifier(epochs=30, lr=0.5))
+    assert pipeline.fit(table[:, 1:], table[:, 0]).score(table[:, 1:], table[:, 0]) > 0.9
 
 
 def test_partial_fit_learns_batch_by_batch(table: np.ndarray) -> None:

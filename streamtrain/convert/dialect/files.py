@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from streamtrain.convert.dialect.detect import Detection, detect
 from streamtrain.convert.dialect.dialect import Dialect
@@ -12,6 +11,7 @@ from streamtrain.convert.dialect.options import ReadOptions
 from streamtrain.convert.dialect.sample import SAMPLE_BYTES, NoRowsError
 from streamtrain.convert.text.text_file import TextFile
 from streamtrain.errors import DataError, argument
+from streamtrain.storage.objects import Location
 
 # What files have to share, and the parameter that declares it for all of them.
 _SHARED = {
@@ -26,20 +26,20 @@ _SHARED = {
 }
 
 
-def detect_file(path: Path, options: ReadOptions) -> Detection:
+def detect_file(path: Location, options: ReadOptions) -> Detection:
     """Decide how a file is written; see `detect`."""
     with TextFile(path) as file:
         sample = file.read(SAMPLE_BYTES)
         return detect(sample, path=str(path), whole=not file.read(1), options=options)
 
 
-def detect_files(paths: Sequence[Path], options: ReadOptions) -> Detection:
+def detect_files(paths: Sequence[Location], options: ReadOptions) -> Detection:
     """Decide how the first file with rows is written; the others must be alike, but one header may serve all.
 
     Raises DataError if two files differ, or if none has rows.
     """
     found: Detection | None = None
-    empty: list[Path] = []
+    empty: list[Location] = []
     for path in paths:
         try:
             other = detect_file(path, options if found is None else _as_found(options, found.dialect))
@@ -67,7 +67,9 @@ def _as_found(options: ReadOptions, dialect: Dialect) -> ReadOptions:
     return replace(options, label=label, drop=dropped or options.drop)
 
 
-def _refuse_difference(one: Dialect, other: Dialect, first: Path, path: Path, options: ReadOptions) -> None:
+def _refuse_difference(
+    one: Dialect, other: Dialect, first: Location, path: Location, options: ReadOptions
+) -> None:
     for what, parameter in _SHARED.items():
         mine, theirs = getattr(one, what), getattr(other, what)
         if mine != theirs and not (what == "label_kind" and {mine, theirs} in _KINDS):

@@ -40,7 +40,7 @@ _MAGIC: tuple[tuple[bytes, str, str], ...] = (
 
 def refuse_foreign(sample: bytes, *, path: str) -> None:
     """Raise DataError for what is not text with rows of numbers at all, saying what it is instead."""
-    if not sample.strip():
+    if not sample:
         raise NoRowsError(f"{path} is empty. Check the download, or name another file")
     for start, what, step in _MAGIC:
         if sample.startswith(start):
@@ -102,7 +102,7 @@ def refuse_foreign_lines(first: Sequence[Line], lines: Sequence[Line], *, path: 
             raise DataError(f"{path}:{number}: the file is {what}. {step}")
 
 
-_ARRAY = re.compile(r"[\[(]\s*[-\d.]|[-\d.]+(\s+[-\d.]+){2,}|[-\d.]+(\s*[;,]\s*[-\d.]+){3,}")
+ARRAY = re.compile(r"[\[(]\s*[-\d.]|[-\d.]+(\s+[-\d.]+){2,}|[-\d.]+(\s*[;,]\s*[-\d.]+){3,}")
 _TRUTH = re.compile(r"true|false|t|f|yes|no", re.IGNORECASE)
 _MISSING = re.compile(r"|na|n/a|nan|null|none|nil|\?|-|\.|#n/a|missing|\\n", re.IGNORECASE)
 IMAGE_FILE = re.compile(r".*\.(png|jpe?g|bmp|gif|tiff?|webp|pgm|ppm)", re.IGNORECASE)
@@ -118,9 +118,14 @@ _CELLS: tuple[tuple[re.Pattern[str], str, str], ...] = (
         "a number with thousands marks",
         "Write numbers without them",
     ),
-    (re.compile(r"[+-]?\d*,\d+"), "a number with a decimal comma", "Write a point instead: tr , ."),
+    (
+        re.compile(r"[+-]?\d*,\d+"),
+        "a number with a decimal comma",
+        # Not tr: the comma may separate the values too, which are quoted then.
+        r"Write points instead: sed -E 's/([0-9]),([0-9])/\1.\2/g'",
+    ),
     (re.compile(r"\d+\s*[;:|/\t ]\s*\d+"), "two values behind another separator", "Use one separator throughout"),
-    (_ARRAY, "several numbers in one value", "Give each pixel a column of its own"),
+    (ARRAY, "several numbers in one value", "Give each pixel a column of its own"),
     (IMAGE_FILE, "the name of an image file", IMAGES_ELSEWHERE),
     (re.compile(r"\d+(\.\d+)?\s*%"), "a percentage", "Write numbers only"),
     (re.compile(r"0[xX][0-9a-fA-F]+|#[0-9a-fA-F]{2,8}"), "a hexadecimal number", "Write decimal numbers"),
@@ -130,7 +135,7 @@ _CELLS: tuple[tuple[re.Pattern[str], str, str], ...] = (
 def cell_format(text: str) -> tuple[str, str]:
     """Return what a cell that is not a number may be, and the next step."""
     for pattern, what, step in _CELLS:
-        if pattern.match(text) if pattern is _ARRAY else pattern.fullmatch(text):
+        if pattern.match(text) if pattern is ARRAY else pattern.fullmatch(text):
             return what, step
     return "a word", "Write a number for each pixel"
 

@@ -64,9 +64,11 @@ def find_opening(
         reasons.append("the header has no name for column 1, which holds R's row names")
         return Opening(layout, True, ("", *top), (*skipped, tuple(top)), tuple(top), (*reasons, reason))
     if len(top) != layout.fields:
+        # Names that may tell the order of the pixels are not to be deleted.
+        delete = f", or delete it: sed {line.number}d" if len(top) < layout.fields / 2 else ""
         raise DataError(
             f"{path}:{line.number}: the header has {len(top)} columns, most rows have {layout.fields}. "
-            "Give each column one name in that line",
+            f"Give each column one name in that line{delete}",
             path=path,
             line=line.number,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from streamtrain.convert.dialect.detect import Detection
 from streamtrain.convert.dialect.formats import refuse_foreign
@@ -14,11 +13,12 @@ from streamtrain.convert.dialect.sample import Sample
 from streamtrain.convert.text.cells import DECIMAL, split_label_line
 from streamtrain.convert.text.text_file import TextFile
 from streamtrain.errors import DataError
+from streamtrain.storage.objects import Location
 
 _SAMPLE_BYTES = 128 << 10
 
 
-def detect_labels(path: Path, detection: Detection, options: ReadOptions) -> Detection:
+def detect_labels(path: Location, detection: Detection, options: ReadOptions) -> Detection:
     """Return what was found of data without labels, with what is found of the file of its labels.
 
     Raises DataError if the file does not hold one label a line.

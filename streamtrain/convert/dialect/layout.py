@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streamtrain.convert.dialect.delimiters import DELIMITERS
-from streamtrain.convert.dialect.sample import Line, most_common
+from streamtrain.convert.dialect.sample import Line, most_common, quoted
 from streamtrain.convert.text.cells import DECIMAL, RowError, split_row
 from streamtrain.errors import DataError
 
 _NUMBER = re.compile(rf"{DECIMAL.pattern}|[+-]?\d+,\d+", re.ASCII)  # with a decimal comma too, to say so later
+_FEW = 16  # the most columns of a file that has an image in one value
 _NAME = {delimiter: name for name, delimiter in DELIMITERS.items()}
 
 
@@ -42,8 +43,11 @@ class Layout:
 def find_layout(lines: Sequence[Line], declared: str | None, *, path: str) -> Layout:
     """Return the delimiter by which most lines have equally many numbers, and the most of them.
 
-    Raises DataError if most lines have different numbers of values, whatever separates them.
+    Raises DataError if most lines have different numbers of values, whatever separates them, or if a value holds
+    all pixels.
     """
+    if declared is None:
+        _refuse_arrays(lines, path)
     best: tuple[bool, int] = (False, 0)  # whether most values are numbers, and how many a line has
     layout = None
     for delimiter in [declared] if declared else DELIMITERS.values():
@@ -62,6 +66,34 @@ def find_layout(lines: Sequence[Line], declared: str | None, *, path: str) -> La
     if layout is None:
         raise _no_layout(lines, declared, path)
     return layout
+
+
+def _refuse_arrays(lines: Sequence[Line], path: str) -> None:
+    """Raise DataError if most lines are a few values of which one holds many numbers, as in 7,"0 0 255 0"."""
+    for delimiter in ",;\t|":
+        if not any(delimiter in line.text for line in lines):
+            continue
+        rows = [(line.number, Layout(delimiter, 0, False).split(line.text)) for line in lines]
+        fields, _ = most_common([len(row) for _, row in rows])
+        for column in range(fields) if 1 < fields <= _FEW else ():
+            cells = [(number, row[column]) for number, row in rows if len(row) == fields]
+            arrays = [(number, cell) for number, cell in cells if _is_array(cell)]
+            if len(arrays) > len(lines) / 2:
+                number, cell = min(arrays)
+                step = ": tr -d '[]()\"' | tr -s ' ' ," if delimiter == "," else ""
+                raise DataError(
+                    f"{path}:{number}: column {column + 1} is {quoted(cell)}: several numbers in one value, as in "
+                    f"most rows. Give each pixel a column of its own{step}",
+                    path=path,
+                    column=column + 1,
+                )
+
+
+def _is_array(cell: str) -> bool:
+    """Whether a value is three numbers or more with spaces between them, or a list in brackets."""
+    numbers = cell.strip("[]() ").replace(",", " ").split()
+    separated = " " in cell.strip() or cell[:1] in "[("
+    return separated and len(numbers) > 2 and all(map(DECIMAL.fullmatch, numbers))
 
 
 def _no_layout(lines: Sequence[Line], declared: str | None, path: str) -> DataError:

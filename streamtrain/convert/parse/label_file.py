@@ -6,11 +6,11 @@ import itertools
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from streamtrain.convert.dialect.dialect import Dialect
 from streamtrain.convert.text.text_file import FileFacts, TextFile
 from streamtrain.errors import DataError
+from streamtrain.storage.objects import Location, location
 
 _READ_BYTES = 1 << 20  # of text at a time
 _LONGEST_LABEL = 64 << 10
@@ -20,7 +20,7 @@ _LONGEST_LABEL = 64 << 10
 class LabelSlice:
     """Lines of a label file, one for each data row; `short` if the file has fewer."""
 
-    path: Path
+    path: Location
     first_line: int
     lines: list[bytes]
     short: bool
@@ -30,7 +30,7 @@ class LabelFile:
     """The labels of a pass, taken by one chunk of rows after another, in order; use it in a `with`."""
 
     def __init__(self, dialect: Dialect) -> None:
-        self.path = Path(dialect.labels_file)
+        self.path = location(dialect.labels_file)
         self._header = dialect.labels_header
         self._file = TextFile(self.path)
         self._lines = itertools.islice(_to_the_last_label(self._file), int(self._header), None)

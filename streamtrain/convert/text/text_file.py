@@ -12,15 +12,16 @@ import struct
 import sys
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import xxhash
 
 from streamtrain.convert.text.decompress import DECOMPRESS_ERRORS, FORMATS, MultiMemberStream
+from streamtrain.convert.text.physical_file import Version, physical_path
 from streamtrain.errors import DataError, UsageError
+from streamtrain.storage.object_file import ObjectFile
+from streamtrain.storage.objects import Location, ObjectPath
 
-STDIN = Path("-")
 _READ_BYTES = 256 << 10
 _KEPT_BYTES = 16 << 20  # of standard input: what detection has read can be read once more
 
@@ -38,38 +39,24 @@ class FileFacts:
     digest: str
 
 
-def physical_path(path: Path) -> Path | None:
-    """Return the file on disk that holds a source: the archive of `a.zip:member.csv`, None for standard input."""
-    if path == STDIN:
-        return None
-    archive, colon, _ = str(path).rpartition(":")
-    return Path(archive) if colon and not path.exists() and Path(archive).is_file() else path
-
-
-def size_on_disk(path: Path) -> int:
-    """Return the size of the file that holds a source, for progress; 0 for standard input."""
-    file = physical_path(path)
-    return file.stat().st_size if file else 0
-
-
 class TextFile:
     """A source's decompressed bytes, in which every line ends with a newline; use it in a `with`.
 
     A carriage return without a newline after it ends a line too and is read as a newline, so offsets stay those of
-    the decompressed file. `plain` is whether the file is on disk and not compressed; `read_at` needs that.
+    the decompressed file. `plain` is whether it is a file or object, not compressed; `read_at` needs that.
     Raises DataError if the file cannot be opened, or if a zip has several members and none is named.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Location) -> None:
         self.path = path
         self._file = physical_path(path)
         self._raw = _open(self._file)
-        self._start = os.fstat(self._raw.fileno()) if self._file else None
+        self._start = _version(self._raw) if self._file else None
         self._hashed = _Hashed(self._raw)
         self._unread = b""
         buffer = io.BufferedReader(self._hashed, _READ_BYTES)
         # From a file without moving its position: the bytes of a plain one are hashed by `update_hash`.
-        magic = os.pread(self._raw.fileno(), 8, 0) if self._file else buffer.peek(8)[:8]
+        magic = _first_bytes(self._raw) if self._file else buffer.peek(8)[:8]
         self._format, make = next((f for start, f in FORMATS.items() if magic.startswith(start)), ("", None))
         self._text: io.BufferedIOBase = buffer
         if make:
@@ -93,7 +80,7 @@ class TextFile:
     @property
     def size(self) -> int:
         """Bytes of the file on disk when it was opened; 0 for standard input."""
-        return self._start.st_size if self._start else 0
+        return self._start.size if self._start else 0
 
     @property
     def raw_bytes(self) -> int:
@@ -108,6 +95,8 @@ class TextFile:
 
     def read_at(self, offset: int, buffer: memoryview) -> int:
         """Fill a buffer from a plain file and return the number of bytes, fewer only at its end; thread-safe."""
+        if isinstance(self._raw, ObjectFile):
+            return self._raw.read_at(offset, buffer)
         filled = 0
         while filled < len(buffer):
             size = os.preadv(self._raw.fileno(), [buffer[filled:]], offset + filled)
@@ -171,23 +160,24 @@ class TextFile:
         """Return what was read; call it at the end. Raises DataError if the file changed in the meantime."""
         if not self._file or not self._start:
             return FileFacts("-", self._hashed.bytes, 0, f"xxh3_128:{self._hashed.hash.hexdigest()}")
-        now = self._file.stat()
+        now = Version.of(self._file)
         size, digest = self._hashed.bytes, self._hashed.hash.hexdigest()
         if self._format == "zip":  # not read from start to end, so hashed separately
             self._raw.seek(0)
             size, digest = (
-                now.st_size,
+                now.size,
                 hashlib.file_digest(cast(io.FileIO, self._raw), xxhash.xxh3_128).hexdigest(),
             )
-        before = (self._start.st_size, self._start.st_mtime_ns, self._start.st_ino)
-        if before != (now.st_size, now.st_mtime_ns, now.st_ino) or size != now.st_size:
+        if self._start != now or size != now.size:
             raise DataError(f"{self.path} changed while it was read. Let its writer finish, then convert again")
-        return FileFacts(str(self.path), size, now.st_mtime_ns, f"xxh3_128:{digest}")
+        return FileFacts(str(self.path), size, now.mtime_ns, f"xxh3_128:{digest}")
 
 
-def _open(file: Path | None) -> io.RawIOBase:
+def _open(file: Location | None) -> io.RawIOBase:
     if file is None:
         return _standard_input(cast(io.BufferedReader, sys.stdin.buffer)).rewound()
+    if isinstance(file, ObjectPath):
+        return ObjectFile(file)
     try:
         raw = open(file, "rb", buffering=0, opener=_opener)  # noqa: SIM115 - its owner closes it
     except OSError as error:
@@ -198,6 +188,20 @@ def _open(file: Path | None) -> io.RawIOBase:
             f"{file} is not an ordinary file. Send a stream to standard input: convert - DEST < STREAM"
         )
     return raw
+
+
+def _version(raw: io.RawIOBase) -> Version:
+    """Return the state of an open file or object, as it was when it was opened."""
+    if isinstance(raw, ObjectFile):
+        return Version(raw.facts.size, raw.facts.mtime_ns, raw.facts.e_tag)
+    return Version.of(raw.fileno())
+
+
+def _first_bytes(raw: io.RawIOBase) -> bytes:
+    if not isinstance(raw, ObjectFile):
+        return os.pread(raw.fileno(), 8, 0)
+    first = bytearray(8)
+    return bytes(first[: raw.read_at(0, memoryview(first))])
 
 
 def _opener(path: str, flags: int) -> int:

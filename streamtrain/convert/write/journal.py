@@ -12,18 +12,18 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
-from msgspec import Struct, to_builtins
+from msgspec import Meta, Struct, to_builtins
 from msgspec.structs import asdict
 from numpy.lib.format import read_array, write_array
 
 from streamtrain._version import __version__
 from streamtrain.convert.parse.row_parser import BadRow
 from streamtrain.convert.text.chunks import Chunk, ChunkBuffer
-from streamtrain.convert.text.text_file import physical_path
+from streamtrain.convert.text.physical_file import Version, physical_path
 from streamtrain.convert.write.chunk_writer import ChunkResult, ChunkWriter
 from streamtrain.decode import decode_json
 from streamtrain.errors import DataError, UsageError
@@ -32,6 +32,7 @@ from streamtrain.metrics.row_range import RowMaximum
 from streamtrain.shards.manifest import LineCounts, Shard, digest_bytes, digest_of_file
 from streamtrain.shards.parts import WrittenPart, WrittenRows
 from streamtrain.storage.destination import Destination, refuse_foreign, staging_of
+from streamtrain.storage.objects import Location
 from streamtrain.storage.ownership import MARK
 from streamtrain.storage.permissions import make_folder, opened
 from streamtrain.storage.publish import write_file
@@ -56,13 +57,17 @@ def can_resume(dest: Path) -> bool:
     return (staging_of(dest) / _FOLDER / _FINGERPRINT).exists()
 
 
-def fingerprint(paths: Sequence[Path], options: Mapping[str, Any]) -> Fingerprint:
+def fingerprint(paths: Sequence[Location], options: Mapping[str, Any]) -> Fingerprint:
     """Return what decides the bytes of the shards made from some files."""
     files = [physical_path(path) for path in paths]
-    facts = [(file.stat().st_size, file.stat().st_mtime_ns) if file else None for file in files]
-    names = [str(path.absolute() if file else path) for path, file in zip(paths, files, strict=True)]
-    versions = {"streamtrain": __version__, "pyarrow": pa.__version__}
-    now = Fingerprint(dict(zip(names, facts, strict=True)), dict(options), versions)
+    versions = [Version.of(file) if file else None for file in files]
+    facts = [(version.size, version.mtime_ns) if version else None for version in versions]
+    names = [
+        str(path.absolute() if file and isinstance(path, Path) else path)
+        for path, file in zip(paths, files, strict=True)
+    ]
+    programs = {"streamtrain": __version__, "pyarrow": pa.__version__}
+    now = Fingerprint(dict(zip(names, facts, strict=True)), dict(options), programs)
     return decode_json(json.dumps(asdict(now)), Fingerprint)  # options as JSON has them: tuples become lists
 
 
@@ -181,6 +186,7 @@ class _PartRecord(Struct):
     names: tuple[str, ...]
     classes: list[str] | None
     extremes: tuple[tuple[float, int, float], tuple[float, int, float]]
+    denominator: Annotated[int, Meta(ge=1, le=255)]
 
 
 class _Record(Struct):
@@ -199,7 +205,9 @@ def _pack(result: ChunkResult) -> bytes:
     for name, part in result.rows.parts.items():
         sums, (highest, lowest) = part.classes.sums, part.extremes
         extremes = astuple(highest), astuple(lowest)
-        parts[name] = _PartRecord(part.shard, part.names, None if sums is None else [*sums], extremes)
+        parts[name] = _PartRecord(
+            part.shard, part.names, None if sums is None else [*sums], extremes, part.denominator
+        )
         pixels = part.pixels
         arrays += [pixels.sum, pixels.sum_of_squares, pixels.min, pixels.max, np.array([*(sums or {}).values()])]
     rejected_digest = digest_of_file(result.rejected) if result.rejected else ""
@@ -252,7 +260,7 @@ def _part(record: _PartRecord, file: io.BytesIO) -> WrittenPart:
     pixels, sums = PixelStatistics(*(read_array(file) for _ in range(4))), read_array(file)
     classes = ClassSums(None if record.classes is None else dict(zip(record.classes, sums, strict=True)))
     highest, lowest = (RowMaximum(*numbers) for numbers in record.extremes)
-    return WrittenPart(record.shard, record.names, pixels, classes, (highest, lowest))
+    return WrittenPart(record.shard, record.names, record.denominator, pixels, classes, (highest, lowest))
 
 
 def _is_whole(result: ChunkResult) -> bool:

@@ -381,6 +381,19 @@ def each(change: Callable[[str], str]) -> Callable[[list[list[str]]], list[list[
     return lambda rows: [[row[0], *map(change, row[1:])] for row in rows]
 
 
+def in_one_cell(row: str, header: str) -> Way:
+    """Digits whose pixels stand in one value, with spaces between them."""
+
+    def way(d: Digits) -> Written:
+        rows = [
+            [row.format(row=i, label=k, pixels=" ".join(map(str, p)))]
+            for i, (k, p) in enumerate(zip(d.labels, d.pixels, strict=True))
+        ]
+        return Written(lines(rows, header), [str(k) for k in d.labels], d.pixels)
+
+    return way
+
+
 TROUBLED |= {
     "decimal commas": with_rows(each(lambda v: f'"{int(v) / 255:.3f}"'.replace(".", ","))),
     "TRUE and FALSE": with_rows(each(lambda v: "TRUE" if v != "0" else "FALSE")),
@@ -393,6 +406,12 @@ TROUBLED |= {
     "each line in brackets": with_rows(lambda rows: [["[" + ",".join(row) + "]"] for row in rows], ""),
     "an array in a cell": with_rows(lambda rows: [[r[0], '"[' + ", ".join(r[1:]) + ']"'] for r in rows], ""),
     "pixels in one cell": with_rows(lambda rows: [[r[0], " ".join(r[1:]), "Training"] for r in rows], ""),
+    "FER2013": in_one_cell("{label},{pixels},Training", "emotion,pixels,Usage"),
+    "an array in a cell, with a header": in_one_cell('{label},"{pixels}"', "label,pixels"),
+    "an array that NumPy printed": in_one_cell("{label},[{pixels}]", ""),
+    "an id, a label, pixels in one cell": in_one_cell("{row},{label},{pixels}", "id,label,pixels"),
+    "a tab, then pixels between spaces": in_one_cell("{label}\t{pixels}", ""),
+    "a semicolon, then pixels between spaces": in_one_cell("{label};{pixels}", "label;pixels"),
     "label;pixels": with_rows(lambda rows: [[f"{r[0]};{r[1]}", *r[2:]] for r in rows], ""),
     "label:pixels": with_rows(lambda rows: [[f"{r[0]}:{r[1]}", *r[2:]] for r in rows], ""),
     "image paths": with_rows(lambda rows: [[f"img/{i}.png", r[0]] for i, r in enumerate(rows)], ""),
@@ -473,6 +492,12 @@ def _latin(d: Digits) -> Written:
     return Written(data, names, d.pixels)
 
 
+@troubled("decimal commas between semicolons")
+def _german(d: Digits) -> Written:
+    rows = [[k, *(f"{v / 255:.3f}".replace(".", ",") for v in p)] for k, p in zip(d.labels, d.pixels, strict=True)]
+    return Written(lines(rows, sep=";"), [str(k) for k in d.labels], d.pixels)
+
+
 @troubled("LibSVM")
 def _libsvm(d: Digits) -> Written:
     rows = [
@@ -505,6 +530,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for name, ways in (("public_way", PUBLIC), ("troubled_way", TROUBLED), ("any_way", PUBLIC | TROUBLED)):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, ways.values(), ids=list(ways))
+
+
+@pytest.fixture
+def troubled_ways() -> dict[str, Way]:
+    return TROUBLED
 
 
 @pytest.fixture

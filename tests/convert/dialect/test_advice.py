@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 ADVICE = re.compile(r"`(\w+)=([^`]+)`")
 FLAGS = re.compile(r"--(on-bad-row) (reject)")
+COMMAND = re.compile(r": ((?:sed|tr|iconv) .*)$")  # what may stand at the end of an error
 DEEP = 3
 
 
@@ -121,6 +123,63 @@ def test_advice_followed_to_the_letter_never_leads_to_wrong_data(
     assert not [outcome for outcome in outcomes if outcome.found.startswith("wrong")]
     for outcome in outcomes:
         assert outcome.found == "right" or len(outcome.found.replace(str(tmp_path), "")) < 300
+
+
+# The pixels that a file has when the commands that its refusals name have been run on it.
+FIXED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "decimal commas": lambda pixels: (pixels / 255).round(3),
+    "decimal commas between semicolons": lambda pixels: (pixels / 255).round(3),
+    "TRUE and FALSE": lambda pixels: (pixels > 0).astype(int),
+    "each line quoted": lambda pixels: pixels,
+    "each line in brackets": lambda pixels: pixels,
+    "an array in a cell": lambda pixels: pixels,
+    "an array in a cell, with a header": lambda pixels: pixels,
+    "an array that NumPy printed": lambda pixels: pixels,
+    "pixels in one cell": lambda pixels: pixels,
+    "FER2013": lambda pixels: pixels,
+    "an id, a label, pixels in one cell": lambda pixels: pixels,
+    "Latin-1": lambda pixels: pixels,
+    "ARFF": lambda pixels: pixels,
+}
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_the_commands_that_an_error_names_fix_the_file(
+    name: str, troubled_ways: Mapping[str, Way], digits: Callable[..., Digits], tmp_path: Path
+) -> None:
+    written = troubled_ways[name](digits())
+    source, commands = tmp_path / "d.csv", 0
+    source.write_bytes(written.data)
+    while command := command_for(source):
+        with source.open("rb") as before:
+            data = subprocess.run(["bash", "-c", command], stdin=before, capture_output=True, check=True).stdout
+        source.write_bytes(data)
+        commands += 1
+    assert 0 < commands < DEEP
+    fixed = replace(written, data=source.read_bytes(), pixels=FIXED[name](written.pixels))
+    outcomes = follow(fixed, tmp_path)
+    assert "right" in {outcome.found for outcome in outcomes}
+    assert not [outcome for outcome in outcomes if outcome.found.startswith("wrong")]
+
+
+def command_for(source: Path) -> str | None:
+    """The command that the refusal of a file names, if it is refused with one."""
+    try:
+        shutil.rmtree(convert(source, source.with_name("out")).folders[""])
+    except StreamtrainError as error:
+        command = COMMAND.search(str(error))
+        return command[1] if command else None
+    return None
+
+
+def test_every_command_that_an_error_of_a_troubled_file_names_is_tried(
+    troubled_ways: Mapping[str, Way], digits: Callable[..., Digits], tmp_path: Path
+) -> None:
+    named = set()
+    for name, way in troubled_ways.items():
+        outcomes = follow(way(digits()), tmp_path)
+        named |= {name for outcome in outcomes if COMMAND.search(outcome.found)}
+    assert named == set(FIXED)
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,7 @@ from streamtrain.convert import convert
 from streamtrain.convert.text import text_file as opening
 from streamtrain.convert.text.chunks import chunks
 from streamtrain.convert.text.decompress import FORMATS, zstd
+from streamtrain.convert.text.physical_file import STDIN
 from streamtrain.convert.text.sources import find_sources
 from streamtrain.convert.text.text_file import TextFile
 from streamtrain.errors import DataError, UsageError
@@ -37,7 +38,7 @@ def text_of(path: Path, *, size: int = 100_000) -> bytes:
     with TextFile(path) as file:
         text = b"".join(iter(lambda: file.read(size), b""))
         raw_bytes, facts = file.raw_bytes, file.facts()
-    if path != opening.STDIN:
+    if path != STDIN:
         assert facts.digest == digest_bytes(path.read_bytes())
         assert facts.size == path.stat().st_size == raw_bytes or zipfile.is_zipfile(path)
     return text
@@ -178,7 +179,7 @@ def test_standard_input_is_sniffed_and_converted_without_a_seek(
     assert (source.path, source.size, source.digest) == ("-", len(packed), digest_bytes(packed))
     if kind == "plain":
         with pytest.raises(UsageError, match="only once"):
-            TextFile(opening.STDIN)
+            TextFile(STDIN)
 
 
 def test_standard_input_is_named_once_and_cannot_be_a_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
