@@ -18,7 +18,7 @@ import click
 from streamtrain.cli import Command
 from streamtrain.cli.console import Console, pass_console, warn
 from streamtrain.cli.options import dialect, out_file
-from streamtrain.text import one_line, printable
+from streamtrain.text import one_line, plural, printable
 
 if TYPE_CHECKING:
     from streamtrain.convert.rows import Rows
@@ -102,6 +102,9 @@ def command(
             done += len(rows.block) + len(rows.bad)
     if rejected > _WARNINGS:
         warn(f"{rejected:,} bad rows in all got no label, {rejected - _WARNINGS:,} of them not shown")
+    without = f", {rejected:,} of them without a label" if rejected else ""
+    if out:
+        console.note(f"{out}: {plural(done, 'row')}{without}")
     return 3 if rejected else 0
 
 
