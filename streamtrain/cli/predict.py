@@ -18,7 +18,7 @@ import click
 from streamtrain.cli import Command
 from streamtrain.cli.console import Console, pass_console, warn
 from streamtrain.cli.options import dialect, out_file
-from streamtrain.text import plural
+from streamtrain.text import one_line, plural, printable
 
 if TYPE_CHECKING:
     from streamtrain.convert.rows import Rows
@@ -185,5 +185,12 @@ def _writer(stream: IO[str], names: list[str], *, as_json: bool) -> Callable[[Se
     if as_json:
         return lambda row: stream.write(json.dumps(dict(zip(names, row, strict=True))) + "\n")
     table = csv.writer(stream, lineterminator="\n")
-    table.writerow(names)
-    return lambda row: table.writerow([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row])
+    on_terminal = stream.isatty()
+
+    def written(cell: Any) -> Any:
+        if isinstance(cell, float):
+            return f"{cell:.6f}"
+        return one_line(printable(cell)) if on_terminal and isinstance(cell, str) else cell
+
+    table.writerow(map(written, names))
+    return lambda row: table.writerow(map(written, row))

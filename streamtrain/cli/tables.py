@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from streamtrain.cli.progress import duration, eta
 from streamtrain.metrics.confusion import MATRIX_CLASSES
 from streamtrain.metrics.evaluation import Evaluation
-from streamtrain.text import plural
+from streamtrain.text import one_line, plural
 
 if TYPE_CHECKING:
     from streamtrain.stream.dataset import Shards
@@ -38,14 +38,14 @@ def confusion_table(evaluation: Evaluation, names: tuple[str, ...]) -> str:
     """
     if len(names) > MATRIX_CLASSES:
         return _worst_pairs(evaluation, names)
+    ratios = evaluation.per_class(names)
+    names = tuple(map(one_line, names))
     cells = [[_short(count) for count in row] for row in evaluation.confusion.tolist()]
     wide = max(len(text) for text in (*names, *(cell for row in cells for cell in row)))
     left = max(len(name) for name in (*names, "true"))
-    ratios = evaluation.per_class(names)
     lines = [f"{'true':{left}} " + "".join(f"{name:>{wide + 1}}" for name in names) + "  precision recall    f1"]
-    for name, row in zip(names, cells, strict=True):
+    for name, row, ratio in zip(names, cells, ratios.values(), strict=True):
         counts = "".join(f"{cell:>{wide + 1}}" for cell in row)
-        ratio = ratios[name]
         lines.append(
             f"{name:>{left}} {counts}  {ratio['precision']:9.3f} {ratio['recall']:6.3f} {ratio['f1']:5.3f}"
         )
@@ -65,7 +65,10 @@ def _short(count: int) -> str:
 
 
 def _worst_pairs(evaluation: Evaluation, names: tuple[str, ...]) -> str:
-    pairs = [(names[true], names[other], f"{rows:,}") for true, other, rows in evaluation.counts.worst(_PAIRS)]
+    pairs = [
+        (one_line(names[true]), one_line(names[other]), f"{rows:,}")
+        for true, other, rows in evaluation.counts.worst(_PAIRS)
+    ]
     table = [("true", "predicted", "rows"), *pairs]
     left, middle, right = (max(map(len, column)) for column in zip(*table, strict=True))
     lines = [f"{true:>{left}}  {other:>{middle}}  {rows:>{right}}" for true, other, rows in table]
