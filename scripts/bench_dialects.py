@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from _bench import Measured, digit_rows, machine, measured, peak_rss_mb, table, versions
 from _peers import PEERS, Text
 
@@ -74,7 +75,7 @@ DIALECTS = {
         Text((*_columns(), None)), row=lambda _, label, cells: f"{label},{','.join(cells)},\n"
     ),
     "16-bit integers": Dialect(Text(_columns("uint16")), lambda v: str(257 * v)),
-    "floats n/255": Dialect(Text(_columns("float32")), lambda v: str(float(f"{v / 255:.7g}"))),
+    "floats n/255": Dialect(Text(_columns("float32")), lambda v: str(np.float32(v / 255))),
     "normalised floats": Dialect(Text(_columns("float32")), lambda v: f"{(v / 255 - 0.1307) / 0.3081:.6f}"),
     "numpy.savetxt": Dialect(
         Text(("float32",) * (PIXELS + 1), delimiter=" ", stored="uint8"),

@@ -32,6 +32,9 @@ COMMANDS = {
 }
 
 
+_PLACES = ("DATA", "RUN", "FILE", "FILE.toml")  # the metavars of options that name a file or folder
+
+
 class _Commands(click.Group):
     """The commands of this folder, each imported when it is used; the help of the group imports none."""
 
@@ -78,6 +81,15 @@ class Command(click.Command):
         for param in self.params:
             if isinstance(param, click.Option) and param.name != "config":
                 param.envvar = f"STREAMTRAIN_{_long_name(param).upper()}"
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. Raises BadParameter for a path that is empty, which would be the current folder."""
+        for param in self.params:
+            given = ctx.params.get(param.name or "")
+            is_place = isinstance(param, click.Argument) or param.metavar in _PLACES
+            if is_place and "" in (given if isinstance(given, tuple) else [given]):
+                raise click.BadParameter("it is empty. Name a file or folder", ctx=ctx, param=param)
+        return super().invoke(ctx)
 
 
 def _set_console(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -151,11 +163,16 @@ def on_a_full_disk(output: str | Path, again: Callable[[], str]) -> Iterator[Non
         raise RunError(f"{output}: the disk is full. Free some space, then continue with: {again()}") from error
 
 
-def main() -> None:
-    """Run the command line and exit with its code; the one place where errors become codes."""
+def main(*, has_output: bool = True) -> None:
+    """Run the command line and exit with its code; the one place where errors become codes.
+
+    has_output: whether standard output is open; otherwise nothing is run, for the result could not be printed
+    """
     shorten_openmp_spin()
     console = Console()
     try:
+        if not has_output:
+            raise RunError("standard output is closed, so the result has no place. Send it to a file: > FILE")
         code = group.main(prog_name="streamtrain", standalone_mode=False, obj=console)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe, such as head, has enough; click itself exits with 1 too
@@ -170,8 +187,8 @@ def main() -> None:
     except click.ClickException as error:
         say(f"error: {_with_help(error)}")
         code = error.exit_code
-    except (StreamtrainError, OSError, UnicodeEncodeError) as error:
-        if console.debug:
+    except (StreamtrainError, OSError, UnicodeEncodeError, MemoryError, RuntimeError) as error:
+        if console.debug or (isinstance(error, RuntimeError) and not _lacks(error)):
             raise
         say(f"error: {_explained(error)}")
         code = getattr(error, "exit_code", 1)
@@ -186,11 +203,23 @@ def _with_help(error: click.ClickException) -> str:
     return f"{message.removesuffix('.')}. See {ctx.command_path} --help"
 
 
-def _explained(error: StreamtrainError | OSError | UnicodeEncodeError) -> str:
+def _lacks(error: Exception) -> str:
+    """Return what an error says that the system did not give, memory or threads; nothing for another error."""
+    text = str(error)
+    if isinstance(error, MemoryError) or "alloc" in text:  # as torch says it, in a RuntimeError
+        return "memory"
+    return "threads" if "can't start new thread" in text else ""
+
+
+def _explained(error: StreamtrainError | OSError | UnicodeEncodeError | MemoryError | RuntimeError) -> str:
     """Return what is wrong, where, and the next step."""
+    if _lacks(error) == "memory":
+        return "the system gives no more memory (see ulimit -v). Free some, or use a smaller --memory or --workers"
+    if _lacks(error) == "threads":
+        return "the system gives no more threads (see ulimit -u). End other processes, or use fewer: --workers 1"
     if isinstance(error, StreamtrainError):
         return error.spelled(flag)
     if isinstance(error, UnicodeEncodeError):  # Parquet and safetensors open files by names that are text
         return f"{ascii(error.object)[:150]} is not a valid name in UTF-8. Rename it, or the folder it is in"
-    place = f"{Path(error.filename)}: " if error.filename else ""
-    return f"{place}{error.strerror or error}. Check the disk and its permissions"
+    name, what = getattr(error, "filename", None), getattr(error, "strerror", None)
+    return f"{f'{Path(name)}: ' if name else ''}{what or error}. Check the disk and its permissions"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,9 +65,10 @@ def _opened(
     from streamtrain.cli.convert import status
     from streamtrain.convert.options import ConvertOptions
     from streamtrain.convert.pipeline import Conversion, iter_convert
+    from streamtrain.storage.temporary import temporary_folder
 
-    with tempfile.TemporaryDirectory(prefix="streamtrain-") as folder, console.progress() as line:
-        shards = Path(folder, "shards")
+    with temporary_folder() as folder, console.progress() as line:
+        shards = folder / "shards"
         options = ConvertOptions(on_bad_row="reject", workers=workers, **dialect)
         steps = iter_convert(path, shards, options)
         conversion = line.finish(steps, lambda step: status(step, "reading"))
@@ -135,7 +135,8 @@ def _fact_lines(facts: DatasetSummary, shards: Shards, memory: dict[str, Any]) -
 
     shape = "x".join(map(str, facts.image_shape))
     (low, high), (least, most) = facts.pixel_range, facts.seen
-    yield f"images {shape} {facts.dtype}, {low:g}..{high:g} becomes 0..1, seen {least:g}..{most:g}"
+    stored = f"{facts.dtype} n of n/{facts.denominator}" if facts.denominator > 1 else facts.dtype
+    yield f"images {shape} {stored}, {low:g}..{high:g} becomes 0..1, seen {least:g}..{most:g}"
     yield f"normalised pixels have mean {facts.mean:.4f}, standard deviation {facts.deviation:.4f}"
     yield f"{facts.constant_pixels} of {shards.schema.features} pixel positions never change"
     if facts.label_disorder is not None:

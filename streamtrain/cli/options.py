@@ -17,9 +17,9 @@ Decorator = Callable[[Any], Any]  # of a function or a command
 def size(text: Any) -> int:
     """Return the bytes of a text such as 256MB, 1.5GB or 800000."""
     number = str(text).upper().removesuffix("B")
-    factor = {"K": 10**3, "M": 10**6, "G": 10**9}.get(number[-1:], 1)
+    factor = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}.get(number[-1:], 1)
     try:
-        return int(float(number.rstrip("KMG")) * factor)
+        return int(float(number.rstrip("KMGT")) * factor)
     except (ValueError, OverflowError):
         raise click.BadParameter(f"{text!r} is not a size such as 256MB") from None
 

@@ -40,17 +40,21 @@ from streamtrain.stream.dataset import Shards
 _MAX_PRODUCTS = 1 << 18  # of a row in one pass: from there on torch's threads are worth their overhead
 _MAX_DENSITY = 0.6  # share of nonzero pixels: above it the product of all pixels is faster
 
+_COPIED_ROWS = 128  # of a weight at a time: they stay in the cache until all their columns are read
+
 Layers = Sequence[tuple[Tensor, Tensor]]
 
 
 def computes_natively(data: Shards, model: MLP, objective: Objective = PLAIN) -> bool:
     """Return whether the passes of the model over the data are calls of C in one thread.
 
-    objective: that the passes minimise; dropout and other losses than the plain one are left to torch
+    objective: that the passes minimise. Dropout, other losses than the plain one, and activations that C does not
+    know are left to torch.
     Nothing else decides, so the bits are the same on any machine and after any resume.
     """
     on_cpu = model.device.type == "cpu" and model.weights[0].dtype == torch.float32
-    if not (available() and on_cpu and objective.loss.is_plain and not objective.dropout):
+    known = model.activation in ACTIVATION_CODES
+    if not (available() and known and on_cpu and objective.loss.is_plain and not objective.dropout):
         return False
     first, *upper = pairwise((model.features, *model.hidden, model.classes))
     share = data.density if _skips_zeros(data) else 1.0
@@ -93,7 +97,10 @@ def _packed(layers: Layers, sizes: Array) -> Array:
 def _unpack(numbers: Array, sizes: Array, layers: Layers) -> None:
     """Write the layers in an array to their tensors."""
     for (weight, bias), (from_weight, from_bias) in zip(layers, layers_of(numbers, sizes.tolist()), strict=True):
-        weight.numpy()[:], bias.numpy()[:] = from_weight.T, from_bias
+        to = weight.numpy()
+        for at in range(0, len(from_weight), _COPIED_ROWS):
+            to[:, at : at + _COPIED_ROWS] = from_weight[at : at + _COPIED_ROWS].T
+        bias.numpy()[:] = from_bias
 
 
 class NativeStep:

@@ -55,11 +55,10 @@ def class_names(value: Any) -> tuple[str, ...]:
     """
     if isinstance(value, str | Mapping):
         raise ValueError("a list of names, or how many classes there are")
-    names = (
-        tuple(map(str, value))
-        if hasattr(value, "__iter__")
-        else tuple(map(str, range(Integer(1, MOST_CLASSES)(value))))
-    )
+    count = Integer(1, MOST_CLASSES)
+    names = tuple(map(str, value)) if hasattr(value, "__iter__") else tuple(map(str, range(count(value))))
+    if len(names) > MOST_CLASSES:
+        raise ValueError(f"at most {MOST_CLASSES} names")
     if not names or len(set(names)) < len(names):
         raise ValueError("names that differ")
     return names

@@ -10,7 +10,7 @@ from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from streamtrain.errors import RunError, argument
+from streamtrain.errors import RunError
 from streamtrain.nn.mlp import MLP
 from streamtrain.stream.dataset import Shards
 from streamtrain.train.evaluate import iter_evaluate
@@ -26,7 +26,7 @@ class EpochEvaluation:
     sets: by name, None for one that is not given
     trained: the progress at the end of the epoch
     report: of the epoch; has the evaluations and their seconds at the end of the loop
-    The loop raises RunError if a loss is not finite.
+    not_finite: returns the error for a loss that is not finite, from where it is and its value; the loop raises it
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class EpochEvaluation:
         trained: Progress,
         report: EpochReport,
         *,
-        lr: float,
+        not_finite: Callable[[str], RunError],
         threads: int,
     ) -> None:
         self.trained, self.report = trained, report
-        self._events = self._evaluate(model, sets, lr, threads)
+        self._events = self._evaluate(model, sets, not_finite, threads)
         self._queue: SimpleQueue[Evaluating | BaseException | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
@@ -85,7 +85,11 @@ class EpochEvaluation:
             self._events.close()
 
     def _evaluate(
-        self, model: MLP, sets: Mapping[str, Shards | None], lr: float, threads: int
+        self,
+        model: MLP,
+        sets: Mapping[str, Shards | None],
+        not_finite: Callable[[str], RunError],
+        threads: int,
     ) -> Generator[Evaluating]:
         began, found = time.perf_counter(), {}
         for name, data in sets.items():
@@ -96,7 +100,7 @@ class EpochEvaluation:
                 yield Evaluating(self.trained, name, evaluation.rows, data.rows)
             if not math.isfinite(evaluation.loss):
                 epoch = self.trained.cursor.epoch
-                raise not_finite(f"after epoch {epoch} the loss on {data.folder} is {evaluation.loss}", lr)
+                raise not_finite(f"after epoch {epoch} the loss on {data.folder} is {evaluation.loss}")
         results: dict[str, Any] = found
         self.report = replace(self.report, **results, eval_seconds=time.perf_counter() - began)
 
@@ -154,12 +158,3 @@ class Evaluations:
         if self.current:
             self.current.close()
             self.current = None
-
-
-def not_finite(what: str, lr: float) -> RunError:
-    """Return the error for a loss that is not finite; what: where it is and its value."""
-    return RunError(
-        f"{what} at `lr` = {lr:g}. The weights were last saved before that. Train again with a smaller rate: "
-        f"{argument('lr', lr / 10)}",
-        option="lr",
-    )

@@ -40,9 +40,10 @@ from streamtrain.train.build import (
 from streamtrain.train.compatibility import DataSummary, check_against, check_held_out, read_as_learned
 from streamtrain.train.config import FitConfig, FitOptions
 from streamtrain.train.early_stopping import NO_EPOCH, Best, epochs_left
-from streamtrain.train.epoch_evaluation import EpochEvaluation, Evaluations, not_finite
+from streamtrain.train.epoch_evaluation import EpochEvaluation, Evaluations
 from streamtrain.train.inputs import Data, open_data
 from streamtrain.train.progress import EpochReport, Evaluating, Progress
+from streamtrain.train.rate import not_finite
 
 Event = Progress | Evaluating | EpochReport
 
@@ -239,8 +240,9 @@ class Training:
                     wait_share=waited / max(trained.seconds - progress.seconds, waited, 1e-9),
                     patience_left=None,
                 )
+                refused = partial(not_finite, self.model, self.train, config, config.lr)
                 evaluation = EpochEvaluation(
-                    self.model, self.evaluated, trained, report, lr=config.lr, threads=threads - overlap
+                    self.model, self.evaluated, trained, report, not_finite=refused, threads=threads - overlap
                 )
                 self._evaluations.begin(evaluation, in_thread=overlap)
                 if not overlap:
@@ -278,7 +280,8 @@ class Training:
                 lr = self._schedule.rate(steps)
                 batch_loss, batch_correct = step.forward_backward(batch)
                 if not math.isfinite(batch_loss):
-                    raise not_finite(f"epoch {number}, row {rows + 1}: the loss is {batch_loss}", lr)
+                    where = f"epoch {number}, row {rows + 1}: the loss is {batch_loss}"
+                    raise not_finite(self.model, self.train, self.config, lr, where)
                 step.update(lr)
                 steps, rows = steps + 1, rows + batch.rows
                 loss_sum, correct = loss_sum + batch_loss, correct + batch_correct

@@ -99,26 +99,6 @@ def test_a_csv_is_converted_next_to_itself_once_and_again_when_it_changes(
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write anywhere")
-def test_a_csv_in_a_folder_that_cannot_be_written_to_is_refused_with_the_command_that_helps(
-    digits_csv: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "input").mkdir()
-    shutil.copy(digits_csv, tmp_path / "input" / "d.csv")
-    (tmp_path / "input").chmod(0o555)
-    drop = ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override") if os.geteuid() == 0 else ()
-    commands = (
-        ("convert", "input/d.csv", "d.csv.shards"),
-        ("train", "d.csv.shards", "--out", "run", "--epochs", "1"),
-    )
-    words = ("train", "input/d.csv", "--out", "run")
-    for expected, command in zip((1, 0, 0), (words, *commands), strict=True):
-        whole = [*drop, sys.executable, "-m", "streamtrain", *command]
-        done = subprocess.run(whole, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == expected, done.stderr
-        if expected:
-            assert done.stderr.endswith("name that: streamtrain convert input/d.csv d.csv.shards\n")
-
-
 def test_a_finished_run_repeats_its_last_line_and_goes_on_when_epochs_are_raised(
     call_cli: RunCli, shards: Path, tmp_path: Path, json_lines: JsonLines
 ) -> None:

@@ -20,7 +20,14 @@ from streamtrain.convert.dialect.label_column import find_label, named_labels
 from streamtrain.convert.dialect.labels import read_labels
 from streamtrain.convert.dialect.layout import find_layout
 from streamtrain.convert.dialect.options import ReadOptions
-from streamtrain.convert.dialect.pixels import are_decimal, find_order, find_range, find_shape, numeric_rows
+from streamtrain.convert.dialect.pixels import (
+    are_decimal,
+    find_denominator,
+    find_order,
+    find_range,
+    find_shape,
+    numeric_rows,
+)
 from streamtrain.convert.dialect.sample import SAMPLE_BYTES, Sample, sample_lines
 from streamtrain.convert.dialect.unlike import Candidates, refuse_no_pixels, refuse_unlike
 from streamtrain.errors import DataError
@@ -59,7 +66,9 @@ def detect(sample: bytes, *, path: str, whole: bool, options: ReadOptions) -> De
     refuse_unlike(candidates)
     listed = class_header(opening, found, columns.label)
     labels = read_labels(found, columns.label, listed, options)
-    dtype, low, high, why_range = find_range(found.table[numeric][:, pixels], options)
+    values = found.table[numeric][:, pixels]
+    dtype, low, high, why_range = find_range(values, options)
+    denominator, why_denominator = find_denominator(values, dtype)
     ordered, why_order = find_order(found, pixels)
     shape, why_shape = find_shape(len(pixels), found.names[ordered[-1]] if found.names else "", options)
     dialect = Dialect(
@@ -84,9 +93,10 @@ def detect(sample: bytes, *, path: str, whole: bool, options: ReadOptions) -> De
         class_header=listed,
         skipped=opening.skipped,
         pixel_order=tuple(ordered) if why_order else (),
+        denominator=denominator,
     )
     opened = (opening.layout.reason, *opening.reasons)
-    why = (*opened, *columns.reasons, *labels.reasons, why_order, why_shape, why_range)
+    why = (*opened, *columns.reasons, *labels.reasons, why_order, why_shape, why_range, why_denominator)
     reasons = tuple(reason for reason in why if reason)
     return Detection(dialect, (f"preset {options.preset}", *reasons) if options.preset else reasons)
 
