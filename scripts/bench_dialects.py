@@ -133,8 +133,8 @@ def compare(name: str, source: Path, rows: int, options: argparse.Namespace) -> 
             if repeat and not options.all and _is_slow(program, done):
                 continue
             one = run(program, name, source, source.parent)
-            if one.said["rows_kept"] != rows:
-                sys.exit(f"{program} wrote {one.said['rows_kept']} rows of {rows}")
+            if one.result["rows_kept"] != rows:
+                sys.exit(f"{program} wrote {one.result['rows_kept']} rows of {rows}")
             done[program].append(one)
             print(f"{name}, {repeat + 1}/{options.repeats}, {program}: {one.seconds:.2f} s", file=sys.stderr)
     return done
@@ -155,7 +155,7 @@ def _cells(name: str, megabytes: float, done: dict[str, list[Measured]]) -> Iter
     yield from (name, f"{megabytes:.0f}", f"{ours:.2f}", f"{megabytes / ours:.0f}")
     yield from (f"{seconds[program]:.2f}" for program in seconds)
     yield from (f"{seconds[fastest] / ours:.1f}", f"{min(cpu.values()) / own_cpu:.1f}")
-    yield f"{max(one.said['peak_rss_mb'] for one in done['streamtrain']):.0f}"
+    yield f"{max(one.result['peak_rss_mb'] for one in done['streamtrain']):.0f}"
 
 
 def main() -> None:

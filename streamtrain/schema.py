@@ -10,7 +10,7 @@ import numpy as np
 
 from streamtrain.decode import Number
 from streamtrain.errors import DataError
-from streamtrain.settings import LARGEST_FLOAT32
+from streamtrain.settings import LARGEST_FLOAT32, LEAST_FLOAT32
 
 _ROUNDING = 1e-4  # above that of a float32 in units of 1/255
 DTYPES = ("uint8", "uint16", "float32")
@@ -42,8 +42,11 @@ class Schema:
                 f"`image_shape` must have positive sides and a row below 2 GB, not {self.image_shape}"
             )
         low, high = self.pixel_range
-        if not (low <= high and max(-low, high, high - low) <= LARGEST_FLOAT32):
-            raise ValueError(f"`pixel_range` must be two numbers that float32 holds, not {self.pixel_range}")
+        if (
+            not (low == high or LEAST_FLOAT32 <= high - low <= LARGEST_FLOAT32)
+            or max(-low, high) > LARGEST_FLOAT32
+        ):
+            raise ValueError(f"`pixel_range` must be two numbers that float32 holds, not {low:g}..{high:g}")
         if not 1 <= self.denominator <= (255 if self.dtype == "uint8" else 1):
             raise ValueError(f"`denominator` must be 1 or, of uint8, in 1..255, not {self.denominator}")
         if len(set(self.classes)) < len(self.classes):

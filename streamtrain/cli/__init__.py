@@ -17,6 +17,7 @@ from streamtrain.cli.console import Console, say
 from streamtrain.cli.options import flag
 from streamtrain.errors import RunError, StreamtrainError, UsageError
 from streamtrain.process import shorten_openmp_spin
+from streamtrain.text import one_line
 
 COMMANDS = {
     "convert": "Convert CSV text to Parquet shards.",
@@ -185,12 +186,12 @@ def main(*, has_output: bool = True) -> None:
         error.show()
         code = error.exit_code
     except click.ClickException as error:
-        say(f"error: {_with_help(error)}")
+        say(f"error: {one_line(_with_help(error))}")
         code = error.exit_code
     except (StreamtrainError, OSError, UnicodeEncodeError, MemoryError, RuntimeError) as error:
         if console.debug or (isinstance(error, RuntimeError) and not _lacks(error)):
             raise
-        say(f"error: {_explained(error)}")
+        say(f"error: {one_line(_explained(error))}")
         code = getattr(error, "exit_code", 1)
     sys.exit(code if isinstance(code, int) else 0)
 

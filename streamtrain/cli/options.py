@@ -30,7 +30,7 @@ def layers(text: Any) -> tuple[int, ...]:
         return ()
     units = [int(part) for part in str(text).split(",") if part.strip().isdecimal()]
     if len(units) != str(text).count(",") + 1 or min(units) < 1:
-        raise click.BadParameter(f"{text!r} is neither a list of layer sizes such as 100 or 256,128 nor none")
+        raise click.BadParameter(f"{text!r} is not a list of layer sizes such as 100 or 256,128, or none")
     return tuple(units)
 
 

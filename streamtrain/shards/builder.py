@@ -159,7 +159,10 @@ class ShardBuilder:
                 what = f"part {name} of the split" if name else sources[0].path
                 raise DataError(f"{what} has no rows. Check the source, or the shares of `split`")
         self._settle_denominator()
-        self.schema = replace(self.schema, classes=self._class_names(), pixel_range=self._pixel_range())
+        try:
+            self.schema = replace(self.schema, classes=self._class_names(), pixel_range=self._pixel_range())
+        except ValueError as error:
+            raise DataError(f"{sources[0].path}: {error}. Scale the pixels, as to 0..1") from error
         manifests = {}
         for name, part in self.parts.items():
             shards = tuple(self._final_shard(part.folder, stored) for stored in part.shards)

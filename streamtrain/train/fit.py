@@ -205,16 +205,7 @@ class Training:
         threads = threads if plan.prefetch_threads else 1
         overlap = overlap and threads > 1
         order = Order(config.seed, plan.window_rows)
-        stream = pixel_epochs(
-            self.train.decoded,
-            order,
-            gather=gather,
-            batch_size=config.batch_size,
-            prefetch_threads=plan.prefetch_threads,
-            start=progress.cursor,
-            last=config.epochs,
-        )
-        with contextlib.closing(stream), contextlib.ExitStack() as stack:
+        with contextlib.closing(self._batches(order, gather)) as stream, contextlib.ExitStack() as stack:
             stack.callback(step.write_back)
             stack.callback(self._evaluations.drop)
             for epoch, batches in stream:
@@ -251,6 +242,18 @@ class Training:
                     return
                 self._position = progress = Progress.at(epoch + 1)
             yield from self._evaluations.finish()
+
+    def _batches(self, order: Order, gather: Gathering[G]) -> Generator[tuple[int, Iterator[G]]]:
+        """Yield each epoch from the start on, and its batches."""
+        return pixel_epochs(
+            self.train.decoded,
+            order,
+            gather=gather,
+            batch_size=self.config.batch_size,
+            prefetch_threads=self.plan.prefetch_threads,
+            start=self.start.cursor,
+            last=self.config.epochs,
+        )
 
     def _judged(self, report: EpochReport) -> EpochReport:
         """Return the report of an epoch with its patience; note whether the training ends with it."""
@@ -289,9 +292,7 @@ class Training:
                 self._position = progress = Progress(Cursor(number, rows), loss_sum, correct, seconds)
                 yield progress
         if rows != self.train.rows:
-            raise RunError(
-                f"epoch {number} saw {rows} rows, but the manifest of {self.train.folder} has {self.train.rows}"
-            )
+            raise RunError(f"epoch {number} saw {rows} rows, but {self.train.folder} has {self.train.rows}")
         return progress, waited
 
 

@@ -584,7 +584,9 @@ def test_the_line_of_an_epoch_has_the_progressive_accuracy_if_the_train_set_is_n
     done = call_cli("train", shards, "--out", "run", "--epochs", "1", "--no-eval-train")
     (line,) = json_lines((tmp_path / "run" / "metrics.jsonl").read_text())
     assert line["train_accuracy"] is None
-    assert f"progressive accuracy {line['progressive_accuracy']:.4f}" in done.stdout
+    sets, _, figures, *_ = done.stdout.splitlines()
+    assert sets.split(maxsplit=1) == ["train,", "as learned"]
+    assert figures.split()[:3] == ["1/1", f"{line['train_loss']:.4f}", f"{line['progressive_accuracy']:.4f}"]
 
 
 def test_evaluate_and_report_say_which_checkpoint_and_which_data_they_took(

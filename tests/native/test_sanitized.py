@@ -21,6 +21,8 @@ TESTS = (
     "test_evaluate.py",
     "test_gather.py",
     "test_statistics.py",
+    "test_adam.py",
+    "test_warp.py",
 )
 
 

@@ -15,7 +15,7 @@ from streamtrain.convert.dialect.columns import (
 )
 from streamtrain.convert.dialect.dialect import Dialect
 from streamtrain.convert.dialect.formats import refuse_foreign, refuse_foreign_lines
-from streamtrain.convert.dialect.header import class_header, find_opening, rows_after
+from streamtrain.convert.dialect.header import Opening, class_header, find_opening, rows_after
 from streamtrain.convert.dialect.label_column import find_label, named_labels
 from streamtrain.convert.dialect.labels import read_labels
 from streamtrain.convert.dialect.layout import find_layout
@@ -58,7 +58,11 @@ def detect(sample: bytes, *, path: str, whole: bool, options: ReadOptions) -> De
     found = rows_after(opening, lines, path=path)
     if whole:
         _refuse_drawing(found, options)
-    columns = find_columns(found, options)
+    return _described(opening, found, find_columns(found, options), options)
+
+
+def _described(opening: Opening, found: Sample, columns: Columns, options: ReadOptions) -> Detection:
+    """Find what the columns hold; return the dialect. Raises errors as `detect` does."""
     pixels = [c for c in range(found.fields) if c not in columns.label and c not in columns.dropped]
     candidates = Candidates(found, pixels, columns.label, options)
     refuse_no_pixels(candidates)

@@ -273,6 +273,10 @@ def _is_whole(result: ChunkResult) -> bool:
     return (
         bool(result.rejected) == bool(result.totals.rejected)
         and kept == sum(part.shard.rows for part in parts)
+        and len({*rows.names}) == len(rows.names)
+        and all(part.names == rows.names for part in parts)
+        and all(len(part.shard.label_counts) == len(rows.names) for part in parts)
+        and all({*(part.classes.sums or ())} <= {*rows.names} for part in parts)
         and rows.labels.shape == rows.part_of_row.shape == (kept,)
         and all(array.dtype.kind in "iu" for array in (rows.labels, rows.part_of_row))
         and (not kept or bool(least <= rows.labels.min() and rows.labels.max() <= most))
