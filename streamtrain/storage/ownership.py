@@ -128,7 +128,7 @@ def _shard_names(folder: Path) -> set[str]:
 
 
 def _split_names(folder: Path) -> set[str]:
-    """Return what belongs to the parts of a split, not to a shuffled copy of one, to other data, or to all rows."""
+    """Return what belongs to the parts of a split, but not to a shuffled copy of one, other data or all rows."""
     manifests = {part.parent.name: _manifest(part.parent) for part in sorted(folder.glob(f"*/{MANIFEST}"))}
     parts = {name: manifest for name, manifest in manifests.items() if manifest}
     digests = {manifest.digest for manifest in parts.values()}
