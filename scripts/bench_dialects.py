@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from _bench import Measured, digit_rows, machine, measured, peak_rss_mb, table, versions
 from _peers import PEERS, Text
 
@@ -74,7 +75,7 @@ DIALECTS = {
         Text((*_columns(), None)), row=lambda _, label, cells: f"{label},{','.join(cells)},\n"
     ),
     "16-bit integers": Dialect(Text(_columns("uint16")), lambda v: str(257 * v)),
-    "floats n/255": Dialect(Text(_columns("float32")), lambda v: str(float(f"{v / 255:.7g}"))),
+    "floats n/255": Dialect(Text(_columns("float32")), lambda v: str(np.float32(v / 255))),
     "normalised floats": Dialect(Text(_columns("float32")), lambda v: f"{(v / 255 - 0.1307) / 0.3081:.6f}"),
     "numpy.savetxt": Dialect(
         Text(("float32",) * (PIXELS + 1), delimiter=" ", stored="uint8"),
@@ -132,8 +133,8 @@ def compare(name: str, source: Path, rows: int, options: argparse.Namespace) -> 
             if repeat and not options.all and _is_slow(program, done):
                 continue
             one = run(program, name, source, source.parent)
-            if one.said["rows_kept"] != rows:
-                sys.exit(f"{program} wrote {one.said['rows_kept']} rows of {rows}")
+            if one.result["rows_kept"] != rows:
+                sys.exit(f"{program} wrote {one.result['rows_kept']} rows of {rows}")
             done[program].append(one)
             print(f"{name}, {repeat + 1}/{options.repeats}, {program}: {one.seconds:.2f} s", file=sys.stderr)
     return done
@@ -154,7 +155,7 @@ def _cells(name: str, megabytes: float, done: dict[str, list[Measured]]) -> Iter
     yield from (name, f"{megabytes:.0f}", f"{ours:.2f}", f"{megabytes / ours:.0f}")
     yield from (f"{seconds[program]:.2f}" for program in seconds)
     yield from (f"{seconds[fastest] / ours:.1f}", f"{min(cpu.values()) / own_cpu:.1f}")
-    yield f"{max(one.said['peak_rss_mb'] for one in done['streamtrain']):.0f}"
+    yield f"{max(one.result['peak_rss_mb'] for one in done['streamtrain']):.0f}"
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from types import FrameType
 
 from streamtrain.import_path import leave_current_folder
@@ -15,22 +16,55 @@ def interrupted(number: int, frame: FrameType | None) -> None:
     Torch and NumPy swallow what is raised while they are imported, and continue with parts of them missing.
     Nothing is lost: what is written at that time survives a `kill -9` too.
     """
+    if _imports(frame):
+        os.write(2, b"\nInterrupted.\n")
+        os._exit(130)
+    raise KeyboardInterrupt
+
+
+def terminated(number: int, frame: FrameType | None) -> None:
+    """Raise SystemExit(143) at a SIGTERM, so that temporary files are removed; see `interrupted`."""
+    if _imports(frame):
+        os._exit(143)
+    raise SystemExit(143)
+
+
+def _imports(frame: FrameType | None) -> bool:
     while frame:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            os.write(2, b"\nInterrupted.\n")
-            os._exit(130)
+            return True
         frame = frame.f_back
-    raise KeyboardInterrupt
+    return False
+
+
+def open_standard_streams() -> bool:
+    """Open what is closed of standard input, output and error to /dev/null; return whether output was open.
+
+    Otherwise the next file that is opened would take their number, and what is printed.
+    """
+    closed = []
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            closed.append(os.open(os.devnull, os.O_RDWR))
+    for descriptor in closed:
+        name, how = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))[descriptor]
+        setattr(sys, name, open(descriptor, how, encoding="utf-8"))  # noqa: PTH123, SIM115  # for as long as we run
+    return 1 not in closed
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # in the background of a shell it is ignored
         signal.signal(signal.SIGINT, interrupted)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, terminated)
+    has_output = open_standard_streams()
     leave_current_folder()
     from streamtrain import cli
 
-    cli.main()
+    cli.main(has_output=has_output)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,9 @@ OVERHEAD_BYTES = 5 << 18
 # Bytes of a row in addition to its pixels: its label and, in two buffers, its place and the keys that are sorted.
 ROW_OVERHEAD_BYTES = 8 + 2 * (8 + 24)
 AUGMENTATION_BYTES = 4096  # of a row: what is drawn for it, four times 8 bytes for each of 103 numbers
-PARAMETER_COPIES = 3  # the parameters themselves, and a checkpoint's as tensors and as bytes
+PARAMETER_COPIES = 3  # the model's parameters, a step's, and their gradient
 MAX_PREFETCH_THREADS = 4  # more decode faster than a model learns
-PAIR_BYTES = (
-    4 * 16
-)  # of a true and a predicted class, as counted for the sets that are evaluated and when added up
+PAIR_BYTES = 4 * 16  # of a true and a predicted class, as counted for the sets that are evaluated and when added
 PREFETCH_SHARE = 4  # row groups that are being decoded may take 1/4 of the budget
 PREFETCH_BATCH_SHARE = 16  # a batch that is read ahead may take 1/16
 
@@ -79,14 +77,22 @@ class Workload:
     def fixed_bytes(self, prefetch_threads: int) -> int:
         """Return the bytes that do not depend on the window, with `prefetch_threads` threads.
 
-        A batch is trained or an evaluation runs, never both.
+        Without a thread, a batch is trained or an evaluation runs, and a checkpoint is written when no row group
+        is decoded; with threads, all of it at a time.
         """
         deformed = self.schema.row_bytes + AUGMENTATION_BYTES if self.augmented else 0
         trained = self.batch_rows * (self.schema.row_bytes + 12 * self.units + deformed) + self.batch_bytes
         evaluated, scored = self._evaluation_bytes(concurrent=prefetch_threads > 0)
         decoded = (prefetch_threads + 1) * self.row_group_bytes + scored
-        parameters = 4 * PARAMETER_COPIES * self.parameters
-        return OVERHEAD_BYTES + max(trained, evaluated) + parameters + decoded + self._confusion_bytes
+        copy = 4 * self.parameters
+        evaluated += copy
+        saved = 2 * copy  # as tensors and as bytes
+        most = (
+            trained + evaluated + decoded + saved
+            if prefetch_threads
+            else max(trained, evaluated) + max(decoded, saved)
+        )
+        return OVERHEAD_BYTES + PARAMETER_COPIES * copy + most + self._confusion_bytes
 
     def _evaluation_bytes(self, *, concurrent: bool) -> tuple[int, int]:
         """Return the bytes of an evaluation's products, and of a row group that is scored while one is decoded.

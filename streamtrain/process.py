@@ -26,6 +26,15 @@ def peak_rss_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
+def machine_memory() -> int:
+    """Return the bytes of memory that this machine has, or this container may use."""
+    size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # there is none, or it says "max"
+            size = min(size, int(Path(limit).read_text()))
+    return size
+
+
 def tune_malloc_for_training(*, kept: int = 0) -> None:
     """Return freed memory to the system from now on, as a memory budget assumes.
 

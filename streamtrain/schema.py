@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from streamtrain.decode import Number
 from streamtrain.errors import DataError
-from streamtrain.settings import LARGEST_FLOAT32
+from streamtrain.settings import LARGEST_FLOAT32, LEAST_FLOAT32
 
+_ROUNDING = 1e-4  # above that of a float32 in units of 1/255
 DTYPES = ("uint8", "uint16", "float32")
 
 
@@ -21,8 +22,9 @@ class Schema:
 
     image_shape: (rows, columns) of the image, or (features,) if a row is not an image
     dtype:       how a pixel is stored: uint8, uint16 or float32
-    pixel_range: (lo, hi), the values that become 0 and 1
+    pixel_range: (lo, hi), the stored values that become 0 and 1
     classes:     class names in index order; empty if the data has no labels
+    denominator: a stored pixel n stands for n / denominator in the source; above 1 only for uint8
     Raises ValueError if these are not a dtype, positive sides, numbers that float32 holds and names that differ.
     """
 
@@ -30,6 +32,7 @@ class Schema:
     dtype: str
     pixel_range: tuple[Number, Number]
     classes: tuple[str, ...]
+    denominator: int = 1
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -39,8 +42,13 @@ class Schema:
                 f"`image_shape` must have positive sides and a row below 2 GB, not {self.image_shape}"
             )
         low, high = self.pixel_range
-        if not (low <= high and max(-low, high, high - low) <= LARGEST_FLOAT32):
-            raise ValueError(f"`pixel_range` must be two numbers that float32 holds, not {self.pixel_range}")
+        if (
+            not (low == high or LEAST_FLOAT32 <= high - low <= LARGEST_FLOAT32)
+            or max(-low, high) > LARGEST_FLOAT32
+        ):
+            raise ValueError(f"`pixel_range` must be two numbers that float32 holds, not {low:g}..{high:g}")
+        if not 1 <= self.denominator <= (255 if self.dtype == "uint8" else 1):
+            raise ValueError(f"`denominator` must be 1 or, of uint8, in 1..255, not {self.denominator}")
         if len(set(self.classes)) < len(self.classes):
             raise ValueError("`classes` must be names that differ")
 
@@ -65,15 +73,34 @@ class Schema:
         lo, hi = self.pixel_range
         return lo, (hi - lo) or 1.0
 
+    def stored_as(self, dtype: str, denominator: int) -> Schema:
+        """Return the same meaning of pixels that are stored in another way: the range is in their unit.
+
+        >>> Schema((1,), "uint8", (0, 255), (), denominator=255).stored_as("float32", 1).pixel_range
+        (0.0, 1.0)
+        """
+        low, high = self.pixel_range
+        if denominator != self.denominator:
+            low, high = (limit * denominator / self.denominator for limit in (low, high))
+        return replace(self, dtype=dtype, denominator=denominator, pixel_range=(low, high))
+
+    @property
+    def of_source(self) -> Schema:
+        """The schema of the pixels as the source has them: float32 if they are stored as numerators."""
+        return self if self.denominator == 1 else self.stored_as("float32", 1)
+
     @property
     def limits(self) -> tuple[float, float]:
-        """The least and the largest pixel: the range, rounded as the pixels are if these are float32."""
+        """The least and the largest pixel: the range, rounded as the pixels are if these are or were float32."""
         low, high = self.pixel_range
+        if self.denominator > 1:
+            return low - _ROUNDING, high + _ROUNDING
         return (float(np.float32(low)), float(np.float32(high))) if self.dtype == "float32" else (low, high)
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary of JSON values, which `streamtrain.decode` turns into the schema again."""
-        return {
+        values = {"denominator": self.denominator} if self.denominator != 1 else {}
+        return values | {
             "image_shape": list(self.image_shape),
             "dtype": self.dtype,
             "pixel_range": list(self.pixel_range),

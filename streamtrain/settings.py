@@ -20,6 +20,7 @@ from streamtrain.errors import UsageError
 Check = Callable[[Any], Any]  # returns the value in its own type, or raises ValueError with what it must be
 
 LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127  # as NumPy has it, which is not imported for that
+LEAST_FLOAT32 = 2.0**-126  # above 0 whose reciprocal is finite
 _KEY = "setting"
 P = ParamSpec("P")
 A = TypeVar("A")
@@ -224,16 +225,16 @@ def boolean(value: Any) -> bool:
 def integers(value: Any, *, least: int) -> tuple[int, ...]:
     """Return integers, of Python or NumPy, as a tuple; an integer alone is one of them.
 
-    Raises ValueError if one of them is below `least` or is not an integer.
+    Raises ValueError if one of them is below `least`, from 2^31 on, or not an integer.
 
     >>> integers([30, 20], least=1)
     (30, 20)
     """
-    check = Integer(least)
+    check = Integer(least, 2**31 - 1)
     try:
         return tuple(map(check, value)) if isinstance(value, Iterable) else (check(value),)
     except ValueError:
-        raise ValueError(f"integers of at least {least}") from None
+        raise ValueError(f"integers of at least {least}, and below 2^31") from None
 
 
 def spelled_out(

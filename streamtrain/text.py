@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+_LONG_WORD = re.compile(r"\S{256,}")
 _OUR_COLOURS = re.compile(r"(\x1b\[(?:38;5;\d+;48;5;\d+|0)m)")
 
 
@@ -25,6 +26,15 @@ def _shown(character: str) -> str:
     if character.isprintable() or character == "\n":
         return character
     return character.encode("unicode_escape", "surrogatepass").decode()
+
+
+def one_line(text: str) -> str:
+    r"""Return a message without newlines, and with the middle left out of words that no file name is as long as.
+
+    >>> one_line("no column 'a\nb'"), len(one_line("x" * 10_000))
+    ("no column 'a\\nb'", 101)
+    """
+    return _LONG_WORD.sub(lambda word: f"{word[0][:60]}…{word[0][-40:]}", text.replace("\n", "\\n"))
 
 
 def plural(count: int, noun: str, plural: str = "") -> str:

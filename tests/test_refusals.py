@@ -51,7 +51,7 @@ def test_weights_that_overflow_in_the_evaluation_stop_the_run(shards: Path) -> N
     next(step for step in steps if isinstance(step, EpochReport))
     model.weights[1].fill_(3e38)
     model.weights[1][0] = -3e38
-    with pytest.raises(RunError, match=r"smaller rate: `lr=0\.005`"):
+    with pytest.raises(RunError, match=r"smaller rate, such as `lr=0\.01`"):
         list(steps)
 
 

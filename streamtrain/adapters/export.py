@@ -27,7 +27,7 @@ def torch_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
     The normalisation is folded into the first layer: W (x − lo) / span + b = (W / span) x + (b − W·lo / span).
     """
-    low, span = checkpoint.schema.scale
+    low, span = checkpoint.schema.of_source.scale
     state = checkpoint.model.to(torch.float64).state_dict()
     state["0.bias"] = state["0.bias"] - state["0.weight"].sum(1) * (low / span)
     state["0.weight"] = state["0.weight"] / span
@@ -44,7 +44,7 @@ def torch_bytes(checkpoint: Checkpoint) -> bytes:
 
 
 def onnx_bytes(checkpoint: Checkpoint) -> bytes:
-    """Return an ONNX model: `pixels` (rows, features) as the shards store them → `logits` and `probabilities`.
+    """Return an ONNX model: `pixels` (rows, features) as in the source → `logits` and `probabilities`.
 
     Both are (rows, classes) float32; its metadata hold the class names, image shape and pixel range.
     Raises UsageError if onnx is not installed.
@@ -53,7 +53,7 @@ def onnx_bytes(checkpoint: Checkpoint) -> bytes:
         import onnx
     except ImportError:
         raise UsageError("Export to ONNX needs the package onnx: pip install 'streamtrain[onnx]'") from None
-    model, schema = checkpoint.model, checkpoint.schema
+    model, schema = checkpoint.model, checkpoint.schema.of_source
     kind = getattr(onnx.TensorProto, {"float32": "FLOAT"}.get(schema.dtype, schema.dtype.upper()))
     outputs = ("logits", "probabilities")
     graph = onnx.helper.make_graph(
@@ -98,7 +98,7 @@ def _nodes(checkpoint: Checkpoint) -> list[onnx.NodeProto]:
 def _weights(checkpoint: Checkpoint) -> list[onnx.TensorProto]:
     import onnx
 
-    low, span = checkpoint.schema.scale
+    low, span = checkpoint.schema.of_source.scale
     constants = {"low": torch.tensor(low, dtype=torch.float32), "span": torch.tensor(span, dtype=torch.float32)}
     state = constants | checkpoint.model.to(torch.float32).state_dict()
     return [onnx.numpy_helper.from_array(tensor.numpy(), name) for name, tensor in state.items()]

@@ -64,7 +64,7 @@ class StreamClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             names = shards.schema.classes
             self.classes_ = np.array([int(name) for name in names] if all(map(str.isdecimal, names)) else names)
             self.n_features_in_ = shards.schema.features
-            self.pixel_range_ = self.pixel_range or shards.schema.pixel_range
+            self.pixel_range_ = self.pixel_range or shards.schema.of_source.pixel_range
             return self._fit_shards(shards.with_schema(self._schema(names)))
         X, y = validate_data(self, X, y, dtype="numeric")
         check_classification_targets(y)

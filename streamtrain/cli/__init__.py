@@ -17,6 +17,7 @@ from streamtrain.cli.console import Console, say
 from streamtrain.cli.options import flag
 from streamtrain.errors import RunError, StreamtrainError, UsageError
 from streamtrain.process import shorten_openmp_spin
+from streamtrain.text import one_line
 
 COMMANDS = {
     "convert": "Convert CSV text to Parquet shards.",
@@ -30,6 +31,9 @@ COMMANDS = {
     "export": "Write a run's model for torch or ONNX.",
     "demo": "Do all of it with real digits that are included.",
 }
+
+
+_PLACES = ("DATA", "RUN", "FILE", "FILE.toml")  # the metavars of options that name a file or folder
 
 
 class _Commands(click.Group):
@@ -78,6 +82,15 @@ class Command(click.Command):
         for param in self.params:
             if isinstance(param, click.Option) and param.name != "config":
                 param.envvar = f"STREAMTRAIN_{_long_name(param).upper()}"
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. Raises BadParameter for a path that is empty, which would be the current folder."""
+        for param in self.params:
+            given = ctx.params.get(param.name or "")
+            is_place = isinstance(param, click.Argument) or param.metavar in _PLACES
+            if is_place and "" in (given if isinstance(given, tuple) else [given]):
+                raise click.BadParameter("it is empty. Name a file or folder", ctx=ctx, param=param)
+        return super().invoke(ctx)
 
 
 def _set_console(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -151,11 +164,16 @@ def on_a_full_disk(output: str | Path, again: Callable[[], str]) -> Iterator[Non
         raise RunError(f"{output}: the disk is full. Free some space, then continue with: {again()}") from error
 
 
-def main() -> None:
-    """Run the command line and exit with its code; the one place where errors become codes."""
+def main(*, has_output: bool = True) -> None:
+    """Run the command line and exit with its code; the one place where errors become codes.
+
+    has_output: whether standard output is open; otherwise nothing is run, for the result could not be printed
+    """
     shorten_openmp_spin()
     console = Console()
     try:
+        if not has_output:
+            raise RunError("standard output is closed, so the result has no place. Send it to a file: > FILE")
         code = group.main(prog_name="streamtrain", standalone_mode=False, obj=console)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe, such as head, has enough; click itself exits with 1 too
@@ -168,12 +186,12 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except click.ClickException as error:
-        say(f"error: {_with_help(error)}")
+        say(f"error: {one_line(_with_help(error))}")
         code = error.exit_code
-    except (StreamtrainError, OSError, UnicodeEncodeError) as error:
-        if console.debug:
+    except (StreamtrainError, OSError, UnicodeEncodeError, MemoryError, RuntimeError) as error:
+        if console.debug or (isinstance(error, RuntimeError) and not _lacks(error)):
             raise
-        say(f"error: {_explained(error)}")
+        say(f"error: {one_line(_explained(error))}")
         code = getattr(error, "exit_code", 1)
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -186,11 +204,23 @@ def _with_help(error: click.ClickException) -> str:
     return f"{message.removesuffix('.')}. See {ctx.command_path} --help"
 
 
-def _explained(error: StreamtrainError | OSError | UnicodeEncodeError) -> str:
+def _lacks(error: Exception) -> str:
+    """Return what an error says that the system did not give, memory or threads; nothing for another error."""
+    text = str(error)
+    if isinstance(error, MemoryError) or "alloc" in text:  # as torch says it, in a RuntimeError
+        return "memory"
+    return "threads" if "can't start new thread" in text else ""
+
+
+def _explained(error: StreamtrainError | OSError | UnicodeEncodeError | MemoryError | RuntimeError) -> str:
     """Return what is wrong, where, and the next step."""
+    if _lacks(error) == "memory":
+        return "the system gives no more memory (see ulimit -v). Free some, or use a smaller --memory or --workers"
+    if _lacks(error) == "threads":
+        return "the system gives no more threads (see ulimit -u). End other processes, or use fewer: --workers 1"
     if isinstance(error, StreamtrainError):
         return error.spelled(flag)
     if isinstance(error, UnicodeEncodeError):  # Parquet and safetensors open files by names that are text
         return f"{ascii(error.object)[:150]} is not a valid name in UTF-8. Rename it, or the folder it is in"
-    place = f"{Path(error.filename)}: " if error.filename else ""
-    return f"{place}{error.strerror or error}. Check the disk and its permissions"
+    name, what = getattr(error, "filename", None), getattr(error, "strerror", None)
+    return f"{f'{Path(name)}: ' if name else ''}{what or error}. Check the disk and its permissions"

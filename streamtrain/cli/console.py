@@ -13,7 +13,7 @@ from typing import IO, Any
 import click
 
 from streamtrain.cli.progress import ProgressLine
-from streamtrain.text import printable
+from streamtrain.text import one_line, printable
 
 
 @dataclass
@@ -49,7 +49,7 @@ def say(text: str) -> None:
 
 def warn(text: str) -> None:
     """Print a warning on stderr, with --quiet too."""
-    say(f"warning: {text}")
+    say(f"warning: {one_line(text)}")
 
 
 @functools.cache  # once in a process

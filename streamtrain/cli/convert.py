@@ -91,8 +91,10 @@ def _explain(console: Console, conversion: Conversion) -> None:
     for reason in conversion.detection.reasons:
         console.note(f"  {reason}")
     if not conversion.detection.dialect.declared_range:
-        low, high = conversion.schema.pixel_range
+        low, high = conversion.schema.of_source.pixel_range
         console.note(f"  pixels are {low:g}..{high:g}, found by the full pass; declare it with --range")
+    if conversion.detection.dialect.denominator != conversion.schema.denominator:
+        console.note("  not all rows are such fractions, so pixels are stored as float32")
 
 
 def _warn_if_sorted(conversion: Conversion, dest: str) -> None:
@@ -132,7 +134,7 @@ def _as_json(conversion: Conversion) -> dict[str, Any]:
             "delimiter": dialect.delimiter,
             "image_shape": list(schema.image_shape),
             "classes": list(schema.classes),
-            "pixel_range": list(schema.pixel_range),
+            "pixel_range": list(schema.of_source.pixel_range),
         },
         "label_disorder": conversion.label_disorder,
     }

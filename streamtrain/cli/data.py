@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from streamtrain.cli.signals import exit_code, sigterm_exits
 from streamtrain.errors import DataError
 from streamtrain.import_path import python_command
 from streamtrain.stream.dataset import Shards, open_shards
-from streamtrain.train.inputs import changed, check_place_of
+from streamtrain.train.inputs import csv_shards
 
 
 def open_data(path: str, *, quiet: bool, workers: int) -> Shards:
@@ -24,16 +25,28 @@ def open_data(path: str, *, quiet: bool, workers: int) -> Shards:
     source = Path(path)
     if source.is_dir() or not source.exists():
         return open_shards(source, workers=workers)
-    folder = source.with_name(f"{source.name}.shards")
-    if not folder.exists():
-        check_place_of(folder, source)
-        _convert_in_subprocess(source, folder, quiet=quiet, workers=workers)
-    elif changed(source, folder):
+    make = partial(_convert_in_subprocess, source, quiet=quiet, workers=workers)
+    return open_shards(csv_shards(source, make=make, tell=say), workers=workers)
+
+
+def open_recorded_data(path: str, run: str | Path, *, workers: int, again: Sequence[str]) -> Shards:
+    """Open data that a run names. Nothing is written: the run may come from somebody else.
+
+    again: the words of the command that takes the data as its last word
+    Raises DataError if it is a CSV that was not converted yet.
+    """
+    source = Path(path)
+    if source.is_dir() or not source.exists():
+        return open_shards(source, workers=workers)
+
+    def refuse(_: Path) -> None:
         raise DataError(
-            f"{path} changed after it was converted to {folder}. Convert it again: "
-            + shlex.join(["streamtrain", "convert", path, str(folder), "--overwrite"])
+            f"{run} names {path}, which is not converted, and what a run names is only read. If it is the right "
+            f"file, name it yourself: {shlex.join([*again, path])}",
+            path=path,
         )
-    return open_shards(folder, workers=workers)
+
+    return open_shards(csv_shards(source, make=refuse, tell=say), workers=workers)
 
 
 def read_for(path: str | None) -> list[Path]:
@@ -46,7 +59,8 @@ def _convert_in_subprocess(source: Path, folder: Path, *, quiet: bool, workers: 
 
     An interrupted conversion is resumed; after a signal, what is finished is kept.
     """
-    words = ["convert", str(source), str(folder), "--resume"]
+    words = ["convert", *(f"./{path}" if str(path).startswith("-") else str(path) for path in (source, folder))]
+    words.append("--resume")
     say(f"{source} is converted first: streamtrain {shlex.join(words)}")
     options = ["--workers", str(workers), *(["-q"] if quiet else [])]
     command, environment = python_command("from streamtrain.__main__ import main; main()")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,9 +65,10 @@ def _opened(
     from streamtrain.cli.convert import status
     from streamtrain.convert.options import ConvertOptions
     from streamtrain.convert.pipeline import Conversion, iter_convert
+    from streamtrain.storage.temporary import temporary_folder
 
-    with tempfile.TemporaryDirectory(prefix="streamtrain-") as folder, console.progress() as line:
-        shards = Path(folder, "shards")
+    with temporary_folder() as folder, console.progress() as line:
+        shards = folder / "shards"
         options = ConvertOptions(on_bad_row="reject", workers=workers, **dialect)
         steps = iter_convert(path, shards, options)
         conversion = line.finish(steps, lambda step: status(step, "reading"))
@@ -81,6 +81,7 @@ def _opened(
 def _show_row(console: Console, shards: Shards, line: int) -> None:
     from streamtrain.report.summary import origin, row_at
     from streamtrain.report.terminal import picture
+    from streamtrain.text import one_line
 
     row = row_at(shards, line)
     file, file_line = origin(shards.manifest.sources, line)
@@ -88,7 +89,7 @@ def _show_row(console: Console, shards: Shards, line: int) -> None:
     shown = [", ".join(f"{value:g}" for value in pixels)]
     if len(shards.schema.image_shape) == 2:
         shown = picture(row.image(shards.schema), unicode=shows_unicode(sys.stdout))
-    head = f"{file}:{file_line}" + ("" if row.label is None else f"  label {row.label}")
+    head = one_line(f"{file}:{file_line}" + ("" if row.label is None else f"  label {row.label}"))
     console.result(
         {"line": line, "file": file, "file_line": file_line, "label": row.label, "pixels": pixels},
         "\n".join([head, *shown]),
@@ -117,10 +118,10 @@ def _page(
 ) -> str:
     """Return the facts, a bar for each class and a few digits, as text."""
     from streamtrain.report.terminal import bars
-    from streamtrain.text import plural
+    from streamtrain.text import one_line, plural
 
     width = min(shutil.get_terminal_size().columns, 100)
-    lines = [f"{path}: {plural(facts.rows, 'row')}", *(f"  {reason}" for reason in reasons)]
+    lines = [one_line(f"{path}: {plural(facts.rows, 'row')}"), *(f"  {one_line(reason)}" for reason in reasons)]
     lines += [f"  {line}" for line in _fact_lines(facts, shards, memory)]
     if facts.classes:
         lines += ["", bars(facts.classes, width=width, unicode=shows_unicode(sys.stdout))]
@@ -135,7 +136,8 @@ def _fact_lines(facts: DatasetSummary, shards: Shards, memory: dict[str, Any]) -
 
     shape = "x".join(map(str, facts.image_shape))
     (low, high), (least, most) = facts.pixel_range, facts.seen
-    yield f"images {shape} {facts.dtype}, {low:g}..{high:g} becomes 0..1, seen {least:g}..{most:g}"
+    stored = f"{facts.dtype} n of n/{facts.denominator}" if facts.denominator > 1 else facts.dtype
+    yield f"images {shape} {stored}, {low:g}..{high:g} becomes 0..1, seen {least:g}..{most:g}"
     yield f"normalised pixels have mean {facts.mean:.4f}, standard deviation {facts.deviation:.4f}"
     yield f"{facts.constant_pixels} of {shards.schema.features} pixel positions never change"
     if facts.label_disorder is not None:
@@ -167,6 +169,7 @@ def _gallery(shards: Shards, *, width: int) -> str:
     """Return a few digits as text, at most two bands of as many as fit next to each other."""
     from streamtrain.report.summary import examples
     from streamtrain.report.terminal import picture, side_by_side
+    from streamtrain.text import one_line
 
     columns = shards.schema.image_shape[1]
     across = max(width // (columns + 2), 1)
@@ -175,7 +178,7 @@ def _gallery(shards: Shards, *, width: int) -> str:
     return "\n".join(
         side_by_side(
             [picture(row.image(shards.schema), unicode=shows_unicode(sys.stdout)) for row in band],
-            [f"{row.label or ''} (line {row.line})" for row in band],
+            [one_line(f"{row.label or ''} (line {row.line})") for row in band],
             columns=columns,
         )
         for band in bands
@@ -184,7 +187,7 @@ def _gallery(shards: Shards, *, width: int) -> str:
 
 def _show_run(console: Console, path: str) -> None:
     from streamtrain.report.terminal import sparkline
-    from streamtrain.text import plural
+    from streamtrain.text import one_line, plural
     from streamtrain.train.checkpoint import load
     from streamtrain.train.run import read_metrics
 
@@ -200,4 +203,5 @@ def _show_run(console: Console, path: str) -> None:
         figures = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in last.items() if value is not None]
         lines += ["  " + ", ".join(figures)]
     values = {"path": path, "kind": "run", "layers": layers, "recipe": dict(checkpoint.recipe)}
-    console.result(values | {"schema": checkpoint.schema.to_json(), "epochs": epochs}, "\n".join(lines))
+    values |= {"schema": checkpoint.schema.to_json(), "epochs": epochs}
+    console.result(values, "\n".join(map(one_line, lines)))

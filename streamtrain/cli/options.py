@@ -17,9 +17,9 @@ Decorator = Callable[[Any], Any]  # of a function or a command
 def size(text: Any) -> int:
     """Return the bytes of a text such as 256MB, 1.5GB or 800000."""
     number = str(text).upper().removesuffix("B")
-    factor = {"K": 10**3, "M": 10**6, "G": 10**9}.get(number[-1:], 1)
+    factor = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}.get(number[-1:], 1)
     try:
-        return int(float(number.rstrip("KMG")) * factor)
+        return int(float(number.rstrip("KMGT")) * factor)
     except (ValueError, OverflowError):
         raise click.BadParameter(f"{text!r} is not a size such as 256MB") from None
 
@@ -30,7 +30,7 @@ def layers(text: Any) -> tuple[int, ...]:
         return ()
     units = [int(part) for part in str(text).split(",") if part.strip().isdecimal()]
     if len(units) != str(text).count(",") + 1 or min(units) < 1:
-        raise click.BadParameter(f"{text!r} is neither a list of layer sizes such as 100 or 256,128 nor none")
+        raise click.BadParameter(f"{text!r} is not a list of layer sizes such as 100 or 256,128, or none")
     return tuple(units)
 
 

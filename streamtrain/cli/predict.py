@@ -18,6 +18,7 @@ import click
 from streamtrain.cli import Command
 from streamtrain.cli.console import Console, pass_console, warn
 from streamtrain.cli.options import dialect, out_file
+from streamtrain.text import one_line, plural, printable
 
 if TYPE_CHECKING:
     from streamtrain.convert.rows import Rows
@@ -101,6 +102,9 @@ def command(
             done += len(rows.block) + len(rows.bad)
     if rejected > _WARNINGS:
         warn(f"{rejected:,} bad rows in all got no label, {rejected - _WARNINGS:,} of them not shown")
+    without = f", {rejected:,} of them without a label" if rejected else ""
+    if out:
+        console.note(f"{out}: {plural(done, 'row')}{without}")
     return 3 if rejected else 0
 
 
@@ -181,5 +185,12 @@ def _writer(stream: IO[str], names: list[str], *, as_json: bool) -> Callable[[Se
     if as_json:
         return lambda row: stream.write(json.dumps(dict(zip(names, row, strict=True))) + "\n")
     table = csv.writer(stream, lineterminator="\n")
-    table.writerow(names)
-    return lambda row: table.writerow([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row])
+    on_terminal = stream.isatty()
+
+    def written(cell: Any) -> Any:
+        if isinstance(cell, float):
+            return f"{cell:.6f}"
+        return one_line(printable(cell)) if on_terminal and isinstance(cell, str) else cell
+
+    table.writerow(map(written, names))
+    return lambda row: table.writerow(map(written, row))

@@ -132,6 +132,15 @@ def eta(share: float, seconds: float) -> str:
     """
     if not share:
         return ""
-    left = round(seconds / share - seconds)
-    hours, minutes = divmod(left // 60, 60)
-    return f"{hours}:{minutes:02}:{left % 60:02} left" if hours else f"{minutes}:{left % 60:02} left"
+    return f"{duration(seconds / share - seconds)} left"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as minutes and seconds, with the hours if there are any.
+
+    >>> duration(90.4), duration(3601)
+    ('1:30', '1:00:01')
+    """
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"

@@ -36,7 +36,7 @@ def command(
 
     Example: streamtrain report runs/first --test shards/test
     """
-    from streamtrain.cli.data import open_data, read_for
+    from streamtrain.cli.data import open_data, open_recorded_data, read_for
     from streamtrain.report.page import render
     from streamtrain.report.run_view import RunView, iter_view
     from streamtrain.storage.destination import check_file
@@ -52,7 +52,11 @@ def command(
     for run in runs:
         data, digest = (test, None) if test else _recorded_data(run, load(run))
         reads += read_for(data)
-        shards = open_data(data, quiet=console.quiet, workers=workers)
+        if test:
+            shards = open_data(data, quiet=console.quiet, workers=workers)
+        else:
+            again = ["streamtrain", "report", run, "--test"]
+            shards = open_recorded_data(data, run, workers=workers, again=again)
         if digest and not shards.manifest.matches(digest):
             warn(f"{data} changed since {run} was trained")
         with console.progress() as line:
@@ -90,9 +94,6 @@ def _recorded_data(run: str, checkpoint: Checkpoint) -> tuple[str, str | None]:
     if not path or not Path(path).exists():
         where = f"the {name} data of {run} is not at {path}" if path else f"{run} records no data"
         raise RunError(f"{where}. Pass its new place: {shlex.join(['streamtrain', 'report', run, '--test'])} DATA")
-    if Path(path).is_file() and not Path(f"{path}.shards").exists():  # a run may come from somebody else
-        command = shlex.join(["streamtrain", "report", run, "--test", path])
-        raise RunError(f"{path} is a CSV whose shards are gone. Make them from it: {command}", path=path)
     if name == "data":
         warn(f"{run} has no test data, so its figures are for its training rows. Pass other data with --test")
         return path, checkpoint.data_digest

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from streamtrain.cli.progress import eta
+from streamtrain.cli.progress import duration, eta
 from streamtrain.metrics.confusion import MATRIX_CLASSES
 from streamtrain.metrics.evaluation import Evaluation
-from streamtrain.text import plural
+from streamtrain.text import one_line, plural
 
 if TYPE_CHECKING:
     from streamtrain.stream.dataset import Shards
@@ -32,28 +32,43 @@ def confusion_table(evaluation: Evaluation, names: tuple[str, ...]) -> str:
     >>> import numpy as np
     >>> from streamtrain.metrics.confusion import Confusion
     >>> print(confusion_table(Evaluation(0.0, Confusion.of_matrix(np.array([[8, 0], [1, 9]]))), ("a", "b")))
-    true   a  b  precision  recall     f1
-       a   8  ·      0.889   1.000  0.941
-       b   1  9      1.000   0.900  0.947
+    true  a b  precision recall    f1
+       a  8 ·      0.889  1.000 0.941
+       b  1 9      1.000  0.900 0.947
     """
     if len(names) > MATRIX_CLASSES:
         return _worst_pairs(evaluation, names)
-    cells = [[f"{count:,}" if count else "·" for count in row] for row in evaluation.confusion.tolist()]
-    wide = max(len(text) for text in (*names, *(cell for row in cells for cell in row))) + 1
-    left = max(len(name) for name in (*names, "true"))
     ratios = evaluation.per_class(names)
-    lines = [f"{'true':{left}} " + "".join(f"{name:>{wide + 1}}" for name in names) + "  precision  recall     f1"]
-    for name, row in zip(names, cells, strict=True):
+    names = tuple(map(one_line, names))
+    cells = [[_short(count) for count in row] for row in evaluation.confusion.tolist()]
+    wide = max(len(text) for text in (*names, *(cell for row in cells for cell in row)))
+    left = max(len(name) for name in (*names, "true"))
+    lines = [f"{'true':{left}} " + "".join(f"{name:>{wide + 1}}" for name in names) + "  precision recall    f1"]
+    for name, row, ratio in zip(names, cells, ratios.values(), strict=True):
         counts = "".join(f"{cell:>{wide + 1}}" for cell in row)
-        ratio = ratios[name]
         lines.append(
-            f"{name:>{left}} {counts}  {ratio['precision']:9.3f}  {ratio['recall']:6.3f}  {ratio['f1']:5.3f}"
+            f"{name:>{left}} {counts}  {ratio['precision']:9.3f} {ratio['recall']:6.3f} {ratio['f1']:5.3f}"
         )
     return "\n".join(lines)
 
 
+def _short(count: int) -> str:
+    """Return a count in at most four characters, so that ten classes fit in 80 columns; --json has all digits.
+
+    >>> _short(0), _short(1135), _short(98_650), _short(123_456_789)
+    ('·', '1135', '99k', '123M')
+    """
+    for unit, size in (("M", 10**6), ("k", 10**3)):
+        if count >= 10**4 and round(count / size) >= 1:
+            return f"{round(count / size)}{unit}"
+    return str(count) if count else "·"
+
+
 def _worst_pairs(evaluation: Evaluation, names: tuple[str, ...]) -> str:
-    pairs = [(names[true], names[other], f"{rows:,}") for true, other, rows in evaluation.counts.worst(_PAIRS)]
+    pairs = [
+        (one_line(names[true]), one_line(names[other]), f"{rows:,}")
+        for true, other, rows in evaluation.counts.worst(_PAIRS)
+    ]
     table = [("true", "predicted", "rows"), *pairs]
     left, middle, right = (max(map(len, column)) for column in zip(*table, strict=True))
     lines = [f"{true:>{left}}  {other:>{middle}}  {rows:>{right}}" for true, other, rows in table]
@@ -83,18 +98,49 @@ def status_line(progress: Progress, rows: int, epochs: int) -> str:
     return f"epoch {epoch}/{epochs} {done / rows:4.0%}  {left}  {figures}"
 
 
+def epoch_header(report: EpochReport) -> str:
+    """Return the two lines above the epochs; `report` says which sets are evaluated."""
+    groups = "".join(f"{name:>17}" for name, *_ in _figures(report))
+    labels = "".join(f"{'loss':>9}{'acc':>8}" for _ in _figures(report))
+    left = "  left" if report.patience_left is not None else ""
+    return f"{'':7}{groups}\n{'epoch':>7}{labels}{'time':>8}{left}"
+
+
 def epoch_line(report: EpochReport, epochs: int) -> str:
-    """Return the figures of an epoch as one line."""
-    figures = {
-        "progressive accuracy": report.progressive_accuracy if report.train_accuracy is None else None,
-        "train accuracy": report.train_accuracy,
-        "test loss": report.test_loss,
-        "test accuracy": report.test_accuracy,
-        "val accuracy": report.val_accuracy,
-    }
-    shown = "".join(f"  {name} {value:.4f}" for name, value in figures.items() if value is not None)
-    left = "" if report.patience_left is None else f"  patience {report.patience_left}"
-    return f"epoch {report.epoch:{len(str(epochs))}}/{epochs}  train loss {report.train_loss:.4f}{shown}{left}"
+    """Return the figures of an epoch as one line of at most 79 characters, below `epoch_header`."""
+    figures = "".join(f"{loss:9.4f}{accuracy:8.4f}" for _, loss, accuracy in _figures(report))
+    left = "" if report.patience_left is None else f"{report.patience_left:6}"
+    number = f"{report.epoch}/{epochs}"
+    return f"{number:>7}{figures}{duration(report.seconds + report.eval_seconds):>8}{left}"
+
+
+def _figures(report: EpochReport) -> list[tuple[str, float, float]]:
+    """Return the name, loss and accuracy of each set that is evaluated, training first.
+
+    Without an evaluation of the training data, its accuracy is that of the rows before they were learned.
+    """
+    name, trained = "train", report.train_accuracy
+    if trained is None:
+        name, trained = "train, as learned", report.progressive_accuracy
+    sets = [(name, report.train_loss, trained)]
+    for name, evaluation in (("test", report.test), ("val", report.val)):
+        if evaluation:
+            sets.append((name, evaluation.loss, evaluation.accuracy))
+    return sets
+
+
+def worse_than_guessing(report: EpochReport) -> str | None:
+    """Return a warning if the accuracy is below that of always naming the most frequent class, otherwise None."""
+    for name, evaluation in (("val", report.val), ("test", report.test), ("training", report.train)):
+        if evaluation:
+            guessed = int(evaluation.counts.support.max()) / evaluation.rows
+            if evaluation.accuracy >= guessed:
+                return None
+            return (
+                f"after epoch {report.epoch} the accuracy on the {name} data is {evaluation.accuracy:.4f}; always "
+                f"naming the most frequent class would be right for {guessed:.4f}. Try another --lr"
+            )
+    return None
 
 
 def poor_order(report: EpochReport, train: Shards) -> str:

@@ -24,7 +24,7 @@ from streamtrain.train.config import TrainConfig
 if TYPE_CHECKING:
     from streamtrain.nn.mlp import MLP
     from streamtrain.train.fit import Event, Training
-    from streamtrain.train.progress import Progress
+    from streamtrain.train.progress import EpochReport, Progress
     from streamtrain.train.run import Run
 
 
@@ -124,13 +124,13 @@ class _Saver:
         self._steps += event is progress
         passed = self._steps if self.unit == "steps" else time.monotonic() - self._started
         if self._steps and passed >= self.every:
-            self.run.save(self.training, progress)
+            self.run.save(self.training)
             self.saved()
 
 
 def _train(console: Console, run: Run, training: Training, interval: tuple[int, str]) -> int | None:
     """Train to the end and return None; or save at a signal and return its number."""
-    from streamtrain.cli.tables import epoch_line, poor_order, status_line
+    from streamtrain.cli.tables import status_line
     from streamtrain.train.progress import EpochReport, Progress
 
     epochs, train = run.recipe["epochs"], training.train
@@ -145,14 +145,12 @@ def _train(console: Console, run: Run, training: Training, interval: tuple[int, 
         for event in line.follow(training, status):
             if isinstance(event, EpochReport):
                 line.clear()
-                console.result(run.record(event, training), epoch_line(event, epochs))
-                if (event.label_disorder or 0) > 2 and event.epoch == training.start.cursor.epoch:
-                    warn(poor_order(event, train))
+                _show_epoch(console, run, training, event)
                 saver.saved()
                 continue
             progress = event if isinstance(event, Progress) else event.progress
             if stopped:
-                run.save(training, progress)
+                run.save(training)
                 line.clear()
                 say(f"Stopped and saved. Continue with: {_again(run.folder)}")
                 return stopped[0]
@@ -160,21 +158,47 @@ def _train(console: Console, run: Run, training: Training, interval: tuple[int, 
     return None
 
 
+def _show_epoch(console: Console, run: Run, training: Training, report: EpochReport) -> None:
+    """Record an epoch and print it, the first one below a header and with what is odd about it."""
+    from streamtrain.cli.tables import epoch_header, epoch_line, poor_order, worse_than_guessing
+
+    line, is_first = epoch_line(report, run.recipe["epochs"]), report.epoch == training.start.cursor.epoch
+    console.result(run.record(report, training), f"{epoch_header(report)}\n{line}" if is_first else line)
+    if is_first and (report.label_disorder or 0) > 2:
+        warn(poor_order(report, training.train))
+    if is_first and (warning := worse_than_guessing(report)):
+        warn(warning)
+
+
 def _show_result(console: Console, run: Run, model: MLP) -> None:
-    """Print where the weights are, below the curve of the loss."""
-    from streamtrain.storage.ownership import LAST
+    """Print where the weights are, below the curve of the loss, and what to do next."""
+    from streamtrain.cli.progress import duration
+    from streamtrain.storage.ownership import BEST, LAST
     from streamtrain.text import plural
     from streamtrain.train.checkpoint import weights_sha256
+    from streamtrain.train.run import best_epoch
 
     lines = run.metrics()
     if not console.json:
         _show_curve(console, [line["train_loss"] for line in lines])
     epochs, checkpoint = len(lines), str(run.folder / LAST)
-    digest = weights_sha256(model.state_dict())
+    digest, best = weights_sha256(model.state_dict()), best_epoch(lines)
+    took = duration(sum(line["seconds"] + line["eval_seconds"] for line in lines))
+    text = f"{checkpoint}: the weights after {plural(epochs, 'epoch')}, in {took}"
+    if best:
+        chosen = f"epoch {best.epoch}, the best by {best.name} accuracy, {best.accuracy:.4f}"
+        text = f"{run.folder / BEST}: {chosen}\n{text}"
     console.result(
-        {"done": True, "epochs": epochs, "checkpoint": checkpoint, "weights_sha256": digest},
-        f"{checkpoint}: the weights after {plural(epochs, 'epoch')}",
+        {
+            "done": True,
+            "epochs": epochs,
+            "checkpoint": checkpoint,
+            "weights_sha256": digest,
+            "best_epoch": best.epoch if best else None,
+        },
+        text,
     )
+    console.note(f"Next: {shlex.join(['streamtrain', 'report', str(run.folder)])}")
 
 
 def _show_curve(console: Console, losses: list[float]) -> None:

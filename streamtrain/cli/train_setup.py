@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamtrain.cli.console import Console, say, warn
-from streamtrain.cli.data import is_transposed, open_data, read_for, warn_if_orientation_differs
+from streamtrain.cli.data import (
+    is_transposed,
+    open_data,
+    open_recorded_data,
+    read_for,
+    warn_if_orientation_differs,
+)
 from streamtrain.cli.options import flag
 from streamtrain.errors import UsageError
 from streamtrain.settings import settings
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
     import torch
 
     from streamtrain.nn.mlp import MLP
+    from streamtrain.stream.dataset import Shards
 
 Paths = Mapping[str, str | None]  # of data, test and val, as they were given
 
@@ -49,7 +56,7 @@ def new_run(
     window = "the whole set" if plan.window_rows == train.rows else f"{plan.window_rows:,} rows"
     peak = f"{plan.predicted_peak_bytes / 1e6:.0f} MB"
     console.note(f"{plural(train.rows, 'row')}, shuffled in a window of {window}; at most {peak}")
-    training = Training(model, train, config, test=test, val=val, plan=plan)
+    training = Training(model, train, config, test=test, val=val, plan=plan, overlap_evaluation=True)
     for text in training.warnings:
         warn(text)
     run = Run.create(out, training, recipe(config, paths, sets, plan), overwrite=overwrite, reads=reads)
@@ -83,13 +90,22 @@ def resume_run(
                     f"{run.folder} was started with {flag(each.name, before)}, not {flag(each.name, now)}. "
                     f"Leave {flag(each.name)} out, or start a new run with --out"
                 )
+    named = {str(Path(path).absolute()) for path in paths.values() if path}
+
+    def opened(path: str) -> Shards:
+        if path in named:
+            return open_data(path, quiet=console.quiet, workers=config.workers)
+        option = [f"--{name}" for name in ("test", "val") if run.recipe[name] == path][:1]
+        again = ["streamtrain", "train", "--resume", str(folder), *option]
+        return open_recorded_data(path, folder, workers=config.workers, again=again)
+
     training = resume_training(
         run,
         checkpoint,
         epochs=config.epochs if "epochs" in given else None,
         moved=paths,
         device=computing,
-        open_data=partial(open_data, quiet=console.quiet, workers=config.workers),
+        open_data=opened,
     )
     return run, checkpoint.model, training
 

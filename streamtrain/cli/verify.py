@@ -20,7 +20,7 @@ def command(console: Console, /, data: str) -> int:
     Example: streamtrain verify shards/train
     """
     from streamtrain.shards.verify import VerifyReport, iter_verify
-    from streamtrain.text import plural
+    from streamtrain.text import one_line, plural
 
     def status(step: VerifyReport) -> Status:
         return Status("verifying", step.shards, step.total, plural(step.shards, "shard"))
@@ -33,7 +33,7 @@ def command(console: Console, /, data: str) -> int:
         result = {"ok": report.ok, "shards": report.shards, "rows": report.rows, "problems": problems}
         console.result(result, f"{data}: {rows} in {shards}, all as the manifest says")
     for problem in report.problems:
-        say(f"{data}/{problem.shard}: {problem.what}")
+        say(one_line(f"{data}/{problem.shard}: {problem.what}"))
     if report.ok:
         return 0
     say(f"error: {data} has {plural(len(report.problems), 'problem')}. Convert its source again")

@@ -30,7 +30,7 @@ from streamtrain.shards.manifest import LineCounts, Manifest
 from streamtrain.shards.shuffle import ShuffleProgress, max_rows_in_memory, shuffle_into
 from streamtrain.storage.destination import Destination, discard, remove_unfinished, staging_of
 from streamtrain.storage.locks import lock_folder
-from streamtrain.storage.names import hidden_sibling
+from streamtrain.storage.names import given_path, hidden_sibling
 from streamtrain.storage.objects import Location, local_paths, location
 
 
@@ -94,7 +94,9 @@ def iter_convert(
         raise UsageError("convert needs a source. Name a CSV file")
     labels_file = None if options.labels is None else find_labels_file(options.labels, options.label, paths)
     files = [physical_path(path) for path in [*paths, *([labels_file] if labels_file else [])]]
-    destination = Destination(Path(dest), options.overwrite, [*_folders(sources), *local_paths(files)])
+    destination = Destination(
+        given_path(dest, "dest"), options.overwrite, [*_folders(sources), *local_paths(files)]
+    )
     destination.check()
     return _Request(paths, labels_file, destination, options, options.read_options()).run()
 
@@ -179,6 +181,7 @@ class _Request:
             options.shares,
             declared_range=dialect.declared_range,
             compression=options.compression,
+            denominator=dialect.denominator,
         )
         ledger = Ledger(dialect, staging, builder)
         with contextlib.ExitStack() as stack:

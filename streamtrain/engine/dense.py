@@ -11,9 +11,9 @@ creating a view costs as much as a small product.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ MIN_ROWS, MIN_UNITS = 128, 32  # of a slice: smaller ones multiply slower
 MAX_SLICES = 16
 LARGE = 1 << 21  # multiplications from which on a product is cut
 
+E = TypeVar("E")
 Call = Callable[[], object]
 Update = Callable[[float, float], object]  # of (beta, alpha): p ← beta · p + alpha · (a product)
 
@@ -42,6 +43,20 @@ def one_thread() -> Iterator[int]:
             yield threads
     finally:
         torch.set_num_threads(threads)
+
+
+def in_one_thread(events: Generator[E]) -> Iterator[E]:
+    """Yield the events, computed with one thread of torch; between them the caller's settings hold."""
+    try:
+        while True:
+            with one_thread():
+                event = next(events, None)
+            if event is None:
+                return
+            yield event
+    finally:
+        with one_thread():
+            events.close()
 
 
 class FirstLayer(Protocol):

@@ -28,7 +28,7 @@ from streamtrain.nn.mlp import MLP
 from streamtrain.stream.dataset import Shards
 
 # Threads that evaluate, and rows that each scores at once by dense or sparse products.
-EVALUATION = EvaluationSizes(threads=2, dense_rows=512, sparse_rows=2048)
+EVALUATION = EvaluationSizes(threads=2, dense_rows=256, sparse_rows=2048)
 
 _MAX_DENSITY = 0.25  # share of nonzero pixels: above it two threads are as fast with all of them
 _MAX_UNITS = 256  # of the first layer: wider ones are worth the threads

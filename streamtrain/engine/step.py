@@ -41,16 +41,26 @@ class HasRows(Protocol):
         """Return how many rows it has."""
 
 
+class HasLabels(Protocol):
+    """A batch as it is gathered."""
+
+    @property
+    def labels(self) -> Array:
+        """Return the labels (rows,) int64."""
+
+
+G = TypeVar("G", bound=HasLabels)
+G_contra = TypeVar("G_contra", bound=HasLabels, contravariant=True)
 B = TypeVar("B", bound=HasRows)
 
 
-class TrainStep(Protocol[B]):
+class TrainStep(Protocol[G_contra, B]):
     """Steps of one model on one device; for each batch of `prefetch`, `forward_backward` and then `update`.
 
     The two are separate so that a loss that is not finite can be noticed before it reaches the weights.
     """
 
-    def prefetch(self, batches: Iterable[Batch]) -> Generator[B]:
+    def prefetch(self, batches: Iterable[G_contra]) -> Generator[B]:
         """Yield each batch as the step reads it, perhaps ahead; one is valid until the next is asked for."""
 
     def forward_backward(self, batch: B) -> tuple[float, int]:

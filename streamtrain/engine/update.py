@@ -63,12 +63,16 @@ def _bind_adam(optimizer: Adam, buffers: list[Layer], dz: Tensor, bind: BindGrad
 
     def step(lr: float) -> None:
         accumulate(0, 1 / rows)
-        means = BETA_1, 1 - BETA_1, BETA_2, 1 - BETA_2
-        numbers = np.array([*means, *optimizer.factors(lr), EPSILON], dtype)
+        numbers = adam_numbers(optimizer, lr).astype(dtype)
         for each in moves:
             each(numbers)
 
     return step
+
+
+def adam_numbers(optimizer: Adam, lr: float) -> Array:
+    """Return the `numbers` of `adam_reference`, (8,) float64, for the step that `optimizer.steps` counts."""
+    return np.array([BETA_1, 1 - BETA_1, BETA_2, 1 - BETA_2, *optimizer.factors(lr), EPSILON])
 
 
 def _numbers(tensor: Tensor) -> Array:

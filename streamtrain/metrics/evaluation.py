@@ -135,19 +135,19 @@ class Evaluation:
         }
 
 
-def bind_evaluation(logits: Array, labels: Array) -> Callable[[], Evaluation]:
+def bind_evaluation(logits: Array, labels: Array, classes: int | None = None) -> Callable[[], Evaluation]:
     """Return a function that evaluates what these two arrays hold when it is called; see `Evaluation.of`.
 
-    logits: (rows, classes) float32, contiguous
+    logits: (rows, classes) float32, contiguous; wider if `classes` says how many of the columns are classes
     labels: (rows,) int64, contiguous
     """
-    rows, classes = logits.shape
+    rows, classes = len(logits), classes or logits.shape[1]
     if labels.shape != (rows,):
         raise ValueError(f"{rows} rows of logits, labels of shape {labels.shape}")
     sums, codes, calibration = np.empty(2), np.empty(rows, np.int64), np.empty((CALIBRATION_BINS, 3))
 
     def evaluation() -> Evaluation:
-        if (counted := evaluate(logits, labels, sums, codes, calibration)) < rows:
+        if (counted := evaluate(logits, classes, labels, sums, codes, calibration)) < rows:
             raise ValueError(f"labels lie in 0..{classes - 1}, not {labels[counted]}")
         counts = Confusion.of_codes(codes, classes=classes)
         return Evaluation(float(sums[0]), counts, int(sums[1]), calibration.copy())

@@ -46,6 +46,8 @@ static int is_kind(const char *format, char kind, Py_ssize_t size)
                  {'q', 8, "lq"}, {'f', 4, "f"}, {'d', 8, "d"}};
     if (kind == 'P')
         return is_kind(format, 'B', size) || is_kind(format, 'H', size) || is_kind(format, 'f', size);
+    if (format && (*format == '<' || *format == '=')) /* this processor's order of bytes */
+        format++;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (kinds[i].kind == kind)
             return size == kinds[i].size && format && format[0] && !format[1] && strchr(kinds[i].formats, *format);
@@ -245,10 +247,11 @@ FUNCTION(add_rows, 6, "B2q1=q2=q1=B1=B1", add_rows_fit(a),
                          a[5].data),
          value ? NONE : PyErr_NoMemory())
 
-FUNCTION(evaluate, 5, "f2q1=d1=q1=d2",
-         LENGTH(1) == LENGTH(0) && LENGTH(2) == 2 && LENGTH(3) == LENGTH(0) && WIDTH(0) &&
-             LENGTH(4) && WIDTH(4) == 3,
-         loops->evaluate(a[0].data, LENGTH(0), WIDTH(0), a[1].data, a[2].data, a[3].data, a[4].data, LENGTH(4)),
+FUNCTION(evaluate, 6, "f2nq1=d1=q1=d2",
+         LENGTH(2) == LENGTH(0) && a[1].whole > 0 && WHOLE(1) <= WIDTH(0) && LENGTH(3) == 2 && LENGTH(4) == LENGTH(0) &&
+             LENGTH(5) && WIDTH(5) == 3,
+         loops->evaluate(a[0].data, WIDTH(0), LENGTH(0), WHOLE(1), a[2].data, a[3].data, a[4].data, a[5].data,
+                         LENGTH(5)),
          PyLong_FromSize_t(value))
 
 /* The number of rows in `pixels`, which has as many numbers in each row as `features` is long. */
@@ -285,14 +288,100 @@ FUNCTION(accumulate, 8, "f1I1I2f2=f2=f1gg", accumulate_fits(a),
           0),
          NONE)
 
-#define SCORE_FITS                                                                                                     \
-    (LENGTH(3) == LENGTH(0) && LENGTH(2) == LENGTH(0) && WHOLE(1) <= WIDTH(0) && WHOLE(1) <= WIDTH(3) &&               \
-     a[1].whole > 0 && LENGTH(4) == 2 && all_below(a[2].data, LENGTH(2), WHOLE(1)))
-#define SCORE(loop)                                                                                                    \
-    (loop(a[0].data, WIDTH(0), LENGTH(0), WHOLE(1), a[2].data, a[3].data, WIDTH(3), a[4].data), 0)
+FUNCTION(score, 5, "f2nq1=f2=d1",
+         LENGTH(3) == LENGTH(0) && LENGTH(2) == LENGTH(0) && WHOLE(1) <= WIDTH(0) && WHOLE(1) <= WIDTH(3) &&
+             a[1].whole > 0 && LENGTH(4) == 2 && all_below(a[2].data, LENGTH(2), WHOLE(1)),
+         (loops->score(a[0].data, WIDTH(0), LENGTH(0), WHOLE(1), a[2].data, a[3].data, WIDTH(3), a[4].data), 0), NONE)
 
-FUNCTION(score_float, 5, "f2nq1=f2=d1", SCORE_FITS, SCORE(loops->score_float), NONE)
-FUNCTION(score_double, 5, "d2nq1=d2=d1", SCORE_FITS, SCORE(loops->score_double), NONE)
+FUNCTION(exponentials, 1, "=f1", 1, (loops->exponentials(a[0].data, LENGTH(0)), 0), NONE)
+
+enum { WINDOW, ORDER, SIZES, ACTIVATION, SKIPS_ZEROS, LOW, SPAN, PARAMETERS, ROOM, RESULT, TRUE_LABELS, TOTALS };
+
+static struct net net_of(const struct argument *a)
+{
+    return (struct net){a[SIZES].data,
+                        LENGTH(SIZES) - 1,
+                        (enum activation)a[ACTIVATION].whole,
+                        a[SKIPS_ZEROS].whole != 0,
+                        (float)a[LOW].real,
+                        (float)a[SPAN].real,
+                        a[PARAMETERS].data};
+}
+
+static struct rows rows_of(const struct argument *a)
+{
+    return (struct rows){a[WINDOW].data, (size_t)a[WINDOW].view.itemsize, a[ORDER].data, LENGTH(ORDER)};
+}
+
+/* How many parameters a net of these sizes has, padded; 0 if the sizes are not valid. */
+static size_t parameters_of(const int64_t *sizes, size_t count)
+{
+    size_t numbers = 0;
+    for (size_t i = 0; i < count; i++)
+        if (sizes[i] < 1 || sizes[i] > 1 << 24)
+            return 0;
+    for (size_t i = 1; i < count; i++)
+        numbers += ((size_t)sizes[i - 1] + 1) * (((size_t)sizes[i] + LANES - 1) / LANES * LANES);
+    return numbers;
+}
+
+/* most: rows that are computed at a time */
+static int pass_fits(const struct argument *a, size_t most)
+{
+    const int64_t *sizes = a[SIZES].data;
+    if (LENGTH(SIZES) < 2 || !LENGTH(PARAMETERS) || LENGTH(PARAMETERS) != parameters_of(sizes, LENGTH(SIZES)) ||
+        (size_t)sizes[0] != WIDTH(WINDOW) || !LENGTH(ORDER) || !all_below(a[ORDER].data, LENGTH(ORDER), LENGTH(WINDOW)) ||
+        a[ACTIVATION].whole < SIGMOID || a[ACTIVATION].whole > RELU)
+        return 0;
+    struct net net = net_of(a);
+    return (!net.skips_zeros || (a[WINDOW].view.itemsize == 1 && !net.low)) &&
+           loops->room(&net, LENGTH(ORDER) < most ? LENGTH(ORDER) : most) <= LENGTH(ROOM);
+}
+
+static size_t run_logits(const struct argument *a)
+{
+    struct net net = net_of(a);
+    struct rows rows = rows_of(a);
+    loops->logits(&net, &rows, a[ROOM].data, a[RESULT].data);
+    return 0;
+}
+
+static size_t run_gradient(const struct argument *a)
+{
+    struct net net = net_of(a);
+    struct rows rows = rows_of(a);
+    loops->gradient(&net, &rows, a[TRUE_LABELS].data, a[ROOM].data, a[RESULT].data, a[TOTALS].data);
+    return 0;
+}
+
+#define CLASSES_OF(a) ((size_t)((int64_t *)a[SIZES].data)[LENGTH(SIZES) - 1])
+
+FUNCTION(logits, 10, "P2q1q1nnggf1=f1=f2",
+         pass_fits(a, LOGIT_ROWS) && LENGTH(RESULT) >= LENGTH(ORDER) &&
+             WIDTH(RESULT) == (CLASSES_OF(a) + LANES - 1) / LANES * LANES,
+         run_logits(a), NONE)
+
+FUNCTION(gradient, 12, "P2q1q1nnggf1=f1=f1q1=d1",
+         pass_fits(a, SIZE_MAX) && LENGTH(RESULT) == LENGTH(PARAMETERS) && LENGTH(TRUE_LABELS) == LENGTH(ORDER) &&
+             LENGTH(TOTALS) == 2 && all_below(a[TRUE_LABELS].data, LENGTH(TRUE_LABELS), CLASSES_OF(a)),
+         run_gradient(a), NONE)
+
+FUNCTION(move, 7, "=f1=f1f1gggg",
+         LENGTH(0) == LENGTH(2) && LENGTH(0) % LANES == 0 && (!LENGTH(1) || LENGTH(1) == LENGTH(0)),
+         (loops->move(a[0].data, LENGTH(1) ? a[1].data : NULL, a[2].data, LENGTH(0), (float)a[3].real, (float)a[4].real,
+                      (float)a[5].real, (float)a[6].real),
+          0),
+         NONE)
+
+/* Return the length of `room` for a pass over some rows. */
+static PyObject *room_needed(const struct argument *a)
+{
+    struct net net = {.sizes = a[0].data, .layers = LENGTH(0) - 1, .skips_zeros = a[1].whole != 0};
+    return PyLong_FromSize_t(loops->room(&net, WHOLE(2)));
+}
+
+FUNCTION(room, 3, "q1nn", LENGTH(0) >= 2 && parameters_of(a[0].data, LENGTH(0)) && a[2].whole >= 0, 0,
+         ((void)value, room_needed(a)))
 
 FUNCTION(adam, 5, "=f1=f1=f1f1f1",
          LENGTH(1) == LENGTH(0) && LENGTH(2) == LENGTH(0) && LENGTH(3) == LENGTH(0) && LENGTH(4) == 8,
@@ -416,7 +505,9 @@ static PyMethodDef methods[] = {
     METHOD(parse),       METHOD(count_lines), METHOD(end_lines),
     METHOD(gather_scaled), METHOD(add_rows),    METHOD(evaluate),
     METHOD(list_nonzero), METHOD(forward),     METHOD(accumulate),
-    METHOD(score_float), METHOD(score_double), METHOD(adam), METHOD(warp), {"select", py_select, METH_O, NULL},
+    METHOD(score),       METHOD(exponentials), METHOD(room),
+    METHOD(logits),      METHOD(gradient),    METHOD(move),
+    METHOD(adam),        METHOD(warp),        {"select", py_select, METH_O, NULL},
     {"isa", py_isa, METH_NOARGS, NULL},       {"isas", py_isas, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL}};
 

@@ -48,7 +48,9 @@ def warp(
 def add_rows(pixels: Array, group: Array, sums: Array, squares: Array, low: Array, high: Array, /) -> None: ...
 
 # evaluate
-def evaluate(logits: Array, labels: Array, sums: Array, codes: Array, calibration: Array, /) -> int: ...
+def evaluate(
+    logits: Array, classes: int, labels: Array, sums: Array, codes: Array, calibration: Array, /
+) -> int: ...
 
 # adam
 def adam(p: Array, m: Array, v: Array, g: Array, numbers: Array, /) -> None: ...
@@ -67,5 +69,46 @@ def accumulate(
     alpha: float,
     /,
 ) -> None: ...
-def score_float(logits: Array, classes: int, labels: Array, dlogits: Array, totals: Array, /) -> None: ...
-def score_double(logits: Array, classes: int, labels: Array, dlogits: Array, totals: Array, /) -> None: ...
+def exponentials(numbers: Array, /) -> None: ...
+def score(logits: Array, classes: int, labels: Array, dlogits: Array, totals: Array, /) -> None: ...
+
+# learn
+def room(sizes: Array, skips_zeros: int, rows: int, /) -> int: ...
+def logits(
+    pixels: Array,
+    order: Array,
+    sizes: Array,
+    activation: int,
+    skips_zeros: int,
+    low: float,
+    span: float,
+    parameters: Array,
+    room: Array,
+    logits: Array,
+    /,
+) -> None: ...
+def gradient(
+    pixels: Array,
+    order: Array,
+    sizes: Array,
+    activation: int,
+    skips_zeros: int,
+    low: float,
+    span: float,
+    parameters: Array,
+    room: Array,
+    gradient: Array,
+    labels: Array,
+    totals: Array,
+    /,
+) -> None: ...
+def move(
+    parameters: Array,
+    velocity: Array,
+    gradient: Array,
+    share: float,
+    lr: float,
+    momentum: float,
+    decay: float,
+    /,
+) -> None: ...

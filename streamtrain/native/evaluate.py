@@ -8,21 +8,7 @@ from streamtrain.block import Array
 from streamtrain.native import available, core
 
 CALIBRATION_BINS = 10
-LANES = 16  # partial sums of a row, which are added to each other at the end
-
-
-def sum_in_lanes(terms: Array) -> Array:
-    """Return the sums (rows,) of terms (rows, count), in the order of C: 16 lanes, then halves to halves."""
-    rows, count = terms.shape
-    padded = np.zeros((rows, -(-count // LANES) * LANES), dtype=terms.dtype)
-    padded[:, :count] = terms
-    lanes = np.zeros((rows, LANES), dtype=terms.dtype)
-    for start in range(0, count, LANES):
-        lanes += padded[:, start : start + LANES]
-    while lanes.shape[1] > 1:
-        half = lanes.shape[1] // 2
-        lanes = lanes[:, :half] + lanes[:, half:]
-    return lanes[:, 0]
+LANES = 16  # floats of the widest vector
 
 
 def likeliest_of(logits: Array) -> Array:
@@ -33,14 +19,16 @@ def likeliest_of(logits: Array) -> Array:
     return likeliest
 
 
-def evaluate_reference(logits: Array, labels: Array, sums: Array, codes: Array, calibration: Array) -> int:
+def evaluate_reference(
+    logits: Array, classes: int, labels: Array, sums: Array, codes: Array, calibration: Array
+) -> int:
     """Fill the parts of an `Evaluation`; return how many labels come before one that is not a class.
 
-    logits: (rows, classes) float32; labels: (rows,) int64; out: loss_sum and top3 in sums (2,) float64, codes
-    (rows,) int64, each label · classes + the predicted class, and calibration (bins, 3) float64. They are only
-    filled if all labels are classes.
+    logits: (rows, classes or more) float32; labels: (rows,) int64; out: loss_sum and top3 in sums (2,) float64,
+    codes (rows,) int64, each label · classes + the predicted class, and calibration (bins, 3) float64. They are
+    only filled if all labels are classes.
     """
-    classes, bins = logits.shape[1], len(calibration)
+    logits, bins = logits[:, :classes], len(calibration)
     sums[:], codes[:], calibration[:] = 0, 0, 0
     unknown = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(unknown):
@@ -48,7 +36,7 @@ def evaluate_reference(logits: Array, labels: Array, sums: Array, codes: Array, 
     rows, predicted = np.arange(len(labels)), likeliest_of(logits)
     top, own = logits[rows, predicted].astype(np.float64), logits[rows, labels]
     with np.errstate(invalid="ignore"):
-        total = sum_in_lanes(np.exp(logits - top[:, None]))
+        total = np.exp(logits - top[:, None]).sum(axis=1)
         confidence = 1 / total
         bin_ = np.minimum(np.where(confidence >= 0, confidence * bins, 0).astype(np.int64), bins - 1)
         sums[0] = np.sum(np.log(total) + top - own)

@@ -73,15 +73,6 @@ INLINE vec square_root(vec value)
 #endif
 }
 
-/* Return the sum of LANES lanes: halves are added to halves. */
-INLINE double sum_of(double *lanes)
-{
-    for (int half = LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++)
-            lanes[i] += lanes[i + half];
-    return lanes[0];
-}
-
 /* 2^n for n in -1022..1023. */
 INLINE double power_of_2(int64_t n)
 {
@@ -99,60 +90,42 @@ INLINE reals chosen(integers mask, reals yes, reals no)
     return (reals)(((integers)yes & mask) | ((integers)no & ~mask));
 }
 
-/* e^x with an error of at most 1 ulp (tests/native/test_step.py): x = n ln 2 + r, and Taylor's polynomial of r. */
-INLINE reals exponential(reals x)
+/* ln x for x >= 1 with an error of at most 1 ulp: the algorithm of FDLIBM (Sun Microsystems, 1993). */
+INLINE reals logarithm(reals x)
 {
-    static const double taylor[] = {1. / 6227020800, 1. / 479001600, 1. / 39916800, 1. / 3628800, 1. / 362880,
-                                    1. / 40320,      1. / 5040,      1. / 720,      1. / 120,     1. / 24,
-                                    1. / 6,          1. / 2};
-    const reals zero = {0}, to_integer = zero + 6755399441055744.0; /* 1.5 · 2^52: adding it rounds to an integer */
-    x = chosen(x < -746, zero - 746, x); /* e^x is 0 there, and infinite at 710 */
-    x = chosen(x > 710, zero + 710, x);
-    reals shifted = x * 1.4426950408889634 + to_integer, n = shifted - to_integer;
-    reals high = x - n * 6.93147180369123816490e-01, low = n * 1.90821492927058770002e-10, r = high - low;
-    reals p = zero + 1. / 87178291200;
-#pragma GCC unroll 12
-    for (int i = 0; i < 12; i++)
-        p = p * r + taylor[i];
-    reals tail = p * r * r + ((high - r) - low); /* e^r = 1 + (r + tail) */
-    integers whole = (integers)shifted - (integers)to_integer, half = whole >> 1;
-    return (1 + (r + tail)) * (reals)((half + 1023) << 52) * (reals)((whole - half + 1023) << 52);
+    const reals zero = {0}, to_integer = zero + 6755399441055744.0;
+    integers bits = (integers)x, mantissa = bits & 0xFFFFFFFFFFFFF;
+    integers above = mantissa > 0x6A09E667F3BCC; /* of the square root of 2: -1, otherwise 0 */
+    reals k = (reals)((bits >> 52) - 1023 - above + (integers)to_integer) - to_integer;
+    reals f = (reals)(mantissa | (1023 + above) << 52) - 1;
+    reals s = f / (2 + f), z = s * s, w = z * z, half = 0.5 * f * f;
+    reals odd = z * (6.666666666666735130e-01 +
+                     w * (2.857142874366239149e-01 + w * (1.818357216161805012e-01 + w * 1.479819860511658591e-01)));
+    reals even = w * (3.999999999940941908e-01 + w * (2.222219843214978396e-01 + w * 1.531383769920937332e-01));
+    reals low = k * 1.90821492927058770002e-10, high = k * 6.93147180369123816490e-01;
+    return chosen(x < INFINITY, high - ((half - (s * (half + (odd + even)) + low)) - f), x); /* or infinite, or NaN */
 }
 
-/* Replace each of LANES numbers by its exponential. */
-INLINE void exponentials(double *lanes)
-{
-    for (int i = 0; i < LANES; i += VECTOR / 8) {
-        reals x;
-        memcpy(&x, lanes + i, VECTOR);
-        x = exponential(x);
-        memcpy(lanes + i, &x, VECTOR);
-    }
-}
+typedef int32_t ints __attribute__((vector_size(VECTOR)));
 
-/* ln x for x > 0 with an error of at most 1 ulp: the algorithm of FDLIBM (Sun Microsystems, 1993). */
-INLINE double logarithm(double x)
+INLINE ints chosen_int(ints mask, ints yes, ints no) { return (yes & mask) | (no & ~mask); }
+INLINE vec chosen_float(ints mask, vec yes, vec no) { return (vec)chosen_int(mask, (ints)yes, (ints)no); }
+
+/* e^x with an error of at most 1 ulp (tests/native/test_step.py): x = n ln 2 + r, and the polynomial of r
+   from Cephes (Moshier, expf). */
+INLINE vec exponential(vec x)
 {
-    uint64_t bits;
-    int64_t k = 0;
-    if (!(x < INFINITY) || x <= 0) /* infinite, or not a number, or not positive */
-        return x > 0 ? x : x == 0 ? -INFINITY : NAN;
-    if (x < 2.2250738585072014e-308) {
-        x *= 18014398509481984.0;
-        k = -54;
-    }
-    memcpy(&bits, &x, 8);
-    uint64_t mantissa = bits & 0xFFFFFFFFFFFFF;
-    int above = mantissa > 0x6A09E667F3BCC; /* of √2 */
-    k += (int64_t)(bits >> 52) - 1023 + above;
-    bits = mantissa | (uint64_t)(1023 - above) << 52;
-    double f;
-    memcpy(&f, &bits, 8);
-    f -= 1;
-    double s = f / (2 + f), z = s * s, w = z * z, half = 0.5 * f * f;
-    double odd = z * (6.666666666666735130e-01 +
-                      w * (2.857142874366239149e-01 + w * (1.818357216161805012e-01 + w * 1.479819860511658591e-01)));
-    double even = w * (3.999999999940941908e-01 + w * (2.222219843214978396e-01 + w * 1.531383769920937332e-01));
-    double low = (double)k * 1.90821492927058770002e-10, high = (double)k * 6.93147180369123816490e-01;
-    return high - ((half - (s * (half + (odd + even)) + low)) - f);
+    static const float terms[] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
+    const vec to_integer = all(12582912); /* 1.5 * 2^23: adding it rounds to an integer */
+    x = chosen_float(x < -104, all(-104), x); /* e^x is 0 there, and infinite at 89 */
+    x = chosen_float(x > 89, all(89), x);
+    vec shifted = multiply_add(x, all(1.44269504f), to_integer), n = shifted - to_integer;
+    vec r = multiply_add(n, all(-0.693359375f), x), p = all(1.9875691500e-4f);
+    r = multiply_add(n, all(2.12194440e-4f), r);
+#pragma GCC unroll 5
+    for (int i = 0; i < 5; i++)
+        p = multiply_add(p, r, all(terms[i]));
+    p = multiply_add(p, r * r, r) + 1;
+    ints whole = (ints)shifted - (ints)to_integer, half = whole >> 1;
+    return p * (vec)((half + 127) << 23) * (vec)((whole - half + 127) << 23);
 }

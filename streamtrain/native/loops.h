@@ -10,6 +10,7 @@
 
 #define LANES 16    /* partial sums of a row */
 #define PADDING 32  /* newlines after a text, so that no load goes past its buffer */
+#define LOGIT_ROWS 256 /* rows of which to compute the logits at a time */
 #define AHEAD 3      /* how many rows ahead to prefetch */
 
 #define NEWLINE 10
@@ -32,6 +33,26 @@ struct layout {
     size_t guard_column; /* a row with the text `guard` there is refused: it may be the header */
     const uint8_t *guard;
     size_t guard_length;
+};
+
+enum activation { SIGMOID, TANH, RELU };
+
+/* A net and how its pixels are scaled; see learn.py. */
+struct net {
+    const int64_t *sizes; /* [layers + 1] pixels, and then the units of each layer */
+    size_t layers;
+    enum activation activation;
+    int skips_zeros; /* the pixels are bytes, low is 0, and pixels that are zero are skipped */
+    float low, span;
+    const float *parameters;
+};
+
+/* Rows of a window of pixels. */
+struct rows {
+    const void *pixels;
+    size_t item; /* bytes of a pixel */
+    const int64_t *order;
+    size_t count;
 };
 
 /* Derive the range of one-byte pixels from `low` and `high`, and whether 0 is among them. */
@@ -67,13 +88,17 @@ struct loops {
     void (*gather_scaled)(const uint8_t *, size_t, const int64_t *, size_t, float, float, size_t, float *);
     size_t (*add_rows)(const uint8_t *, size_t, size_t, const int64_t *, size_t, int64_t *, int64_t *, uint8_t *,
                        uint8_t *);
-    size_t (*evaluate)(const float *, size_t, size_t, const int64_t *, double *, int64_t *, double *, size_t);
+    size_t (*evaluate)(const float *, size_t, size_t, size_t, const int64_t *, double *, int64_t *, double *, size_t);
     void (*list_nonzero)(uint32_t *, uint32_t *, size_t, const uint8_t *, size_t, size_t);
     void (*forward)(const float *, const float *, const float *, float *, const uint8_t *, size_t, size_t, size_t);
     void (*accumulate)(const float *, const uint32_t *, const uint32_t *, size_t, const float *, size_t, float, float,
                        float *, float *, size_t, size_t);
-    void (*score_float)(const float *, size_t, size_t, size_t, const int64_t *, float *, size_t, double *);
-    void (*score_double)(const double *, size_t, size_t, size_t, const int64_t *, double *, size_t, double *);
+    void (*score)(const float *, size_t, size_t, size_t, const int64_t *, float *, size_t, double *);
+    void (*exponentials)(float *, size_t);
+    size_t (*room)(const struct net *, size_t);
+    void (*logits)(const struct net *, const struct rows *, float *, float *);
+    void (*gradient)(const struct net *, const struct rows *, const int64_t *, float *, float *, double *);
+    void (*move)(float *, float *, const float *, size_t, float, float, float, float);
     void (*warp)(const uint8_t *, size_t, size_t, size_t, const int32_t *, const int32_t *, const int32_t *,
                  const int32_t *, uint8_t *);
     void (*adam)(float *, float *, float *, const float *, size_t, const float *);

@@ -93,6 +93,34 @@ INLINE const uint8_t *read_fours(const size_t item, const uint8_t *at, const str
     return at;
 }
 
+/* Store the pixel at *pixel once more for each cell that repeats the text from `cell` up to `at`, its delimiter included,
+   while more are left before `stop`. Advances *pixel to the last of them; returns the position after it. */
+INLINE const uint8_t *repeat_cell(const size_t item, const uint8_t *cell, const uint8_t *at, uint8_t delimiter,
+                                  uint8_t **pixel, const uint8_t *stop)
+{
+    static const uint8_t ones_then_zeros[2 * PADDING] = {
+        255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+        255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
+    size_t length = (size_t)(at - cell);
+    if (length > PADDING)
+        return at;
+    uint64_t text[PADDING / 8], mask[PADDING / 8];
+    memcpy(text, cell, PADDING);
+    memcpy(mask, ones_then_zeros + PADDING - length, PADDING);
+    uint8_t *to = *pixel;
+    while (to + item < stop && !((load_8(at) ^ text[0]) & mask[0]) &&
+           !(((load_8(at + 8) ^ text[1]) & mask[1]) | ((load_8(at + 16) ^ text[2]) & mask[2]) |
+             ((load_8(at + 24) ^ text[3]) & mask[3]))) {
+        memcpy(to + item, to, item);
+        to += item;
+        at += length;
+        while (delimiter == ' ' && *at == ' ')
+            at++;
+    }
+    *pixel = to;
+    return at;
+}
+
 /* Read `count` pixels of `item` bytes; a delimiter follows all but the last of a row. Return the position after them,
    or NULL. */
 INLINE const uint8_t *read_items(const size_t item, const uint8_t *at, size_t count, int last,
@@ -105,13 +133,17 @@ INLINE const uint8_t *read_items(const size_t item, const uint8_t *at, size_t co
         if (pixel > start)
             patience = PATIENCE;
         for (size_t i = 0; i < patience && pixel < end; i++, pixel += item) {
+            const uint8_t *cell = at;
             double value;
             at = number_cell(at, how->delimiter, how->decimal, &value);
             if (!at || !(value >= how->low && value <= how->high) || (item < 4 && value != (double)(int64_t)value))
                 return NULL;
             store_pixel(item, pixel, value);
-            if (pixel < before && !(at = skip_delimiter(at, how->delimiter)))
-                return NULL;
+            if (pixel < before) {
+                if (!(at = skip_delimiter(at, how->delimiter)))
+                    return NULL;
+                at = repeat_cell(item, cell, at, how->delimiter, &pixel, before);
+            }
         }
     }
     return at;

@@ -165,12 +165,3 @@ static void ISA(accumulate)(const float *x, const uint32_t *counts, const uint32
         store(bias + at, multiply_add(all(alpha), sum, all(beta) * load(bias + at)));
     }
 }
-
-#define REAL float
-#define SCORE ISA(score_float)
-#include "score.h"
-#undef REAL
-#undef SCORE
-#define REAL double
-#define SCORE ISA(score_double)
-#include "score.h"

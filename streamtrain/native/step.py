@@ -9,7 +9,7 @@ import numpy as np
 
 from streamtrain.block import Array
 from streamtrain.native import available, core
-from streamtrain.native.evaluate import likeliest_of, sum_in_lanes
+from streamtrain.native.evaluate import likeliest_of
 
 
 def list_nonzero_reference(counts: Array, shares: Array, pixels: Array) -> None:
@@ -58,22 +58,31 @@ def score_reference(logits: Array, classes: int, labels: Array, dlogits: Array, 
     """
     rows, wide = np.arange(len(labels)), logits[:, :classes].astype(np.float64)
     likeliest = likeliest_of(wide)
+    right = likeliest == labels
     with np.errstate(invalid="ignore"):
         powers = np.exp(wide - wide[rows, likeliest][:, None])
-        total = sum_in_lanes(powers)
+        others = powers.sum(axis=1, where=np.arange(classes) != likeliest[:, None])
+        total = others + powers[rows, likeliest]
         totals[0] = np.sum(np.log(total) + (wide[rows, likeliest] - wide[rows, labels]))
-        dlogits[:, :classes] = powers / total[:, None]
-    totals[1] = np.count_nonzero(likeliest == labels)
-    dlogits[rows, labels] -= 1
+        shares = powers / total[:, None]
+        shares[rows, labels] = np.where(right, -others / total, shares[rows, labels] - 1)
+    dlogits[:, :classes] = shares
+    totals[1] = np.count_nonzero(right)
+
+
+def exponentials_reference(numbers: Array) -> None:
+    """Replace each of these float32 numbers by its exponential; the loops in C are within 1 ulp of it."""
+    numbers[:] = np.exp(numbers.astype(np.float64))
 
 
 def _score(logits: Array, classes: int, labels: Array, dlogits: Array, totals: Array) -> None:
-    """Run the loop for the dtype of `logits`; see `score_reference`."""
-    score_as = core.score_float if logits.dtype == np.float32 else core.score_double
+    """Run the loop in C for float32, and the reference for float64; see `score_reference`."""
+    score_as = core.score if logits.dtype == np.float32 else score_reference
     score_as(logits, classes, labels, dlogits, totals)
 
 
 list_nonzero = core.list_nonzero if available() else list_nonzero_reference
 forward = core.forward if available() else forward_reference
 accumulate = core.accumulate if available() else accumulate_reference
+exponentials = core.exponentials if available() else exponentials_reference
 score = _score if available() else score_reference

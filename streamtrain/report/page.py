@@ -11,6 +11,7 @@ from streamtrain._version import __version__
 from streamtrain.errors import UsageError
 from streamtrain.report.charts import Chart, curves
 from streamtrain.report.run_view import RunView
+from streamtrain.text import printable
 
 
 def render(runs: Sequence[RunView]) -> str:
@@ -25,12 +26,18 @@ def render(runs: Sequence[RunView]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
     )
     versions = {"streamtrain": __version__, "torch": torch.__version__, "Python": platform.python_version()}
     page = environment.get_template("report.html.j2")
     names = _names(runs)
     compared = list(_compared(runs, names))
     return page.render(runs=runs, names=names, versions=versions, compared=compared, differing=_differing(runs))
+
+
+def _shown(value: object) -> object:
+    """Return what the page shows of a value: text that is not markup without direction marks and the like."""
+    return printable(value) if type(value) is str else value
 
 
 def _names(runs: Sequence[RunView]) -> list[str]:

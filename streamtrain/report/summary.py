@@ -25,7 +25,8 @@ class DatasetSummary:
     """The facts of a data set, counted over all rows.
 
     classes: the number of rows of each class; shards, sources: the bytes of each file
-    pixel_range: the values that become 0 and 1; seen: the least and the largest value
+    dtype, denominator: how a pixel is stored; pixel_range: the stored values that become 0 and 1
+    seen: the least and the largest stored value
     mean, deviation: of all normalised pixels; constant_pixels: how many positions have one value in all rows
     lines: the counts of the manifest's totals; warnings: one sentence each
     """
@@ -34,6 +35,7 @@ class DatasetSummary:
     classes: dict[str, int]
     image_shape: tuple[int, ...]
     dtype: str
+    denominator: int
     pixel_range: tuple[float, float]
     seen: tuple[float, float]
     mean: float
@@ -56,11 +58,13 @@ class DatasetSummary:
         classes = dict(zip(schema.classes, manifest.label_counts, strict=True))
         seen = (pixels["min"].min().item(), pixels["max"].max().item())
         constant = int((pixels["min"] == pixels["max"]).sum())
+        read = (seen[0] / schema.denominator, seen[1] / schema.denominator)
         return cls(
             rows=manifest.rows,
             classes=classes,
             image_shape=schema.image_shape,
             dtype=schema.dtype,
+            denominator=schema.denominator,
             pixel_range=schema.pixel_range,
             seen=seen,
             mean=(mean - low) / span,
@@ -73,7 +77,9 @@ class DatasetSummary:
             warnings=(
                 *_order_warnings(manifest.label_disorder),
                 *_class_warnings(classes),
-                *_pixel_warnings(schema, seen, constant, declared=bool(manifest.parse.get("declared_range"))),
+                *_pixel_warnings(
+                    schema.of_source, read, constant, declared=bool(manifest.parse.get("declared_range"))
+                ),
             ),
         )
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from streamtrain.block import Array
+from streamtrain.text import one_line
 
 _SHADES = " .:-=+*#%@"
 _GREYS = 24  # of the 256-colour palette: 232, nearly black, to 255, nearly white
@@ -65,10 +66,11 @@ def bars(counts: Mapping[str, int], *, width: int, unicode: bool) -> str:
      0  4  #############
     10  2  #######
     """
-    left, middle = max(map(len, counts)), max(len(f"{count:,}") for count in counts.values())
+    names = [one_line(name) for name in counts]
+    left, middle = max(map(len, names)), max(len(f"{count:,}") for count in counts.values())
     room, most = max(width - left - middle - 4, 1), max(*counts.values(), 1)
     lines = []
-    for name, count in counts.items():
+    for name, count in zip(names, counts.values(), strict=True):
         bar = ("█" if unicode else "#") * math.ceil(room * count / most)
         lines.append(f"{name:>{left}}  {count:>{middle},}  {bar}".rstrip())
     return "\n".join(lines)

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import xxhash
@@ -22,6 +21,7 @@ from streamtrain.shards.manifest import LineCounts, Manifest, Source
 from streamtrain.shards.parts import numbered_classes
 from streamtrain.shards.writer import GROUPS_PER_SHARD, rows_per_group
 from streamtrain.storage.destination import Destination
+from streamtrain.storage.names import given_path
 
 LARGEST_LABEL = 65_535
 
@@ -71,7 +71,7 @@ def write_shards(
     names = () if classes is None else checked("classes", classes, declare.class_names)
     shares = {"": 1.0} if split is None else checked("split", split, declare.split_shares)
     compression = checked("compression", compression, OneOf(declare.COMPRESSIONS))
-    destination = Destination(Path(dest), overwrite)
+    destination = Destination(given_path(dest, "dest"), overwrite)
     destination.check()
     first, blocks = _first(blocks, source)
     found = Schema(shape or _shape(first.pixels.shape[1]), first.pixels.dtype.name, limits or (0, 1), names)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from streamtrain.settings import LARGEST_FLOAT32, Integer, Number, integers
+from streamtrain.settings import LARGEST_FLOAT32, LEAST_FLOAT32, Integer, Number, integers
 
 COMPRESSIONS = ("zstd", "lz4", "none")
 MOST_CLASSES = 65_536  # a label is below it
@@ -42,7 +42,7 @@ def pixel_range(value: Any) -> tuple[float, float]:
         low = high = math.nan
     if not low < high:  # of numbers that are not, neither is
         raise ValueError("two numbers, the smaller first, as (0, 255)")
-    if max(-low, high, high - low) > LARGEST_FLOAT32:
+    if max(-low, high, high - low) > LARGEST_FLOAT32 or high - low < LEAST_FLOAT32:
         raise ValueError("two numbers that float32 holds, as their difference")
     return low, high
 
@@ -55,11 +55,10 @@ def class_names(value: Any) -> tuple[str, ...]:
     """
     if isinstance(value, str | Mapping):
         raise ValueError("a list of names, or how many classes there are")
-    names = (
-        tuple(map(str, value))
-        if hasattr(value, "__iter__")
-        else tuple(map(str, range(Integer(1, MOST_CLASSES)(value))))
-    )
+    count = Integer(1, MOST_CLASSES)
+    names = tuple(map(str, value)) if hasattr(value, "__iter__") else tuple(map(str, range(count(value))))
+    if len(names) > MOST_CLASSES:
+        raise ValueError(f"at most {MOST_CLASSES} names")
     if not names or len(set(names)) < len(names):
         raise ValueError("names that differ")
     return names

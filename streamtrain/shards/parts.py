@@ -20,10 +20,12 @@ class WrittenPart:
 
     shard: its `label_counts` are those of `names`
     names: the class names that the labels in the shard are indices into; empty if there are no labels
+    denominator: of the stored pixels, which the sums are of; see `Schema`
     """
 
     shard: Shard
     names: tuple[str, ...]
+    denominator: int
     pixels: PixelStatistics
     classes: ClassSums
     extremes: tuple[RowMaximum, RowMaximum]  # see row_extremes

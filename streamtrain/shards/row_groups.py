@@ -96,7 +96,9 @@ class RowGroups:
         Raises DataError if they cannot be read so: another number of pixels, or a class that `schema` lacks.
         """
         label_map = schema.label_map(self.manifest.schema, where=str(self.folder))
-        return replace(self, schema=replace(schema, dtype=self.schema.dtype), label_map=label_map)
+        return replace(
+            self, schema=schema.stored_as(self.schema.dtype, self.schema.denominator), label_map=label_map
+        )
 
     def read(self, groups: Iterable[int], *, lines: bool = True) -> Generator[Block]:
         """Decode row groups one by one as they are asked for; each shard is opened once for a run of its groups.

@@ -19,12 +19,14 @@ import numpy as np
 from streamtrain.block import Array, Block, joined
 from streamtrain.errors import RunError, UsageError, argument
 from streamtrain.metrics.label_disorder import LabelDisorder
+from streamtrain.process import machine_memory
 from streamtrain.schema import Schema
 from streamtrain.settings import Integer, checked
 from streamtrain.shards.manifest import Manifest, Shard, Shuffled, split_folders
 from streamtrain.shards.reader import ShardFile
 from streamtrain.shards.writer import GROUP_BYTES, GROUPS_PER_SHARD, rows_per_group, write_shard
 from streamtrain.storage.destination import Destination
+from streamtrain.storage.names import given_path
 from streamtrain.storage.ownership import REJECTED
 from streamtrain.storage.permissions import make_folder, opened
 
@@ -68,7 +70,7 @@ def iter_shuffle(
     data: str | Path, dest: str | Path, *, seed: int = 0, memory_bytes: int = 256_000_000, overwrite: bool = False
 ) -> Iterator[ShuffleProgress]:
     """Shuffle as `shuffle` does; yield the progress, and with the last one the manifests."""
-    source, dest = Path(data), Path(dest)
+    source, dest = given_path(data, "data"), given_path(dest, "dest")
     seed = checked("seed", seed, Integer(0))
     memory_bytes = checked("memory_bytes", memory_bytes, Integer(1))
     destination = Destination(dest, overwrite, [source])
@@ -117,6 +119,7 @@ def max_rows_in_memory(schema: Schema, memory_bytes: int) -> int:
     Raises UsageError, with the smallest budget that works, if `memory_bytes` is too small.
     """
     each = _spilled(schema).itemsize + 32
+    memory_bytes = min(memory_bytes, machine_memory() // 2)  # more would change nothing but the time
     least = _FIXED_BYTES + 4 * max(GROUP_BYTES, each)
     if memory_bytes < least:
         raise UsageError(

@@ -17,6 +17,7 @@ from streamtrain.shards.consistency import contradictions, rounding, same
 from streamtrain.shards.manifest import Manifest, Shard, split_folders
 from streamtrain.shards.reader import ShardFile, check_digest
 from streamtrain.shards.writer import rows_per_group
+from streamtrain.storage.names import given_path
 from streamtrain.storage.ownership import MANIFEST, REJECTED
 
 
@@ -63,7 +64,7 @@ def verify(data: str | Path) -> VerifyReport:
 
 def iter_verify(data: str | Path) -> Iterator[VerifyReport]:
     """Verify as `verify` does; yield what was found after each shard, and at the end all of it."""
-    folder = Path(data)
+    folder = given_path(data, "data")
     return _iter_verify(folder, split_folders(folder))
 
 

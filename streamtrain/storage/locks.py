@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from streamtrain.errors import UsageError
+from streamtrain.errors import RunError, UsageError
 from streamtrain.storage.names import hidden_sibling
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 
 
 def lock_folder(folder: Path, *, action: str = "written") -> contextlib.AbstractContextManager[None]:
@@ -23,11 +28,12 @@ def lock_folder(folder: Path, *, action: str = "written") -> contextlib.Abstract
 
 
 @contextlib.contextmanager
-def lock_file(path: Path, *, busy: str) -> Iterator[None]:
+def lock_file(path: Path, *, busy: str = "", wait: Callable[[], object] | None = None) -> Iterator[None]:
     """Context manager: an empty file at `path` that is locked, and removed at the end.
 
-    Raises UsageError(busy) if another process has the lock, UsageError if something else lies there, and OSError
-    if the system gives no lock.
+    wait: called once if another process has the lock, which is then waited for
+    Raises UsageError(busy) if another process has the lock and there is no `wait`, UsageError if something else
+    lies there, and RunError if the file system gives no locks.
     """
     from filelock import FileLock, Timeout  # 40 ms, which only writing has to pay
 
@@ -38,9 +44,15 @@ def lock_file(path: Path, *, busy: str) -> Iterator[None]:
         try:
             lock.acquire()
         except Timeout as error:
-            if path.exists():  # otherwise its holder removed it between our two system calls
+            if not path.exists():  # its holder removed it between our two system calls
+                continue
+            if wait is None:
                 raise UsageError(busy) from error
+            wait()
+            wait = _sleep
         except OSError as error:
+            if error.errno in _NO_LOCKS:
+                raise _no_locks(path, error) from error
             raise OSError(error.errno, error.strerror, str(path)) from error
     held = path.lstat()
     try:
@@ -51,6 +63,29 @@ def lock_file(path: Path, *, busy: str) -> Iterator[None]:
             if os.path.samestat(held, path.lstat()):
                 path.unlink()
         lock.release()
+
+
+def is_unlocked(descriptor: int) -> bool:
+    """Lock an open file if no other process has; return False if one has, or if the system gives no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _sleep() -> None:
+    time.sleep(0.1)
+
+
+def _no_locks(path: Path, error: OSError) -> RunError:
+    with contextlib.suppress(OSError):
+        path.unlink()  # which was made to be locked, and is empty
+    return RunError(
+        f"{path.parent} is on a file system that gives no locks ({error.strerror}), and without one two processes "
+        "could write to one place. Write to a local disk, or mount this one with locks",
+        path=path,
+    )
 
 
 def _check_is_lock(path: Path) -> None:

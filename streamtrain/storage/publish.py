@@ -6,11 +6,14 @@ import contextlib
 import ctypes
 import errno
 import os
+import re
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from streamtrain.storage.locks import is_unlocked
 from streamtrain.storage.names import hidden_sibling
 from streamtrain.storage.permissions import opened
 
@@ -45,9 +48,11 @@ def atomic_write(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
     mode: the permissions that it may have at most, by default those of its folder
     Until then `path` is as it was; if the block raises, it stays so. An OSError names `path`.
     """
+    _remove_leftovers(path)
     written = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         with opened(written, "xb", mode=mode) as file:
+            is_unlocked(file.fileno())  # for `_remove_leftovers` of other processes
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -58,6 +63,19 @@ def atomic_write(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
             error.filename = str(path)
         raise
     sync_folder(path.parent)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove the temporary files for `path` that killed processes left: those that none has locked."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.tmp")
+    for name in filter(pattern.fullmatch, os.listdir(path.parent)):  # noqa: PTH208  # names, as text
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path.with_name(name), os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                if stat.S_ISREG(os.fstat(descriptor).st_mode) and is_unlocked(descriptor):
+                    path.with_name(name).unlink()
+            finally:
+                os.close(descriptor)
 
 
 def replace_folder(staging: Path, place: Path) -> Path | None:
@@ -90,4 +108,7 @@ def _exchange(one: Path, other: Path) -> bool:
     except AttributeError:  # a C library older than glibc 2.28
         return False
     arguments = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
-    return bool(renameat2(*arguments) == 0)
+    while renameat2(*arguments):
+        if ctypes.get_errno() != errno.EINTR:
+            return False
+    return True

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from streamtrain.schema import Schema
 from streamtrain.stream.order import Cursor, Order
 from streamtrain.stream.windows import DecodedRows, LoadedWindow, load_windows
 
+B = TypeVar("B", covariant=True)
 Transform = Callable[[Array, Cursor], Array]  # of raw rows and the place of the first: rows of the same kind
 Gather = Callable[[int, Array], object]  # writes len(out) rows, from a place in the window's order on, to `out`
 
@@ -40,6 +41,24 @@ class Batch(NamedTuple):
         return len(self.labels)
 
 
+class Selection(NamedTuple):
+    """Rows where they lie in memory, valid until the next selection is asked for.
+
+    pixels: (any, features) raw, in the schema's dtype
+    order:  (rows,) int64, the selected rows of `pixels`
+    labels: (rows,) int64, in the same order
+    """
+
+    pixels: Array
+    order: Array
+    labels: Array
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.labels)
+
+
 class Minibatch(NamedTuple):
     """An independent copy of rows.
 
@@ -51,45 +70,51 @@ class Minibatch(NamedTuple):
     y: Tensor
 
 
+class Gathering(Protocol[B]):
+    """What makes batches of loaded windows: `gather_pixels` or `select_pixels`."""
+
+    def __call__(
+        self, loaded: Iterable[LoadedWindow], schema: Schema, /, *, size: int, start: Cursor
+    ) -> Iterator[B]:
+        """Yield the batches of `size` rows of an epoch from `start` on; the last may be short."""
+
+
 def pixel_epochs(
     decoded: DecodedRows,
     order: Order,
     *,
+    gather: Gathering[B],
     batch_size: int,
     prefetch_threads: int,
     start: Cursor,
     last: int,
-    transforms: Sequence[Transform] = (),
-) -> Generator[tuple[int, Iterator[Batch]]]:
+) -> Generator[tuple[int, Iterator[B]]]:
     """Return the epochs from `start` to `last`: each its number and its batches, to be looped over once.
 
+    gather: what a batch is
     While one window is being consumed, background threads load the next, also across an epoch boundary. Closing
-    the generator stops them. Batches are borrowed: all of them lie in one buffer, which is refilled. The last
-    batch of an epoch may be short.
-    transforms: functions of the raw rows (rows, features) of a batch and the place of the first in the epoch; they
-    return the rows to learn, of the same shape and dtype, and may change them in place
+    the generator stops them. A batch is valid until the next one. The last one of an epoch may be short.
     Raises UsageError if `order.window_rows` cannot hold a row group.
     """
     order.windows(decoded.row_groups.group_rows, start.epoch)  # raises now, not at the first batch
     loaded = load_windows(decoded, order, prefetch_threads=prefetch_threads, start=start, last=last)
-    return _pixel_epochs(loaded, decoded, batch_size, start, last, transforms)
+    return _pixel_epochs(loaded, decoded, gather, batch_size, start, last)
 
 
 def _pixel_epochs(
     loaded: Generator[LoadedWindow],
     decoded: DecodedRows,
+    gather: Gathering[B],
     batch_size: int,
     start: Cursor,
     last: int,
-    transforms: Sequence[Transform],
-) -> Generator[tuple[int, Iterator[Batch]]]:
+) -> Generator[tuple[int, Iterator[B]]]:
     schema, rows = decoded.row_groups.schema, decoded.row_groups.rows
     with contextlib.closing(loaded):
         for epoch in range(start.epoch, last + 1):
             done = start.rows if epoch == start.epoch else 0
             windows = _one_epoch(loaded) if done < rows else iter(())
-            batches = gather_pixels(windows, schema, size=min(batch_size, rows), start=done)
-            yield epoch, transformed(batches, transforms, Cursor(epoch, done)) if transforms else batches
+            yield epoch, gather(windows, schema, size=min(batch_size, rows), start=Cursor(epoch, done))
             deque(windows, maxlen=0)  # the consumer may have stopped early
 
 
@@ -132,14 +157,29 @@ class Minibatches:
             if not self.transforms:
                 yield from gather_tensors(loaded, schema, size=size, start=done)
                 return
-            batches = gather_pixels(loaded, schema, size=size, start=done)
-            for pixels, labels in transformed(batches, self.transforms, self.start):
+            batches = gather_pixels(loaded, schema, size=size, start=self.start, transforms=self.transforms)
+            for pixels, labels in batches:
                 x = normalise(pixels, schema, out=torch.empty(pixels.shape, dtype=torch.float32))
                 yield Minibatch(x, torch.from_numpy(labels.copy()))
 
 
-def gather_pixels(loaded: Iterable[LoadedWindow], schema: Schema, *, size: int, start: int) -> Iterator[Batch]:
-    """Gather batches of `size` rows in one buffer that is refilled; start: rows of the epoch to skip."""
+def gather_pixels(
+    loaded: Iterable[LoadedWindow],
+    schema: Schema,
+    *,
+    size: int,
+    start: Cursor,
+    transforms: Sequence[Transform] = (),
+) -> Iterator[Batch]:
+    """Gather the batches of `size` rows of an epoch from `start` on, in one buffer that is refilled.
+
+    transforms: of the rows of each batch; they return rows of the same shape and dtype, perhaps the same in place
+    """
+    batches = _gather_pixels(loaded, schema, size, start.rows)
+    return _transformed(batches, transforms, start) if transforms else batches
+
+
+def _gather_pixels(loaded: Iterable[LoadedWindow], schema: Schema, size: int, start: int) -> Iterator[Batch]:
     buffer = np.empty((size, schema.features), schema.stored_dtype), np.empty(size, np.int64)
 
     def gather(window: LoadedWindow) -> Gather:
@@ -151,7 +191,38 @@ def gather_pixels(loaded: Iterable[LoadedWindow], schema: Schema, *, size: int, 
         yield Batch(pixels, labels)
 
 
-def transformed(batches: Iterable[Batch], transforms: Sequence[Transform], start: Cursor) -> Iterator[Batch]:
+def select_pixels(
+    loaded: Iterable[LoadedWindow], schema: Schema, *, size: int, start: Cursor
+) -> Iterator[Selection]:
+    """Yield batches of `size` rows of an epoch from `start` on, where they lie in their window.
+
+    The rows of a batch that begins in one window and ends in another are gathered.
+    """
+    across: list[tuple[Array, Array]] = []  # pixels and labels of the rows so far of such a batch
+    missing = size
+    for window in loaded:
+        pixels, order = window.pixels.view(schema.stored_dtype), window.order
+        at = max(0, start.rows - window.position.window.start)
+        while at < len(order):
+            places = slice(at, at + missing)
+            selection = Selection(pixels, order[places], window.labels[places])
+            at, missing = at + selection.rows, missing - selection.rows
+            if across or missing:
+                across.append((pixels[selection.order], selection.labels))
+            if not missing:
+                yield _joined(across) if across else selection
+                across, missing = [], size
+    if across:
+        yield _joined(across)
+
+
+def _joined(parts: Sequence[tuple[Array, Array]]) -> Selection:
+    """Return the rows of parts, each of pixels and labels, as one selection."""
+    pixels, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Selection(pixels, np.arange(len(labels)), labels)
+
+
+def _transformed(batches: Iterable[Batch], transforms: Sequence[Transform], start: Cursor) -> Iterator[Batch]:
     """Yield the batches as the transforms return them; start: the place of the first row.
 
     Raises UsageError for a transform that returns other than rows of the same shape and dtype.

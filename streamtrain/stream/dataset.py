@@ -12,6 +12,7 @@ from streamtrain.schema import Schema
 from streamtrain.settings import Integer, checked
 from streamtrain.shards.manifest import Manifest
 from streamtrain.shards.row_groups import RowGroups
+from streamtrain.storage.names import given_path
 from streamtrain.stream.batches import Minibatches, Transform
 from streamtrain.stream.order import Cursor, Order
 from streamtrain.stream.windows import DecodedRows
@@ -24,7 +25,7 @@ def open_shards(path: str | Path, *, workers: int = os.cpu_count() or 1) -> Shar
     workers: how many threads may decode
     Raises DataError if its manifest is missing or damaged, UsageError if `workers` is below 1.
     """
-    return Shards(RowGroups.open(Path(path)), workers=checked("workers", workers, Integer(1)))
+    return Shards(RowGroups.open(given_path(path, "path")), workers=checked("workers", workers, Integer(1)))
 
 
 class Shards:

@@ -6,12 +6,13 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from streamtrain.engine.sparse import EVALUATION
-from streamtrain.errors import DataError, UsageError
+from streamtrain.errors import DataError, UsageError, argument
 from streamtrain.memory import Plan
 from streamtrain.nn.loss import CrossEntropy, balanced_weights
 from streamtrain.nn.mlp import MLP, Gradients
 from streamtrain.nn.optimizer import Optimizer, optimizer_for
 from streamtrain.nn.schedule import Schedule
+from streamtrain.process import machine_memory
 from streamtrain.schema import Schema
 from streamtrain.stream.augment import Augmentation
 from streamtrain.stream.batches import Transform
@@ -23,12 +24,12 @@ from streamtrain.train.config import FitConfig
 def plan_memory(train: Shards, hidden: Sequence[int], config: FitConfig) -> Plan:
     """Return the sizes that keep the training of a net with these hidden layers within `config.memory_bytes`.
 
-    Raises UsageError if the memory is too small.
+    Raises UsageError if the memory is too small, or more than the machine has.
     """
     layers = [train.schema.features, *hidden, len(train.schema.classes)]
     parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(layers))
     parameters *= 4 if config.optimizer == "adam" else 2 if config.momentum else 1  # with what the optimiser keeps
-    return train.plan(
+    plan = train.plan(
         config.memory_bytes,
         batch_size=config.batch_size,
         parameters=parameters,
@@ -36,6 +37,14 @@ def plan_memory(train: Shards, hidden: Sequence[int], config: FitConfig) -> Plan
         evaluation=EVALUATION,
         augmented=config.augment != "none",
     )
+    if plan.predicted_peak_bytes > (there := machine_memory()):
+        fits = argument("memory_bytes", there // 2 // 10**6 * 10**6)
+        raise UsageError(
+            f"training would take {plan.predicted_peak_bytes / 1e9:.1f} GB by `memory_bytes`, but this machine "
+            f"has {there / 1e9:.1f} GB. Pass {fits}, or use a smaller net",
+            option="memory_bytes",
+        )
+    return plan
 
 
 def build_schedule(config: FitConfig, rows: int) -> Schedule:

@@ -19,6 +19,7 @@ from streamtrain.errors import RunError, UsageError
 from streamtrain.nn.mlp import MLP, Gradients
 from streamtrain.nn.optimizer import BUFFERS
 from streamtrain.schema import Schema
+from streamtrain.storage.names import given_path
 from streamtrain.storage.ownership import BEST, LAST
 from streamtrain.storage.publish import write_file
 from streamtrain.train.compatibility import DataSummary
@@ -120,7 +121,7 @@ def load(run: str | os.PathLike[str]) -> Checkpoint:
 
 def checkpoint_file(run: str | os.PathLike[str]) -> Path:
     """Return the file that `load` reads."""
-    path = Path(run)
+    path = given_path(run, "run")
     if path.is_dir() or not path.exists():
         path = path / (BEST if (path / BEST).exists() else LAST)
     return path

@@ -58,14 +58,14 @@ class DataSummary:
     def of(cls, data: Shards) -> DataSummary:
         """Return what the manifest of shards says; `zeros` is that of a sample."""
         manifest = data.manifest
-        classes = manifest.schema.classes
+        classes, by = manifest.schema.classes, manifest.schema.denominator  # pixels are as in the source
         counts = manifest.label_counts if classes else []
         return cls(
             rows=manifest.rows,
-            low=min(manifest.pixels["min"]),
-            high=max(manifest.pixels["max"]),
+            low=min(manifest.pixels["min"]) / by,
+            high=max(manifest.pixels["max"]) / by,
             zeros=1 - data.density,
-            means=np.array(manifest.pixels["sum"], np.float64) / max(manifest.rows, 1),
+            means=np.array(manifest.pixels["sum"], np.float64) / (by * max(manifest.rows, 1)),
             names=pixel_names(manifest.parse, manifest.schema.features),
             content=digest_bytes("".join(shard.digest for shard in manifest.shards).encode()),
             present=tuple(name for name, rows in zip(classes, counts, strict=True) if rows),
@@ -178,7 +178,7 @@ def compare(learned: DataSummary, other: DataSummary, schema: Schema) -> Iterato
 
     schema: what was learned; values are compared after its normalisation
     """
-    low, span = schema.scale
+    low, span = schema.of_source.scale
     least, most = (other.low - low) / span, (other.high - low) / span
     values = f"its values lie in {other.low:g}..{other.high:g}, but the model learned {low:g}..{low + span:g}"
     yield from _order(learned, other)
@@ -206,7 +206,7 @@ def _order(learned: DataSummary, other: DataSummary) -> Iterator[Finding]:
 
 def _distribution(learned: DataSummary, other: DataSummary, schema: Schema) -> Iterator[Finding]:
     """Yield a finding if the pixels are distributed unlike those of training."""
-    low, span = schema.scale
+    low, span = schema.of_source.scale
     before, now = ((summary.means - low) / span for summary in (learned, other))
     means = float(before.mean()), float(now.mean())
     shown = f"its mean pixel is {other.means.mean():.4g} (training: {learned.means.mean():.4g})"

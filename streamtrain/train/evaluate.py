@@ -18,6 +18,7 @@ from torch import Tensor
 from streamtrain.block import Array, Block
 from streamtrain.engine.dense import Call, one_thread
 from streamtrain.engine.device import to_tensor
+from streamtrain.engine.native_step import bind_logits, computes_natively
 from streamtrain.engine.sparse import EVALUATION, bind_first_layer, padded_zeros
 from streamtrain.engine.step import bind_upper_layers
 from streamtrain.errors import DataError
@@ -66,7 +67,7 @@ def iter_evaluate(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluati
 
 def _iter_evaluate(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluation]:
     total = Evaluation.empty(model.classes)
-    on_cpu = model.device.type == "cpu"
+    on_cpu, native = model.device.type == "cpu", computes_natively(shards, model)
     count = min(threads, EVALUATION.threads) if on_cpu else 1
     free: SimpleQueue[_Scorer] = SimpleQueue()
 
@@ -84,7 +85,7 @@ def _iter_evaluate(model: MLP, shards: Shards, threads: int) -> Iterator[Evaluat
     results: list[list[Evaluation]] = [[] for _ in range(2 * count)]
     with contextlib.ExitStack() as stack:
         for _ in range(count):
-            bind = _bind_cpu_scorer if on_cpu else _bind_device_scorer
+            bind = _bind_device_scorer if not on_cpu else _bind_native_scorer if native else _bind_cpu_scorer
             free.put(stack.enter_context(contextlib.closing(_Scorer(shards, bind(model, shards)))))
         scored = stack.enter_context(
             contextlib.closing(prefetch(_jobs(len(shards.group_rows)), results, tasks=tasks, workers=count))
@@ -120,6 +121,24 @@ class _Scorer:
     def close(self) -> None:
         """Close the shard."""
         self._blocks.close()
+
+
+def _bind_native_scorer(model: MLP, shards: Shards) -> Callable[[Block], Evaluation]:
+    """Return a function that evaluates blocks by calls of C, in buffers that are made once."""
+    most = int(shards.group_rows.max())
+    compute, logits = bind_logits(shards, model, most)
+    labels = np.zeros(most, np.int64)
+
+    @functools.lru_cache(maxsize=8)  # the row groups have few lengths
+    def bind(rows: int) -> Callable[[], Evaluation]:
+        return bind_evaluation(logits[:rows], labels[:rows], model.classes)
+
+    def score(block: Block) -> Evaluation:
+        compute(block.pixels)
+        labels[: len(block)] = block.labels
+        return bind(len(block))()
+
+    return score
 
 
 def _bind_cpu_scorer(model: MLP, shards: Shards) -> Callable[[Block], Evaluation]:

@@ -6,12 +6,15 @@ import functools
 import os
 import shlex
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from streamtrain.errors import DataError, UsageError, argument
 from streamtrain.nn.mlp import MLP
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Manifest, Source, digest_of_file
+from streamtrain.storage.locks import lock_file
+from streamtrain.storage.names import given_path, hidden_sibling
 from streamtrain.storage.ownership import MANIFEST
 from streamtrain.stream.dataset import Shards, open_shards
 from streamtrain.train.checkpoint import Checkpoint, load
@@ -36,7 +39,7 @@ def open_model(model: Model) -> MLP:
 
 
 def open_data(data: Data) -> Shards:
-    """Return shards themselves, or open a folder of them; a CSV is converted to CSV.shards next to it first.
+    """Return shards themselves, or open a folder of them; a CSV becomes CSV.shards first, see `csv_shards`.
 
     Raises DataError if the CSV changed since CSV.shards was made, UsageError if it is something else.
     """
@@ -44,21 +47,59 @@ def open_data(data: Data) -> Shards:
         return data
     if not isinstance(data, str | os.PathLike):
         raise UsageError(f"data is a {type(data).__name__}. Pass shards, or the path of shards or of a CSV")
-    path = Path(data)
+    path = given_path(data, "data")
     if not path.is_file():
         return open_shards(path)
-    folder = path.with_name(f"{path.name}.shards")
-    if not folder.exists():
-        check_place_of(folder, path)
-        from streamtrain.convert import convert
+    from streamtrain.convert import convert
 
-        convert(path, folder, resume=True)
-    elif changed(path, folder):
-        raise DataError(
-            f"{path} changed since {folder} was made from it. Convert it again with {argument('overwrite', True)}",
-            path=path,
-        )
+    folder = csv_shards(
+        path,
+        make=lambda folder: convert(path, folder, resume=True),
+        tell=lambda text: warnings.warn(text, stacklevel=4),
+        again=f"Convert it again with {argument('overwrite', True)}",
+    )
     return open_shards(folder)
+
+
+def csv_shards(
+    csv: Path, *, make: Callable[[Path], object], tell: Callable[[str], object], again: str | None = None
+) -> Path:
+    """Return the folder CSV.shards with the shards of a CSV; if it is missing, `make` makes it.
+
+    It lies next to the CSV, or in the current folder if nothing can be written there. If another process makes it,
+    this one waits. `tell` gets what to say about that.
+
+    again: the next step if the CSV changed since they were made
+    Raises DataError if it did, or if neither folder can be written to.
+    """
+    places = [csv.with_name(f"{csv.name}.shards"), Path(f"{csv.name}.shards")]
+    folder = next((place for place in places if place.exists()), None)
+    if folder is None:
+        folder = next((place for place in places if _may_write(place.parent)), None)
+        if folder is None:
+            raise DataError(
+                f"the shards of {csv} can be written neither next to it nor in the current folder. Go to a folder "
+                "of your own first",
+                path=csv,
+            )
+        if folder.parent != csv.parent:
+            tell(f"nothing can be written next to {csv}, so its shards go to {folder.absolute()}")
+        with lock_file(
+            hidden_sibling(folder, "making.lock"),
+            wait=lambda: tell(f"another process converts {csv}; waiting for it"),
+        ):
+            if not folder.exists():
+                make(folder)
+    if changed(csv, folder):
+        command = shlex.join(["streamtrain", "convert", str(csv), str(folder), "--overwrite"])
+        raise DataError(
+            f"{csv} changed since {folder} was made from it. {again or f'Convert it again: {command}'}", path=csv
+        )
+    return folder
+
+
+def _may_write(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def schema_of(like: Model | Shards) -> Schema:
@@ -75,17 +116,6 @@ def schema_of(like: Model | Shards) -> Schema:
     if not isinstance(schema, Schema):
         raise DataError("the model has no classes and pixel range yet: train it first")
     return schema
-
-
-def check_place_of(folder: Path, csv: Path) -> None:
-    """Raise DataError if the shards of a CSV cannot be written to a folder next to it."""
-    if not os.access(folder.parent, os.W_OK | os.X_OK):
-        command = shlex.join(["streamtrain", "convert", str(csv), folder.name])
-        raise DataError(
-            f"the shards of {csv} cannot be written next to it. Convert it to a folder of your own and name that: "
-            f"{command}",
-            path=csv,
-        )
 
 
 def changed(path: Path, folder: Path) -> bool:

@@ -18,6 +18,7 @@ from streamtrain.errors import DataError
 from streamtrain.nn.functional import softmax
 from streamtrain.nn.mlp import MLP
 from streamtrain.schema import Schema
+from streamtrain.shards.fractions import quotients
 from streamtrain.stream.batches import normalise
 from streamtrain.stream.dataset import Shards, open_shards
 from streamtrain.train.compatibility import DataSummary, check, pixel_names
@@ -53,26 +54,36 @@ def predict(model: Model, data: Shards | str | os.PathLike[str] | Iterable[Block
     """Predict every row in order, normalised as in training; yield up to 1,024 rows at a time.
 
     model: a trained model, a checkpoint, or the path of a run
-    data: shards, the path of their folder or of a CSV with or without labels, or blocks
+    data: shards, the path of their folder or of a CSV with or without labels, or blocks, whose pixels are as in
+        the source of the training data or, if they are integers, as its shards store them
     Warns if the data is unlike that of training. Raises DataError, for rows of another width than the model reads,
     values on another scale, a bad row of a CSV, or a model that was not trained.
     """
     net = open_model(model)
     schema = schema_of(net)
+    if isinstance(data, str | os.PathLike) and Path(data).is_dir():
+        data = open_shards(Path(data))
     if isinstance(data, Shards):
         blocks, where = _checked(net, data), str(data.folder)
-    elif isinstance(data, str | os.PathLike) and Path(data).is_dir():
-        blocks, where = _checked(net, open_shards(Path(data))), str(data)
-    elif isinstance(data, str | os.PathLike):
+        schema = schema.stored_as(data.schema.dtype, data.schema.denominator)
+        return (part for block in blocks for part in _predict(net, schema, block, where))
+    if isinstance(data, str | os.PathLike):
         blocks, where = _check_first(net, _csv_blocks(Path(data), schema), str(data)), str(data)
     else:
-        blocks, where = _check_first(net, ((block, ()) for block in data), "the data"), "the data"
-    return (part for block in blocks for part in _predict(net, schema, block, where))
+        given = ((_as_in_source(block, schema), ()) for block in data)
+        blocks, where = _check_first(net, given, "the data"), "the data"
+    return (part for block in blocks for part in _predict(net, schema.of_source, block, where))
 
 
 def predict_block(model: MLP, schema: Schema, block: Block) -> Iterator[Predictions]:
-    """Predict the rows of a block without comparing them with the training data; see `predict`."""
-    return _predict(model, schema, block, "the data")
+    """Predict rows as the source has them without comparing them with the training data; see `predict`."""
+    return _predict(model, schema.of_source, block, "the data")
+
+
+def _as_in_source(block: Block, schema: Schema) -> Block:
+    if schema.denominator == 1 or block.pixels.dtype.kind == "f":
+        return block
+    return Block(quotients(block.pixels, schema.denominator), block.labels, block.lines)
 
 
 def _predict(model: MLP, schema: Schema, block: Block, where: str) -> Iterator[Predictions]:

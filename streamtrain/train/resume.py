@@ -15,6 +15,7 @@ from streamtrain.decode import PathText, Positive, convert
 from streamtrain.errors import RunError, UsageError, argument
 from streamtrain.memory import Plan
 from streamtrain.nn.mlp import MLP
+from streamtrain.storage.names import given_path
 from streamtrain.stream.dataset import Shards, open_shards
 from streamtrain.train.build import build_optimizer, plan_memory, steps_before
 from streamtrain.train.checkpoint import Checkpoint, load, weights_sha256
@@ -187,6 +188,7 @@ def resume_training(
         optimizer=optimizer.to(to),
         best=checkpoint.best,
         plan=replace(plan, window_rows=run.recipe["window_rows"]),
+        overlap_evaluation=True,
     )
 
 
@@ -234,7 +236,7 @@ def resume_fit(
     data, test, val: where these are, if they moved; by default as recorded
     Raises RunError if the run or its data cannot be used.
     """
-    run, checkpoint, _ = Run.open(Path(folder))
+    run, checkpoint, _ = Run.open(given_path(folder, "folder"))
     reports = []
     moved = {name: str(path) if path else None for name, path in (("data", data), ("test", test), ("val", val))}
     training = resume_training(run, checkpoint, epochs=epochs, moved=moved)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from streamtrain.decode import convert, decode_json
 from streamtrain.errors import RunError
@@ -107,9 +107,12 @@ class Run:
         """Return the metrics of each epoch so far; see `read_metrics`."""
         return read_metrics(self.folder)
 
-    def save(self, training: Training, progress: Progress) -> None:
-        """Keep the state of a training as the last checkpoint, and the last one as the previous."""
-        training.write_back()
+    def save(self, training: Training) -> None:
+        """Keep the state of a training as the last checkpoint, and the last one as the previous.
+
+        While an epoch is evaluated, it is the state at the end of that epoch.
+        """
+        progress = training.write_back()
         self._save(self._checkpoint(training, progress))
 
     def _save(self, checkpoint: Checkpoint) -> None:
@@ -128,7 +131,7 @@ class Run:
             file.write(json.dumps(line).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        self.save(training, done)
+        self._save(self._checkpoint(training, done))
         return line
 
     def _check_recipe(self) -> None:
@@ -182,6 +185,30 @@ def _read_line(line: str, where: str) -> dict[str, Any]:
         what = f"{line[:40]!r} ({error})"
         raise RunError(f"{where} is not an epoch record: {what}. Delete that line and resume") from None
     return record
+
+
+class BestEpoch(NamedTuple):
+    """The epoch whose weights a run keeps as its best.
+
+    name: of the set by whose accuracy it was chosen, val or test
+    """
+
+    epoch: int
+    name: str
+    accuracy: float
+
+
+def best_epoch(lines: Sequence[Mapping[str, Any]]) -> BestEpoch | None:
+    """Return the first epoch with the highest accuracy on val, otherwise on test; None if neither was evaluated.
+
+    lines: as `read_metrics` returns them
+    """
+    name = "val" if lines and lines[-1]["val_accuracy"] is not None else "test"
+    scored = [(line["epoch"], line[f"{name}_accuracy"]) for line in lines if line[f"{name}_accuracy"] is not None]
+    if not scored:
+        return None
+    epoch, accuracy = max(scored, key=lambda each: (each[1], -each[0]))
+    return BestEpoch(epoch, name, accuracy)
 
 
 def _write_if_changed(path: Path, data: bytes) -> None:

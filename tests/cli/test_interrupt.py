@@ -56,7 +56,7 @@ def test_outside_an_import_an_interrupt_is_a_keyboard_interrupt(monkeypatch: pyt
     with pytest.raises(KeyboardInterrupt):
         program.interrupted(signal.SIGINT, frame)
     calls: list[object] = []
-    monkeypatch.setattr("streamtrain.cli.main", lambda: calls.append(signal.getsignal(signal.SIGINT)))
+    monkeypatch.setattr("streamtrain.cli.main", lambda **_: calls.append(signal.getsignal(signal.SIGINT)))
     before = signal.getsignal(signal.SIGINT)
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)

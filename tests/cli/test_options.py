@@ -29,7 +29,10 @@ if TYPE_CHECKING:
         (("--split", "train"), "Invalid value for '--split': 'train' is not of the form train=0.9,val=0.1"),
         (("--split", "train=0.9,val=0.2"), "sum to 1"),
         (("--split", "../train=1"), "are names of folders"),
-        (("--delimiter", "colon"), "comma, semicolon, tab, space, pipe, ctrl-a, not 'colon'"),
+        (
+            ("--delimiter", "colon"),
+            "--delimiter is 'colon', but must be comma, semicolon, tab, space, pipe, ctrl-a",
+        ),
         (("--max-rejected", "3"), "Pass --on-bad-row reject too"),
         (("--memory", "much"), "is not a size such as 256MB"),
         (("--label", "kind"), "has no column 'kind'"),
@@ -72,8 +75,8 @@ def test_a_configuration_that_cannot_be_used_is_named(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--hidden", "10,,5"), "is not a list of layer sizes"),
-        (("--hidden", "0"), "is not a list of layer sizes"),
+        (("--hidden", "10,,5"), "is neither a list of layer sizes"),
+        (("--hidden", "0"), "is neither a list of layer sizes"),
         (("--checkpoint-every", "1h"), "neither seconds such as 60s nor steps"),
         (("--checkpoint-every", "0s"), "neither seconds such as 60s nor steps"),
         ((), "train needs DATA and --out RUN"),

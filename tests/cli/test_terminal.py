@@ -37,11 +37,16 @@ def test_training_shows_one_progress_line_a_row_for_each_epoch_and_a_curve_at_th
     losses = [float(match[3]) for match in states if match]
     assert losses[0] > losses[-1]  # it is the loss of this epoch so far, and falls
     assert all(len(text) < 80 for text in seen.states)
-    *_, one, two, curve, last, end = seen.lines
-    rows = [re.match(r"epoch (\d)/2  train loss \d\.\d{4}  train accuracy", line) for line in (one, two)]
+    sets, names, one, two, curve, best, last, following, end = seen.lines[-9:]
+    assert (sets.split(), names.split()) == (["train", "test"], ["epoch", "loss", "acc", "loss", "acc", "time"])
+    rows = [re.fullmatch(r" +(\d)/2( +\d\.\d{4}){4} +\d:\d\d", line) for line in (one, two)]
     assert [row and row[1] for row in rows] == ["1", "2"]
+    assert len({len(line) for line in (names, one, two)}) == 1
     assert re.fullmatch(r"train loss \d\.\d{4} █▁ \d\.\d{4}", curve)
-    assert (last, end) == ("run/last.safetensors: the weights after 2 epochs", "")
+    assert re.fullmatch(r"run/best.safetensors: epoch \d, the best by test accuracy, \d\.\d{4}", best)
+    assert re.fullmatch(r"run/last.safetensors: the weights after 2 epochs, in \d:\d\d", last)
+    assert (following, end) == ("Next: streamtrain report run", "")
+    assert max(map(len, seen.lines[-9:])) < 80
 
 
 def test_a_narrow_terminal_without_colours_gets_lines_that_fit_and_plain_characters(
@@ -60,7 +65,8 @@ def test_a_narrow_terminal_without_colours_gets_lines_that_fit_and_plain_charact
 def test_quiet_training_shows_its_result_alone_on_a_terminal(on_terminal: OnTerminal, shards: Path) -> None:
     seen = on_terminal("train", shards, *EPOCHS, "--out", "run", "-q")
     assert seen.states == []
-    assert [line.split(" ")[0] for line in seen.lines] == ["epoch", "epoch", "run/last.safetensors:", ""]
+    first = [line.split(maxsplit=1)[:1] for line in seen.lines]
+    assert first == [["train"], ["epoch"], ["1/2"], ["2/2"], ["run/last.safetensors:"], []]
 
 
 def test_a_conversion_shows_its_bytes_as_a_bar_and_the_time_left(

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import safetensors.torch
+import torch
 from shared import without_times
 
 import streamtrain as st
 from streamtrain.metrics.evaluation import Evaluation
 from streamtrain.storage.locks import lock_file
 from streamtrain.train.checkpoint import load_checkpoint, weights_sha256
+from streamtrain.train.epoch_evaluation import EpochEvaluation
 from streamtrain.train.run import Run
 
 if TYPE_CHECKING:
@@ -97,26 +99,6 @@ def test_a_csv_is_converted_next_to_itself_once_and_again_when_it_changes(
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write anywhere")
-def test_a_csv_in_a_folder_that_cannot_be_written_to_is_refused_with_the_command_that_helps(
-    digits_csv: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "input").mkdir()
-    shutil.copy(digits_csv, tmp_path / "input" / "d.csv")
-    (tmp_path / "input").chmod(0o555)
-    drop = ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override") if os.geteuid() == 0 else ()
-    commands = (
-        ("convert", "input/d.csv", "d.csv.shards"),
-        ("train", "d.csv.shards", "--out", "run", "--epochs", "1"),
-    )
-    words = ("train", "input/d.csv", "--out", "run")
-    for expected, command in zip((1, 0, 0), (words, *commands), strict=True):
-        whole = [*drop, sys.executable, "-m", "streamtrain", *command]
-        done = subprocess.run(whole, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == expected, done.stderr
-        if expected:
-            assert done.stderr.endswith("name that: streamtrain convert input/d.csv d.csv.shards\n")
-
-
 def test_a_finished_run_repeats_its_last_line_and_goes_on_when_epochs_are_raised(
     call_cli: RunCli, shards: Path, tmp_path: Path, json_lines: JsonLines
 ) -> None:
@@ -173,8 +155,48 @@ def test_an_interrupted_run_is_saved_and_ends_as_the_uninterrupted_one(
     cut = call_cli("train", shards, "--out", "cut", *options)
     assert cut.returncode == code
     assert "streamtrain train --resume cut" in cut.stderr
-    assert load_checkpoint(tmp_path / "cut" / "last.safetensors").progress.cursor == (2, 240)
+    # While the epoch before is evaluated, its end is saved.
+    assert load_checkpoint(tmp_path / "cut" / "last.safetensors").progress.cursor in ((2, 240), (1, 600))
     done = call_cli("train", "--resume", "cut", "--json")
+    assert json_lines(done.stdout)[-1]["weights_sha256"] == whole[-1]["weights_sha256"]
+    lines = json_lines((tmp_path / "cut" / "metrics.jsonl").read_text())
+    assert without_times(lines) == without_times(whole[:-1])
+
+
+def test_a_run_that_is_interrupted_while_an_epoch_is_evaluated_has_each_epoch_once(
+    call_cli: RunCli,
+    signal_at: SignalAt,
+    shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    json_lines: JsonLines,
+) -> None:
+    options = (
+        "--test",
+        str(shards),
+        "--epochs",
+        "3",
+        "--batch-size",
+        "60",
+        "--checkpoint-every",
+        "2steps",
+        "--json",
+    )
+    whole = json_lines(call_cli("train", shards, "--out", "whole", *options).stdout)
+    monkeypatch.setattr(EpochEvaluation, "is_ready", property(lambda evaluation: False))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)  # one of them evaluates
+        signal_at(signal.SIGINT, (3, 240))
+        assert call_cli("train", shards, "--out", "cut", *options).returncode == 130
+        assert load_checkpoint(tmp_path / "cut" / "last.safetensors").progress.cursor == (2, 600)
+        monkeypatch.undo()
+        [line] = json_lines((tmp_path / "cut" / "metrics.jsonl").read_text())
+        assert line["epoch"] == 1
+        monkeypatch.chdir(tmp_path)
+        done = call_cli("train", "--resume", "cut", "--json")
+    finally:
+        torch.set_num_threads(before)
     assert json_lines(done.stdout)[-1]["weights_sha256"] == whole[-1]["weights_sha256"]
     lines = json_lines((tmp_path / "cut" / "metrics.jsonl").read_text())
     assert without_times(lines) == without_times(whole[:-1])
@@ -352,6 +374,7 @@ def test_a_second_signal_stops_at_once_and_the_run_goes_on_from_its_last_checkpo
     script = """
 import os, signal
 from streamtrain.__main__ import main
+from streamtrain.train.epoch_evaluation import EpochEvaluation
 from streamtrain.train.run import Run
 
 def save(*_):  # the first signal comes while a checkpoint is written, the second in a call into C
@@ -561,7 +584,9 @@ def test_the_line_of_an_epoch_has_the_progressive_accuracy_if_the_train_set_is_n
     done = call_cli("train", shards, "--out", "run", "--epochs", "1", "--no-eval-train")
     (line,) = json_lines((tmp_path / "run" / "metrics.jsonl").read_text())
     assert line["train_accuracy"] is None
-    assert f"progressive accuracy {line['progressive_accuracy']:.4f}" in done.stdout
+    sets, _, figures, *_ = done.stdout.splitlines()
+    assert sets.split(maxsplit=1) == ["train,", "as learned"]
+    assert figures.split()[:3] == ["1/1", f"{line['train_loss']:.4f}", f"{line['progressive_accuracy']:.4f}"]
 
 
 def test_evaluate_and_report_say_which_checkpoint_and_which_data_they_took(

@@ -221,8 +221,8 @@ FILES: dict[str, tuple[bytes, str]] = {
     "a web page in capitals": (b"\n<HTML><HEAD><TITLE>404</TITLE></HEAD></HTML>", "is a web page"),
     "an XML error": (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "is a web page"),
     "nothing": (b"", "is empty"),
-    "blank lines": (b"\n\n  \n", "is empty"),
-    "only comments": (b"# one\n# two\n", "is empty"),
+    "blank lines": (b"\n\n  \n", "has only blank lines and comments"),
+    "only comments": (b"# one\n# two\n", "has only blank lines and comments"),
     "only a header": (HEADER.encode(), "has a header and no rows"),
     "an image": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)) * 8, "is binary"),
     "prose": (

@@ -65,7 +65,7 @@ def test_its_evaluation_is_that_of_the_processor(name: str, shards: Path, monkey
     model = MLP(digits.schema.features, (30,), len(digits.schema.classes))
     here = evaluate(model, digits)
     if name == "cpu":  # with the code for a GPU
-        monkeypatch.setattr(module, "_bind_cpu_scorer", module._bind_device_scorer)
+        monkeypatch.setattr(module, "_bind_native_scorer", module._bind_device_scorer)
     there = evaluate(model.to(torch.device(name)), digits)
     assert there.rows == here.rows == 600
     assert there.loss == pytest.approx(here.loss, rel=1e-6)

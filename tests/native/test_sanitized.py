@@ -14,7 +14,15 @@ import streamtrain
 
 ROOT = Path(streamtrain.__file__).parents[1]
 SANITIZED = "-fsanitize=address,undefined -fno-sanitize-recover=all"
-TESTS = ("test_parse.py", "test_step.py", "test_evaluate.py", "test_gather.py", "test_statistics.py")
+TESTS = (
+    "test_parse.py",
+    "test_step.py",
+    "test_evaluate.py",
+    "test_gather.py",
+    "test_statistics.py",
+    "test_adam.py",
+    "test_warp.py",
+)
 
 
 def output_of(*command: str | Path, cwd: Path, **env: str) -> str:

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 import streamtrain as st
+from streamtrain.block import Block
 from streamtrain.report.page import render
 from streamtrain.report.run_view import view
+from streamtrain.text import printable
 from streamtrain.train.config import FitConfig
 from streamtrain.train.fit import Training
 from streamtrain.train.run import Run
@@ -174,3 +176,53 @@ def test_a_misread_row_of_62_classes_is_shown_too(browser: Any, many: Path) -> N
     panel = browser.find_element("id", links[-1].get_attribute("href").split("#")[1])
     assert panel.is_displayed()
     assert panel.find_elements("tag name", "img")
+
+
+HOSTILE = (
+    *("<script>document.title = 'script ran'</script>", "\"'><img src=x onerror=document.title='ran'>"),
+    *("{{ 7 * 7 }}", "\u202egnp", "\x1b[2J", "&lt;b&gt;", "javascript:1", "=1+1", "' onclick='1", "</title>"),
+)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of a run whose folder, data, source and classes have names that a browser could take for markup."""
+    folder = tmp_path_factory.mktemp("names") / "<b>'{{ 1 }}\u202e"
+    random = np.random.default_rng(7)
+    block = Block(random.integers(0, 256, (400, 64), dtype=np.uint8), np.arange(400) % 10, np.arange(1, 401))
+    st.write_shards([block], folder / "shards", classes=HOSTILE, source="<i onload=1>\u202e.csv")
+    shards = st.open_shards(folder / "shards")
+    training = Training(st.MLP(64, (9,), 10, seed=1), shards, FitConfig())
+    Run.create(folder / "<u>run", training, {"data": str(folder / "shards"), "test": "\"'><s>", "lr": "<em>"})
+    path = folder.parent / "report.html"
+    path.write_text(render([view(folder / "<u>run", shards, tested="<tt>&\u202e")]), encoding="utf-8")
+    return path
+
+
+def test_names_are_text_in_the_page_and_its_attributes(browser: Any, hostile: Path) -> None:
+    show(browser, hostile)
+    shown = [printable(name) for name in HOSTILE]
+    assert browser.title == "<u>run: a report of streamtrain"
+    assert browser.get_log("browser") == []
+    made = "script, img:not([src^='data:']), i[onload], u, s, em, tt"
+    assert browser.find_elements("css selector", made) == []
+    assert (
+        browser.execute_script(
+            "return [...document.querySelectorAll('*')].flatMap(e => [...e.attributes]"
+            ".map(a => a.name)).filter(name => name.startsWith('on'))"
+        )
+        == []
+    )
+    heads = browser.execute_script(
+        "return [...document.querySelectorAll('.matrix tr:first-child th')].slice(1).map(e => e.textContent)"
+    )
+    assert heads == shown
+    labels = browser.execute_script(
+        "return [...document.querySelectorAll('.misread')].map(e => e.getAttribute('aria-label'))"
+    )
+    assert labels
+    assert {*labels} <= {f"{true} read as {other}" for true in shown for other in shown}
+    text = browser.execute_script("return document.documentElement.textContent")
+    assert "\u202e" not in text + "".join(labels)
+    for path in ("<i onload=1>\\u202e.csv", "<tt>&\\u202e", "<em>"):
+        assert path in text

@@ -14,12 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+import streamtrain as st
 from streamtrain.block import Block, joined
 from streamtrain.cli import group
 from streamtrain.convert import convert
 from streamtrain.errors import CorruptShardError, DataError
 from streamtrain.shards import reader as read
-from streamtrain.shards.manifest import Manifest, Shard, digest_of_file
+from streamtrain.shards.manifest import Manifest, Shard, digest_of_file, digest_of_json
 from streamtrain.shards.reader import ShardFile
 from streamtrain.shards.shuffle import shuffle
 from streamtrain.shards.verify import VerifyReport, iter_verify, verify
@@ -149,6 +150,31 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "shard-00000.parquet",
         "a pixel is outside 0..10",
     ),
+    "class sums of other rows": (
+        lambda d: rewrite(d, class_sums=[[n + 1 for n in row] for row in Manifest.load(d).class_sums or []]),
+        "manifest.json",
+        "the class sums do not add up to the sums of the pixels",
+    ),
+    "a largest pixel below the least": (
+        lambda d: rewrite(d, pixels=Manifest.load(d).pixels | {"min": [255] * 64}),
+        "manifest.json",
+        "the least and largest pixels do not lie in 0..",
+    ),
+    "statistics of other pixels": (
+        lambda d: rewrite(d, pixels=Manifest.load(d).pixels | {"max": [240] * 63}),
+        "manifest.json",
+        "not of 64 positions",
+    ),
+    "comments that are not blank": (
+        lambda d: rewrite(d, totals=replace(Manifest.load(d).totals, comments=3)),
+        "manifest.json",
+        "3 lines are comments, but only 0 blank",
+    ),
+    "a shard twice": (
+        lambda d: rewrite(d, shards=Manifest.load(d).shards * 2),
+        "manifest.json",
+        "a shard is named twice",
+    ),
     "rejected rows lost": (
         lambda d: rewrite(d, totals=replace(Manifest.load(d).totals, rejected=2, lines=603)),
         "manifest.json",
@@ -167,6 +193,51 @@ def test_verify_finds(data: Path, fault: str) -> None:
     damage(data)
     problems = verified(data).problems
     assert any(problem.shard == shard and what in problem.what for problem in problems), problems
+
+
+def test_shards_in_another_order_are_found(digits_csv: Path, tmp_path: Path) -> None:
+    with (
+        patch("streamtrain.shards.writer.GROUP_BYTES", 6400),
+        patch("streamtrain.shards.build.GROUPS_PER_SHARD", 2),
+    ):
+        table = np.loadtxt(digits_csv, delimiter=",", skiprows=1, dtype=np.int64)
+        block = Block(table[:, 1:].astype(np.uint8), table[:, 0], np.arange(1, 601))
+        st.write_shards([block], tmp_path / "data")
+        one, two, three = Manifest.load(tmp_path / "data").shards
+        replace(Manifest.load(tmp_path / "data"), shards=(two, one, three)).write(tmp_path / "data")
+        with pytest.raises(DataError, match="is damaged: its shards are not in the order of their numbers"):
+            Manifest.load(tmp_path / "data")
+        assert "its shards are not in the order of their numbers" in str(verified(tmp_path / "data").problems)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rows": 601}, "rows is 601, but the shards have 600"),
+        ({"rows": True}, "rows should be an integer, got true or false"),
+        ({"shards": []}, "shards should be a list of length >= 1"),
+        ({"shards": None}, "shards should be a list, got null"),
+        ({"parse": {"label": "x"}}, "parse.label should be an integer, got text"),
+        ({"pixels": {}}, "pixels: the key sum is missing"),
+        ({"shuffle": {"seed": 3}}, "shuffle: the key method is missing"),
+    ],
+)
+def test_a_key_that_is_not_as_it_was_written_is_named(data: Path, changes: dict[str, object], said: str) -> None:
+    body = json.loads((data / "manifest.json").read_bytes()) | changes
+    del body["digest"]
+    (data / "manifest.json").write_bytes(json.dumps(body | {"digest": digest_of_json(body)}, indent=1).encode())
+    with pytest.raises(DataError) as error:
+        Manifest.load(data)
+    assert f"manifest.json is damaged: {said}" in str(error.value)
+    assert not verified(data).ok
+
+
+@pytest.mark.parametrize("file", ["../shard-00000.parquet", "/etc/passwd", "a\0.parquet", "", ".parquet"])
+def test_a_shard_lies_in_its_folder(data: Path, file: str) -> None:
+    (shard,) = Manifest.load(data).shards
+    rewrite(data, shards=(replace(shard, file=file),))
+    with pytest.raises(DataError, match=r"shards\[0\]\.file should be text that is a valid name"):
+        Manifest.load(data)
 
 
 def test_a_folder_that_is_unfinished_or_missing_is_an_error(data: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from streamtrain.errors import UsageError
+from streamtrain.errors import RunError, UsageError
 from streamtrain.storage.locks import lock_file, lock_folder
 
 HOLDER = """
@@ -65,17 +65,40 @@ def test_a_lock_whose_file_was_removed_keeps_the_next_process_out_all_the_same(
     assert not path.exists()
 
 
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EIO])
+@pytest.mark.parametrize(
+    ("number", "kind", "said"),
+    [
+        (errno.ENOLCK, RunError, r"is on a file system that gives no locks \(no lock to be had\)"),
+        (errno.ENOSYS, RunError, "gives no locks"),
+        (errno.EOPNOTSUPP, RunError, "gives no locks"),
+        (errno.EIO, OSError, "no lock to be had: '.*lock'"),
+    ],
+)
 def test_a_lock_that_the_system_cannot_give_is_not_called_busy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception], said: str
 ) -> None:
     def flock(descriptor: int, how: int) -> None:
         raise OSError(number, "no lock to be had")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(OSError, match="no lock to be had") as refused, lock_file(tmp_path / "lock", busy="busy"):
+    with pytest.raises(kind, match=said), lock_file(tmp_path / "lock", busy="busy"):
         pass
-    assert (refused.value.errno, refused.value.filename) == (number, str(tmp_path / "lock"))
+    assert kind is OSError or not list(tmp_path.iterdir())
+
+
+def test_a_lock_that_is_waited_for_comes_when_its_holder_is_done(tmp_path: Path) -> None:
+    held, said, order = lock_file(tmp_path / "lock"), list[str](), list[str]()
+
+    def wait() -> None:
+        said.append("another")
+        order.append("first")
+        held.__exit__(None, None, None)
+
+    held.__enter__()
+    with lock_file(tmp_path / "lock", wait=wait):
+        order.append("second")
+    assert (said, order) == (["another"], ["first", "second"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_has_one_lock_by_whatever_link_it_is_named(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from streamtrain.block import Array
 from streamtrain.errors import DataError, UsageError
 from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.stream import windows
-from streamtrain.stream.batches import Batch, Minibatches, normalise, pixel_epochs
+from streamtrain.stream.batches import Batch, Minibatches, gather_pixels, normalise, pixel_epochs
 from streamtrain.stream.dataset import Shards
 from streamtrain.stream.order import Cursor, Order
 from streamtrain.stream.windows import labels_in_order
@@ -56,7 +56,9 @@ def epochs_of(
     shards: Shards, window_rows: int, *, start: Cursor = BEGIN, last: int = 2
 ) -> Iterator[tuple[int, Iterator[Batch]]]:
     order = Order(3, window_rows)
-    return pixel_epochs(shards.decoded, order, batch_size=64, prefetch_threads=1, start=start, last=last)
+    return pixel_epochs(
+        shards.decoded, order, gather=gather_pixels, batch_size=64, prefetch_threads=1, start=start, last=last
+    )
 
 
 def numbers_of(batches: Iterator[Batch] | Minibatches) -> list[int]:
@@ -203,7 +205,9 @@ def test_pixels_of_any_kind_are_normalised_to_the_bit(
     stored = np.concatenate([block.pixels for block in store.blocks()])
     expected = normalise(stored, store.schema, out=torch.empty(stored.shape)).numpy()
     order = Order(3, window_rows)
-    epochs = pixel_epochs(store.decoded, order, batch_size=32, prefetch_threads=1, start=BEGIN, last=1)
+    epochs = pixel_epochs(
+        store.decoded, order, gather=gather_pixels, batch_size=32, prefetch_threads=1, start=BEGIN, last=1
+    )
     minibatches = Minibatches(store.decoded, order, BEGIN, 32, 1)
     normalised = ((x.numpy(), y.numpy()) for x, y in minibatches)
     raw = ((x, y) for _, batches in epochs for x, y in batches)

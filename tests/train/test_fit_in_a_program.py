@@ -205,7 +205,7 @@ def test_a_run_is_resumed_from_python_to_the_weights_of_one_that_was_never_stopp
     run = Run.create(tmp_path / "run", training, recipe(config, paths, Sets(data), training.plan))
     for event in training:
         if isinstance(event, st.Progress) and event.cursor == (2, 96):
-            run.save(training, event)
+            run.save(training)
             break
     reports = resume_fit(tmp_path / "run")
     assert [report.epoch for report in reports] == [2, 3]

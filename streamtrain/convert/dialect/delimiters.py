@@ -13,5 +13,7 @@ def delimiter_of(text: str) -> str:
         return text
     if text not in DELIMITERS:
         names = ", ".join(DELIMITERS)
-        raise UsageError(f"`delimiter` is {text!r}, but must be {names}, or such a character", option="delimiter")
+        raise UsageError(
+            f"`delimiter` is {text[:20]!r}, but must be {names}, or such a character", option="delimiter"
+        )
     return DELIMITERS[text]

@@ -14,13 +14,20 @@ from streamtrain.convert.dialect.columns import (
 )
 from streamtrain.convert.dialect.dialect import Dialect
 from streamtrain.convert.dialect.formats import refuse_foreign, refuse_foreign_lines
-from streamtrain.convert.dialect.header import class_header, find_opening, rows_after
+from streamtrain.convert.dialect.header import Opening, class_header, find_opening, rows_after
 from streamtrain.convert.dialect.label_column import find_label, named_labels
 from streamtrain.convert.dialect.labels import read_labels
 from streamtrain.convert.dialect.layout import find_layout
 from streamtrain.convert.dialect.no_images import refuse_drawing, refuse_labels_alone, refuse_transposed
 from streamtrain.convert.dialect.options import ReadOptions
-from streamtrain.convert.dialect.pixels import are_decimal, find_order, find_range, find_shape, numeric_rows
+from streamtrain.convert.dialect.pixels import (
+    are_decimal,
+    find_denominator,
+    find_order,
+    find_range,
+    find_shape,
+    numeric_rows,
+)
 from streamtrain.convert.dialect.sample import SAMPLE_BYTES, Sample, sample_lines
 from streamtrain.convert.dialect.unlike import Candidates, refuse_no_pixels, refuse_unlike
 
@@ -51,7 +58,11 @@ def detect(sample: bytes, *, path: str, whole: bool, options: ReadOptions) -> De
     if whole:
         refuse_drawing(found, options)
         refuse_transposed(found)
-    columns = find_columns(found, options)
+    return _described(opening, found, find_columns(found, options), options)
+
+
+def _described(opening: Opening, found: Sample, columns: Columns, options: ReadOptions) -> Detection:
+    """Find what the columns hold; return the dialect. Raises errors as `detect` does."""
     pixels = [c for c in range(found.fields) if c not in columns.label and c not in columns.dropped]
     candidates = Candidates(found, pixels, columns.label, options)
     refuse_no_pixels(candidates)
@@ -60,7 +71,9 @@ def detect(sample: bytes, *, path: str, whole: bool, options: ReadOptions) -> De
     refuse_unlike(candidates)
     listed = class_header(opening, found, columns.label)
     labels = read_labels(found, columns.label, listed, options)
-    dtype, low, high, why_range = find_range(found.table[numeric][:, pixels], options)
+    values = found.table[numeric][:, pixels]
+    dtype, low, high, why_range = find_range(values, options)
+    denominator, why_denominator = find_denominator(values, dtype)
     ordered, why_order = find_order(found, pixels)
     shape, why_shape = find_shape(len(pixels), found.names[ordered[-1]] if found.names else "", options)
     dialect = Dialect(
@@ -85,9 +98,10 @@ def detect(sample: bytes, *, path: str, whole: bool, options: ReadOptions) -> De
         class_header=listed,
         skipped=opening.skipped,
         pixel_order=tuple(ordered) if why_order else (),
+        denominator=denominator,
     )
     opened = (opening.layout.reason, *opening.reasons)
-    why = (*opened, *columns.reasons, *labels.reasons, why_order, why_shape, why_range)
+    why = (*opened, *columns.reasons, *labels.reasons, why_order, why_shape, why_range, why_denominator)
     reasons = tuple(reason for reason in why if reason)
     return Detection(dialect, (f"preset {options.preset}", *reasons) if options.preset else reasons)
 

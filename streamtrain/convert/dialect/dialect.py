@@ -30,6 +30,7 @@ class Dialect:
     decimal:     whether a pixel may be written with a fraction or exponent
     dtype:       how a pixel is stored: uint8, uint16 or float32
     low, high:   the least and the greatest value of a pixel: declared, or those of the dtype
+    denominator: if above 1, the pixels of the sample are fractions of it: n / denominator for n in 0..255
     declared_range: whether the range was given, not found
     classes:     class names in index order if they are declared; if empty, the full pass finds them
     source_labels: how the source writes each of those classes
@@ -67,6 +68,7 @@ class Dialect:
     pixel_order: tuple[int, ...] = ()
     labels_file: str = ""
     labels_header: bool = False
+    denominator: int = 1
 
     @property
     def labelled(self) -> bool:

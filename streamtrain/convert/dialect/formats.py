@@ -40,7 +40,7 @@ _MAGIC: tuple[tuple[bytes, str, str], ...] = (
 
 def refuse_foreign(sample: bytes, *, path: str) -> None:
     """Raise DataError for what is not text with rows of numbers at all, saying what it is instead."""
-    if not sample.strip():
+    if not sample:
         raise NoRowsError(f"{path} is empty. Check the download, or name another file")
     for start, what, step in _MAGIC:
         if sample.startswith(start):

@@ -16,6 +16,7 @@ from streamtrain.convert.dialect.formats import cell_format
 from streamtrain.convert.dialect.options import ReadOptions
 from streamtrain.convert.dialect.sample import Sample
 from streamtrain.errors import DataError, UsageError
+from streamtrain.shards.fractions import denominator_of
 
 _HALF = 0.5
 _EXACT_IN_FLOAT32 = 1 << 24
@@ -70,6 +71,14 @@ def find_range(pixels: Array, options: ReadOptions) -> tuple[str, float, float, 
     wide = (pixels.max(axis=1) > INTEGER_LIMIT["uint8"]).mean() > _HALF
     dtype = "uint16" if wide else "uint8"
     return dtype, 0, INTEGER_LIMIT[dtype], f"pixels are integers 0..{INTEGER_LIMIT[dtype]}"
+
+
+def find_denominator(pixels: Array, dtype: str) -> tuple[int, str]:
+    """Return the denominator of pixels (rows, features) that are fractions, 1 if they are not, and why."""
+    denominator = denominator_of(pixels) if dtype == "float32" else 1
+    if denominator == 1:
+        return 1, ""
+    return denominator, f"they are n/{denominator}, stored as n in a byte if those of all rows are"
 
 
 def find_order(sample: Sample, columns: Sequence[int]) -> tuple[list[int], str]:

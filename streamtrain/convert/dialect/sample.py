@@ -19,6 +19,7 @@ from streamtrain.convert.text.cells import DECIMAL
 from streamtrain.errors import DataError
 
 SAMPLE_BYTES = 8 << 20
+_MOST_LINES = 1 << 17  # of the sample: millions of short lines would take a gigabyte
 _SAMPLE_ROWS = 250
 _FIRST_LINES = 5
 _NOT_OF_A_ROW = b" \t\v\f#"  # what a blank line or a comment begins with
@@ -51,10 +52,18 @@ def sample_lines(sample: bytes, *, whole: bool, path: str) -> tuple[list[Line], 
                 f"{path}:1: the line is longer than {SAMPLE_BYTES >> 20} MB, the limit for a row. "
                 "Does a newline end each row?"
             )
+    if sample.count(b"\n") > _MOST_LINES:
+        sample, whole = sample[: -len(sample.split(b"\n", _MOST_LINES)[-1])], False
     lines = enumerate(sample.removeprefix(b"\xef\xbb\xbf").splitlines(), 1)
     kept = [(n, line) for n, line in lines if (line and line[0] not in _NOT_OF_A_ROW) or _is_row(line)]
+    if not kept and whole:
+        raise NoRowsError(f"{path} has only blank lines and comments. Check the download, or name another file")
     if not kept:
-        raise NoRowsError(f"{path} is empty. Check the download, or name another file")
+        count = sample.count(b"\n")
+        raise DataError(
+            f"{path}: the first {count:,} lines are blank or comments, and no more are looked at. "
+            "Remove them, then try again"
+        )
     ranked = [(0, xxhash.xxh3_64_intdigest(line), line, n) for n, line in kept]
     chosen = heapq.nsmallest(_SAMPLE_ROWS, ranked)
     if len({digest for _, digest, _, _ in chosen}) < len(chosen):

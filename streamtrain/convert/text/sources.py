@@ -11,6 +11,7 @@ from pathlib import Path
 
 from streamtrain.convert.text.physical_file import STDIN, physical_path
 from streamtrain.errors import DataError, UsageError
+from streamtrain.storage.names import given_path
 from streamtrain.storage.objects import Location, NoSuchObjectError, ObjectPath, location
 
 _CSV_NAME = re.compile(
@@ -29,6 +30,7 @@ def find_sources(sources: Sequence[str | os.PathLike[str]]) -> list[Location]:
     """
     found: list[Location] = []
     for named in sources:
+        given_path(os.fspath(named), "source")
         place, source = location(named), os.fspath(named)
         if isinstance(place, ObjectPath):
             found += _objects(place, source)

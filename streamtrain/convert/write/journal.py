@@ -12,11 +12,11 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
-from msgspec import Struct, to_builtins
+from msgspec import Meta, Struct, to_builtins
 from msgspec.structs import asdict
 from numpy.lib.format import read_array, write_array
 
@@ -186,6 +186,7 @@ class _PartRecord(Struct):
     names: tuple[str, ...]
     classes: list[str] | None
     extremes: tuple[tuple[float, int, float], tuple[float, int, float]]
+    denominator: Annotated[int, Meta(ge=1, le=255)]
 
 
 class _Record(Struct):
@@ -204,7 +205,9 @@ def _pack(result: ChunkResult) -> bytes:
     for name, part in result.rows.parts.items():
         sums, (highest, lowest) = part.classes.sums, part.extremes
         extremes = astuple(highest), astuple(lowest)
-        parts[name] = _PartRecord(part.shard, part.names, None if sums is None else [*sums], extremes)
+        parts[name] = _PartRecord(
+            part.shard, part.names, None if sums is None else [*sums], extremes, part.denominator
+        )
         pixels = part.pixels
         arrays += [pixels.sum, pixels.sum_of_squares, pixels.min, pixels.max, np.array([*(sums or {}).values()])]
     rejected_digest = digest_of_file(result.rejected) if result.rejected else ""
@@ -257,7 +260,7 @@ def _part(record: _PartRecord, file: io.BytesIO) -> WrittenPart:
     pixels, sums = PixelStatistics(*(read_array(file) for _ in range(4))), read_array(file)
     classes = ClassSums(None if record.classes is None else dict(zip(record.classes, sums, strict=True)))
     highest, lowest = (RowMaximum(*numbers) for numbers in record.extremes)
-    return WrittenPart(record.shard, record.names, pixels, classes, (highest, lowest))
+    return WrittenPart(record.shard, record.names, record.denominator, pixels, classes, (highest, lowest))
 
 
 def _is_whole(result: ChunkResult) -> bool:
@@ -270,6 +273,10 @@ def _is_whole(result: ChunkResult) -> bool:
     return (
         bool(result.rejected) == bool(result.totals.rejected)
         and kept == sum(part.shard.rows for part in parts)
+        and len({*rows.names}) == len(rows.names)
+        and all(part.names == rows.names for part in parts)
+        and all(len(part.shard.label_counts) == len(rows.names) for part in parts)
+        and all({*(part.classes.sums or ())} <= {*rows.names} for part in parts)
         and rows.labels.shape == rows.part_of_row.shape == (kept,)
         and all(array.dtype.kind in "iu" for array in (rows.labels, rows.part_of_row))
         and (not kept or bool(least <= rows.labels.min() and rows.labels.max() <= most))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +17,7 @@ from streamtrain.convert.text.text_file import FileFacts, TextFile
 from streamtrain.storage.objects import Location
 
 T = TypeVar("T")
+_USEFUL_THREADS = 8  # on a small machine: each holds a chunk, so a hundred thousand would hold the whole source
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,14 @@ def map_chunks(
 ) -> Generator[Step[T], None, None]:
     """Call work(chunk, number, buffer) in `workers` threads for every chunk; yield the results in order.
 
+    No more threads are started than the machine has processors, or 8.
     Chunks are numbered from 0 over all files. The threads read plain files; the caller's thread reads streams,
     ahead of them. At most `workers` + 2 chunks are in memory, whatever the size of the source. If the pass stops
     early, `cancel()` is called so that workers waiting for an earlier chunk do not wait forever.
     """
     waiting: deque[Future[Step[T]]] = deque()
     jobs = _Jobs(work, chunk_bytes)
+    workers = min(workers, max(_USEFUL_THREADS, os.cpu_count() or 1))
     with contextlib.closing(jobs), ThreadPoolExecutor(workers) as pool:
         try:
             for job in jobs.of(paths):

@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamtrain.cli import group
-from streamtrain.cli.data import changed
 from streamtrain.convert import convert
 from streamtrain.convert import pipeline as module
 from streamtrain.convert.options import ConvertOptions
@@ -28,6 +27,7 @@ from streamtrain.convert.write.parallel import map_chunks
 from streamtrain.errors import DataError, UsageError
 from streamtrain.shards.manifest import Manifest
 from streamtrain.shards.verify import iter_verify
+from streamtrain.train.inputs import changed
 
 
 @pytest.fixture
