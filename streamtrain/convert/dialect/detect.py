@@ -18,7 +18,7 @@ from streamtrain.convert.dialect.header import Opening, class_header, find_openi
 from streamtrain.convert.dialect.label_column import find_label, named_labels
 from streamtrain.convert.dialect.labels import read_labels
 from streamtrain.convert.dialect.layout import find_layout
-from streamtrain.convert.dialect.no_images import refuse_drawing, refuse_labels_alone, refuse_transposed
+from streamtrain.convert.dialect.no_images import refuse_drawing, refuse_labels_alone
 from streamtrain.convert.dialect.options import ReadOptions
 from streamtrain.convert.dialect.pixels import (
     are_decimal,
@@ -57,7 +57,6 @@ def detect(sample: bytes, *, path: str, whole: bool, options: ReadOptions) -> De
     found = rows_after(opening, lines, path=path)
     if whole:
         refuse_drawing(found, options)
-        refuse_transposed(found)
     return _described(opening, found, find_columns(found, options), options)
 
 

@@ -1,4 +1,4 @@
-"""Files whose rows are not images: labels alone, one drawing that fills the file, or a pixel in each row."""
+"""Files whose rows are not images: labels alone, or one drawing that fills the file."""
 
 from __future__ import annotations
 
@@ -21,20 +21,6 @@ def refuse_drawing(sample: Sample, options: ReadOptions) -> None:
         raise DataError(
             f"{sample.path}: {rows} rows of {columns} values look like one image that fills the file. "
             "streamtrain reads files with one image in each row",
-            path=sample.path,
-        )
-
-
-def refuse_transposed(sample: Sample) -> None:
-    """Raise DataError if each column is an image: many rows hold one value, as a pixel at an edge does."""
-    table, columns = sample.table, sample.fields
-    if len(table) < FEWEST_ROWS or columns < FEWEST_ROWS or is_square(columns) or is_square(columns - 1):
-        return
-    rows = (table == table[:, :1]).all(axis=1)
-    if rows.mean() > 0.1 and len({*table[rows, 0]}) == 1 and (table == table[:1]).all(axis=0).mean() < 0.02:
-        raise DataError(
-            f"{sample.path}: each column looks like an image, each row like a pixel. Exchange rows and columns, "
-            "as pandas.read_csv(…, header=None).T.to_csv(…, index=False, header=False) does",
             path=sample.path,
         )
 

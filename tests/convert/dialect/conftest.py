@@ -478,11 +478,6 @@ TROUBLED |= {
 }
 
 
-@troubled("an image in each column")
-def _transposed(d: Digits) -> Written:
-    return Written(lines(first(d).T), [str(k) for k in d.labels], d.pixels)
-
-
 TROUBLED |= {
     "the label twice, no pixels": without_pixels(lambda k: [k, k]),
     "the label three times, no pixels": without_pixels(lambda k: [k, k, k]),
