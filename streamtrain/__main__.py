@@ -23,10 +23,14 @@ def interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def terminated(number: int, frame: FrameType | None) -> None:
-    """Raise SystemExit(143) at a SIGTERM, so that temporary files are removed; see `interrupted`."""
-    if _imports(frame):
-        os._exit(143)
-    raise SystemExit(143)
+    """Raise SystemExit(143) at a SIGTERM, so that temporary files are removed; in an import, when that ends."""
+    if not _imports(frame):
+        raise SystemExit(143)
+    import threading  # not at the top: before `main`, a file in the current folder might have this name
+
+    again = threading.Timer(0.05, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
 
 
 def _imports(frame: FrameType | None) -> bool:

@@ -116,7 +116,7 @@ def words(flag: str, *value: Any, metavar: str | None = None) -> list[str]:
     """
     for given in value:
         if isinstance(given, bool):
-            return [flag if given else f"--no-{flag[2:]}"]
+            return [flag if given else f"--{'no-'}{flag[2:]}"]
         return [flag, str(written(given, metavar))]
     return [flag]
 

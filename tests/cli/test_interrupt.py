@@ -58,6 +58,7 @@ def test_outside_an_import_an_interrupt_is_a_keyboard_interrupt(monkeypatch: pyt
     calls: list[object] = []
     monkeypatch.setattr("streamtrain.cli.main", lambda **_: calls.append(signal.getsignal(signal.SIGINT)))
     before = signal.getsignal(signal.SIGINT)
+    terminated = signal.getsignal(signal.SIGTERM)
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         program.main()
@@ -65,6 +66,7 @@ def test_outside_an_import_an_interrupt_is_a_keyboard_interrupt(monkeypatch: pyt
         program.main()
     finally:
         signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGTERM, terminated)
     assert calls == [signal.SIG_IGN, program.interrupted]
 
 

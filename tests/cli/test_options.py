@@ -75,8 +75,8 @@ def test_a_configuration_that_cannot_be_used_is_named(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--hidden", "10,,5"), "is neither a list of layer sizes"),
-        (("--hidden", "0"), "is neither a list of layer sizes"),
+        (("--hidden", "10,,5"), "is not a list of layer sizes"),
+        (("--hidden", "0"), "is not a list of layer sizes"),
         (("--checkpoint-every", "1h"), "neither seconds such as 60s nor steps"),
         (("--checkpoint-every", "0s"), "neither seconds such as 60s nor steps"),
         ((), "train needs DATA and --out RUN"),
@@ -184,14 +184,15 @@ def test_shuffle_and_verify_print_their_result_as_json(
 def test_a_checkpoint_every_few_steps_is_kept_while_training(
     call_cli: RunCli, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from streamtrain.train.fit import Training
     from streamtrain.train.run import Run
 
     saved: list[tuple[int, int]] = []
     save = Run.save
 
-    def noted(self: Run, model: st.MLP, progress: object) -> None:
-        saved.append(progress.cursor)
-        save(self, model, progress)
+    def noted(self: Run, training: Training) -> None:
+        saved.append(training.write_back().cursor)
+        save(self, training)
 
     monkeypatch.setattr(Run, "save", noted)
     options = ("--epochs", "1", "--batch-size", "100", "--checkpoint-every", "2steps")

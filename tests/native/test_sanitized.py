@@ -17,6 +17,7 @@ SANITIZED = "-fsanitize=address,undefined -fno-sanitize-recover=all"
 TESTS = (
     "test_parse.py",
     "test_step.py",
+    "test_learn.py",
     "test_evaluate.py",
     "test_gather.py",
     "test_statistics.py",
