@@ -208,7 +208,8 @@ class Workplace:
         steps.close()  # type: ignore[attr-defined]  # a generator
 
     def target(self, name: str) -> Target:
-        """One of the files, by its key in TARGETS."""
+        """One of the files, by its key in TARGETS; what was mutated before is as it was."""
+        self.restore(self.work)
         return getattr(self, f"_{name.partition(' ')[0]}")(*name.split(" ")[1:])
 
     def _manifest(self) -> Target:
@@ -360,8 +361,8 @@ class Hang(BaseException):
     """A command took a minute."""
 
 
-@pytest.fixture
-def workplace(tmp_path: Path) -> Iterator[Workplace]:
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
     def end(*_: object) -> None:
         """Ask for an end after 5 seconds, as Ctrl-C does; after a minute more, insist."""
         place.alarms += 1
@@ -370,7 +371,7 @@ def workplace(tmp_path: Path) -> Iterator[Workplace]:
         os.kill(os.getpid(), signal.SIGINT)
 
     before, folder = signal.signal(signal.SIGALRM, end), Path.cwd()
-    place = Workplace(tmp_path)
+    place = Workplace(tmp_path_factory.mktemp("hostile"))
     yield place
     os.chdir(folder)
     signal.signal(signal.SIGALRM, before)
