@@ -190,9 +190,9 @@ class Proxy:
             left = len(answer.partition(b"\r\n\r\n")[0]) + 4 + 1000
             while answer:
                 answer = answer[:left] if cut else answer
-                client.sendall(answer)
-                with self._lock:
+                with self._lock:  # before it is sent: the client may go on as soon as it has all
                     self.sent += len(answer)
+                client.sendall(answer)
                 left -= len(answer)
                 answer = b"" if cut and left <= 0 else server.recv(1 << 16)
 
