@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import xxhash
 
 _MEASURED = {"seconds", "eval_seconds", "rows_per_second", "peak_rss_mb", "wait_share"}
 
@@ -15,6 +16,12 @@ _MEASURED = {"seconds", "eval_seconds", "rows_per_second", "peak_rss_mb", "wait_
 def contents(folder: Path) -> dict[str, bytes]:
     """Return the bytes of each file in a folder, by its path there."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def source_digest(data: bytes) -> str:
+    """Return the digest that a manifest has of a source: that of the digests of its 16 MiB blocks."""
+    blocks = [xxhash.xxh3_128_digest(data[start : start + (16 << 20)]) for start in range(0, len(data), 16 << 20)]
+    return f"xxh3_128/16MiB:{xxhash.xxh3_128_hexdigest(b''.join(blocks))}"
 
 
 def without_times(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -171,5 +171,5 @@ class StreamClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 def _as_shards(X: Any) -> Shards | None:
     """Return the shards that X is or names; None if it is an array."""
     if isinstance(X, str | os.PathLike):
-        return open_shards(Path(X))
+        return open_shards(X)
     return X if isinstance(X, Shards) else None

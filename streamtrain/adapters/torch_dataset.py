@@ -21,6 +21,7 @@ from torch.utils.data._utils.collate import default_collate_fn_map  # the place 
 from streamtrain.adapters.shares import Share, batches_given, checked_ranks, distributed_rank
 from streamtrain.errors import UsageError
 from streamtrain.schema import Schema
+from streamtrain.storage.objects import absolute, given_place
 from streamtrain.stream.batches import Minibatch
 from streamtrain.stream.dataset import open_shards
 from streamtrain.train.compatibility import check_like
@@ -69,7 +70,7 @@ class ShardDataset(IterableDataset[Minibatch]):
     when a loop begins. All ranks give the same number of batches, so that none waits for a step of another that
     has ended.
 
-    path:         the folder of shards
+    path:         the folder of shards, or its address; workers that read from a store must be spawned, not forked
     memory_bytes: for all workers of a loader together
     like:         a Schema, or something that has one (Shards, another ShardDataset, a trained model, a
                   checkpoint): rows are read with its class indices and its pixel range
@@ -90,7 +91,7 @@ class ShardDataset(IterableDataset[Minibatch]):
         rank: int | None = None,
         ranks: int | None = None,
     ) -> None:
-        self.path = Path(path).absolute()
+        self.path = absolute(given_place(path, "path"))
         self.batch_size, self.seed = operator.index(batch_size), operator.index(seed)
         self.memory_bytes = operator.index(memory_bytes)
         self._ranks = checked_ranks(rank, ranks)

@@ -13,8 +13,9 @@ from streamtrain.cli.console import say, warn
 from streamtrain.cli.signals import exit_code, sigterm_exits
 from streamtrain.errors import DataError
 from streamtrain.import_path import python_command
+from streamtrain.storage.objects import ObjectPath, local_paths, location
 from streamtrain.stream.dataset import Shards, open_shards
-from streamtrain.train.inputs import csv_shards
+from streamtrain.train.inputs import csv_shards, refuse_csv_in_store
 
 
 def open_data(path: str, *, quiet: bool, workers: int) -> Shards:
@@ -22,8 +23,9 @@ def open_data(path: str, *, quiet: bool, workers: int) -> Shards:
 
     Raises DataError if the CSV has changed since they were made.
     """
-    source = Path(path)
-    if source.is_dir() or not source.exists():
+    source = location(path)
+    if isinstance(source, ObjectPath) or source.is_dir() or not source.exists():
+        refuse_csv_in_store(source)
         return open_shards(source, workers=workers)
     make = partial(_convert_in_subprocess, source, quiet=quiet, workers=workers)
     return open_shards(csv_shards(source, make=make, tell=say), workers=workers)
@@ -35,8 +37,9 @@ def open_recorded_data(path: str, run: str | Path, *, workers: int, again: Seque
     again: the words of the command that takes the data as its last word
     Raises DataError if it is a CSV that was not converted yet.
     """
-    source = Path(path)
-    if source.is_dir() or not source.exists():
+    source = location(path)
+    if isinstance(source, ObjectPath) or source.is_dir() or not source.exists():
+        refuse_csv_in_store(source)
         return open_shards(source, workers=workers)
 
     def refuse(_: Path) -> None:
@@ -51,7 +54,7 @@ def open_recorded_data(path: str, run: str | Path, *, workers: int, again: Seque
 
 def read_for(path: str | None) -> list[Path]:
     """Return the files and folders that a command reads if `path` is its data: for a CSV its shards too."""
-    return [Path(path), Path(f"{path}.shards")] if path else []
+    return local_paths([location(path), location(f"{path}.shards")]) if path else []
 
 
 def _convert_in_subprocess(source: Path, folder: Path, *, quiet: bool, workers: int) -> None:

@@ -14,6 +14,7 @@ from streamtrain.cli.console import Console, pass_console, warn
 from streamtrain.cli.options import out_file, workers
 from streamtrain.cli.progress import Status
 from streamtrain.errors import RunError
+from streamtrain.storage.objects import location
 
 if TYPE_CHECKING:
     from streamtrain.report.error_analysis import ErrorAnalysis
@@ -91,7 +92,8 @@ def _recorded_data(run: str, checkpoint: Checkpoint) -> tuple[str, str | None]:
     recipe = checkpoint.recipe
     name = next((name for name in ("test", "val") if recipe.get(name)), "data")
     path = recipe.get(name)
-    if not path or not Path(path).exists():
+    place = location(path) if path else Path()
+    if not path or (isinstance(place, Path) and not place.exists()):
         where = f"the {name} data of {run} is not at {path}" if path else f"{run} records no data"
         raise RunError(f"{where}. Pass its new place: {shlex.join(['streamtrain', 'report', run, '--test'])} DATA")
     if name == "data":

@@ -17,6 +17,8 @@ from streamtrain.cli.progress import Status
 def command(console: Console, /, data: str) -> int:
     """Check every byte of DATA, a folder of shards or of the parts of a split, against the manifest.
 
+    DATA may be in a store: s3://, gs://, az://, https://.
+
     Example: streamtrain verify shards/train
     """
     from streamtrain.shards.verify import VerifyReport, iter_verify

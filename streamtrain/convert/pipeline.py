@@ -95,7 +95,7 @@ def iter_convert(
     labels_file = None if options.labels is None else find_labels_file(options.labels, options.label, paths)
     files = [physical_path(path) for path in [*paths, *([labels_file] if labels_file else [])]]
     destination = Destination(
-        given_path(dest, "dest"), options.overwrite, [*_folders(sources), *local_paths(files)]
+        given_path(dest, "dest"), options.overwrite, [*_folders(sources), *(file for file in files if file)]
     )
     destination.check()
     return _Request(paths, labels_file, destination, options, options.read_options()).run()

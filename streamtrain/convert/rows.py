@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from streamtrain.convert.text.chunks import ChunkBuffer, chunks
 from streamtrain.convert.text.sources import find_sources
 from streamtrain.convert.text.text_file import TextFile
 from streamtrain.errors import DataError, UsageError
+from streamtrain.storage.objects import Location
 
 
 class Rows(NamedTuple):
@@ -36,7 +36,7 @@ class Rows(NamedTuple):
 
 
 def iter_rows(
-    source: str | Path,
+    source: str | Location,
     *,
     features: int,
     label: str | None = None,

@@ -21,6 +21,7 @@ from streamtrain.report.summary import DatasetSummary, Row, origin
 from streamtrain.settings import settings as settings_of
 from streamtrain.settings import words, written
 from streamtrain.shards.manifest import Manifest
+from streamtrain.storage.objects import location
 from streamtrain.storage.ownership import LAST
 from streamtrain.stream.dataset import Shards
 from streamtrain.train.checkpoint import Checkpoint, checkpoint_file, load, load_checkpoint, weights_sha256
@@ -181,8 +182,8 @@ class RunView:
     @cached_property
     def _train_manifest(self) -> Manifest | None:
         """Return the manifest of the training data; None if it is missing or has changed."""
-        data = Path(str(self.checkpoint.recipe.get("data", "")))
-        for folder in (data, data.with_name(f"{data.name}.shards") if data.name else data):
+        data = location(str(self.checkpoint.recipe.get("data", "")))
+        for folder in (data, data.parent / f"{data.name}.shards"):
             try:
                 manifest = Manifest.load(folder)
             except (StreamtrainError, OSError):

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from streamtrain.shards.manifest import Manifest
+    from streamtrain.shards.manifest import Manifest, Shard
+
+_MAGIC_BYTES = 4  # with which a Parquet file begins
 
 
 def contradictions(manifest: Manifest) -> list[str]:
@@ -37,10 +39,22 @@ def _shards(manifest: Manifest) -> Iterator[str]:
         yield f"a shard has not a label count for each of {classes} classes"
     elif classes and any(sum(shard.label_counts) != shard.rows for shard in manifest.shards):
         yield "a shard's label counts do not add up to its rows"
+    if not all(_fits(shard, manifest.rows_per_group) for shard in manifest.shards if shard.footer):
+        yield "the pieces of a shard do not make up its row groups and its bytes"
     if len(set(names)) < len(names):
         yield "a shard is named twice"
     elif names != sorted(names, key=lambda name: (len(name), name)):
         yield "its shards are not in the order of their numbers"
+
+
+def _fits(shard: Shard, rows_per_group: int) -> bool:
+    """Return whether the pieces of a shard follow one another to its end, one for each row group."""
+    pieces = [*shard.groups, *([shard.footer] if shard.footer else [])]
+    ends = list(itertools.accumulate((piece.length for piece in pieces), initial=_MAGIC_BYTES))
+    starts = [piece.start for piece in pieces]
+    return (
+        starts == ends[:-1] and ends[-1] == shard.bytes and len(shard.groups) == -(-shard.rows // rows_per_group)
+    )
 
 
 def _sums(manifest: Manifest) -> Iterator[str]:

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, NamedTuple, TypedDict
 
 import xxhash
 from msgspec import Meta
@@ -18,21 +18,42 @@ from streamtrain.errors import DataError
 from streamtrain.metrics.pixel_statistics import Pixels
 from streamtrain.schema import Schema
 from streamtrain.shards.consistency import contradictions
+from streamtrain.storage.objects import Location, ObjectPath, is_one_file
 from streamtrain.storage.ownership import FORMAT, MANIFEST
 from streamtrain.storage.publish import write_file
 
-VERSION = 1
+VERSION = 2  # 1: without the pieces of the shards, and sources have a plain digest
+
+
+class Piece(NamedTuple):
+    """Bytes of a shard that can be fetched and proved alone: its first byte, how many, their digest."""
+
+    start: Count
+    length: Positive
+    digest: str
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One Parquet file: its name, rows, bytes, digest, and rows of each class index."""
+    """One Parquet file: its name, rows, bytes, digest, and rows of each class index.
+
+    groups: its row groups, which follow one another from byte 4 on
+    footer: the rest, to the end of the file; None and no groups in version 1
+    """
 
     file: Annotated[str, Meta(pattern=r"\Ashard-\d{5,}\.parquet\Z")]
     rows: Positive
     bytes: Positive
     digest: str
     label_counts: tuple[Count, ...]
+    groups: tuple[Piece, ...] = ()
+    footer: Piece | None = None
+
+    def content(self) -> dict[str, Any]:
+        """Return JSON values of what says which rows it holds: all but where its pieces lie."""
+        values = asdict(self)
+        del values["groups"], values["footer"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -138,12 +159,18 @@ class Manifest:
         """Rows of each class index."""
         return [sum(column) for column in zip(*(shard.label_counts for shard in self.shards), strict=True)]
 
+    @property
+    def version(self) -> int:
+        """2 if all its shards have pieces, otherwise 1, which has none."""
+        return VERSION if all(shard.footer for shard in self.shards) else 1
+
     def to_json(self) -> dict[str, Any]:
         """Return JSON values, including their digest."""
-        body: dict[str, Any] = {"format": FORMAT, "version": VERSION, "rows": self.rows}
+        body: dict[str, Any] = {"format": FORMAT, "version": self.version, "rows": self.rows}
         body |= {each.name: getattr(self, each.name) for each in fields(self)}
         body |= {"schema": self.schema.to_json(), "totals": asdict(self.totals)}
-        body |= {name: [asdict(each) for each in body[name]] for name in ("sources", "shards")}
+        body["sources"] = [asdict(source) for source in self.sources]
+        body["shards"] = [asdict(shard) if self.version > 1 else shard.content() for shard in self.shards]
         if self.compression is None:
             del body["compression"]  # so that the digest stays what it was
         body = dict(json.loads(json.dumps(body)))
@@ -160,7 +187,7 @@ class Manifest:
 
         Paths and times are left out, so that data which moved, or was converted again from a copy, has the same.
         """
-        shards = [asdict(shard) for shard in self.shards]
+        shards = [shard.content() for shard in self.shards]
         return digest_of_json(
             {"schema": self.schema.to_json(), "rows_per_group": self.rows_per_group, "shards": shards}
         )
@@ -177,7 +204,7 @@ class Manifest:
         write_file(folder / MANIFEST, _text(self.to_json()))
 
     @classmethod
-    def load(cls, folder: Path) -> Manifest:
+    def load(cls, folder: Location) -> Manifest:
         """Return the manifest of a folder of shards.
 
         Raises DataError if it is missing, damaged, of another version or contradicts itself.
@@ -188,7 +215,7 @@ class Manifest:
         return manifest
 
     @classmethod
-    def read(cls, folder: Path) -> Manifest:
+    def read(cls, folder: Location) -> Manifest:
         """Return the manifest of a folder, whatever it says. Raises DataError as `load` does for the rest."""
         path = folder / MANIFEST
         if not path.exists():
@@ -200,11 +227,13 @@ class Manifest:
                 raise ValueError("it is not the text that was written")
             if body.get("format") != FORMAT or body.pop("digest", None) != digest_of_json(body):
                 raise ValueError("its digest does not match")
-            if body.get("version") == VERSION:
+            if body.get("version") in (1, VERSION):
                 return cls._of(body)
         except (ValueError, RecursionError) as error:  # text nested just so deep can be read, but not written
             raise _damaged(path, str(error)) from error
-        message = f"{path}: version {str(body.get('version'))[:20]}, this program reads {VERSION}. Upgrade it"
+        message = (
+            f"{path}: version {str(body.get('version'))[:20]}, this program reads 1 and {VERSION}. Upgrade it"
+        )
         raise DataError(message, path=path)
 
     @classmethod
@@ -212,6 +241,8 @@ class Manifest:
         manifest, derived = convert(body, cls), convert(body, _Derived)
         if derived["rows"] != manifest.rows:
             raise ValueError(f"rows is {derived['rows']}, but the shards have {manifest.rows}")
+        if body["version"] != manifest.version:
+            raise ValueError(f"it is of version {body['version']}, but its shards are of {manifest.version}")
         return manifest
 
 
@@ -222,37 +253,44 @@ class _Derived(TypedDict):
     parse: Parse
 
 
-def _damaged(path: Path, what: str) -> DataError:
+def _damaged(path: Location, what: str) -> DataError:
     return DataError(f"{path} is damaged: {what}. Convert the source again", path=path)
 
 
-def _what_is_missing(folder: Path) -> str:
+def _what_is_missing(folder: Location) -> str:
     """Return the message for a folder without a manifest."""
     command = f"streamtrain convert CSV {shlex.quote(str(folder))}"
-    if folder.is_file():
+    if isinstance(folder, ObjectPath):
+        command = "streamtrain convert CSV FOLDER, then copy FOLDER there"
+    if is_one_file(folder):
         command = shlex.join(["streamtrain", "convert", str(folder), f"{folder}.shards"])
         return f"{folder} is a file, not a folder of shards. Convert it first: {command}"
-    if not folder.exists():
+    if isinstance(folder, Path) and not folder.exists():
         return f"{folder}: there is no such folder. Make it: {command}"
-    parts = sorted(part.parent.name for part in folder.glob(f"[!.]*/{MANIFEST}"))
-    if parts:
+    if parts := [part.name for part in _parts_of(folder)]:
         return f"{folder} has parts: {', '.join(parts)[:100]}. Name one: {folder / parts[0]}"
     return (
         f"{folder}: no {MANIFEST}, so it holds no shards, or their conversion is unfinished. Make them: {command}"
     )
 
 
-def split_folders(folder: Path) -> list[Path]:
+def split_folders(folder: Location) -> list[Location]:
     """Return the folder itself if a manifest lies in it, the parts of a split below it otherwise.
 
     Raises DataError if there is no manifest in either.
     """
-    parts = [folder]
-    if folder.is_dir() and not (folder / MANIFEST).exists():
-        parts = sorted(path.parent for path in folder.glob(f"[!.]*/{MANIFEST}")) or parts
+    parts = [folder] if (folder / MANIFEST).exists() else _parts_of(folder) or [folder]
     if not (parts[0] / MANIFEST).exists():
         Manifest.load(folder)  # says what is missing
     return parts
+
+
+def _parts_of(folder: Location) -> list[Location]:
+    """Return the folders right below it that hold shards, sorted."""
+    if isinstance(folder, Path):
+        return [*sorted(path.parent for path in folder.glob(f"[!.]*/{MANIFEST}"))]
+    parts = [folder / name for name in folder.names() if name.endswith("/") and not name.startswith(".")]
+    return [part for part in parts if (part / MANIFEST).exists()]
 
 
 def _text(body: dict[str, Any]) -> bytes:

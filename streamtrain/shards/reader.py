@@ -14,14 +14,16 @@ import pyarrow.parquet as pq
 from streamtrain.block import Array, Block
 from streamtrain.errors import CorruptShardError, DataError
 from streamtrain.schema import Schema
-from streamtrain.shards.manifest import Manifest, Shard, digest_of_file
+from streamtrain.shards.fetched import FetchedShard
+from streamtrain.shards.manifest import Manifest, Shard, digest_bytes, digest_of_file
 from streamtrain.shards.writer import column_types
+from streamtrain.storage.objects import Location, NoSuchObjectError, ObjectPath
 
 _LEAST_GROUP_BYTES = 100  # of a row group in a file: what the footer says of its columns alone takes more
 _UNCHECKED_GROUPS = 64  # of a shard: the table of as many takes no memory to speak of
 
 
-def _corrupt(path: Path, what: str) -> CorruptShardError:
+def _corrupt(path: Location, what: str) -> CorruptShardError:
     command = f"streamtrain verify {shlex.quote(str(path.parent))}"
     message = f"{path} is damaged: {what}. Find all damage: {command}"
     return CorruptShardError(message, what=what, path=path)
@@ -36,19 +38,22 @@ class ShardFile:
     Raises DataError if the file is missing, CorruptShardError if it is not the one that the manifest describes.
     """
 
-    def __init__(self, folder: Path, shard: Shard, schema: Schema, *, rows_per_group: int) -> None:
+    def __init__(self, folder: Location, shard: Shard, schema: Schema, *, rows_per_group: int) -> None:
         self.path = folder / shard.file
         self.shard, self.schema, self.rows_per_group = shard, schema, rows_per_group
+        self._fetched: FetchedShard | None = None
         try:
-            facts = self.path.stat()
-            if facts.st_size != shard.bytes:
-                raise _corrupt(self.path, f"it has {facts.st_size} bytes, the manifest says {shard.bytes}")
-            check_digest(self.path, shard.digest, _identity(facts))
             # pre_buffer=True would have Arrow's threads fill a buffer first; from a disk that costs a tenth.
-            self._file = pq.ParquetFile(self.path, page_checksum_verification=True, pre_buffer=False)
-        except FileNotFoundError as error:
+            opened = functools.partial(pq.ParquetFile, page_checksum_verification=True, pre_buffer=False)
+            if isinstance(self.path, ObjectPath):
+                self._fetched = FetchedShard(self.path, shard)
+                self._file = opened(self._fetched, metadata=self._fetched.metadata)
+            else:
+                check_whole(self.path, shard)
+                self._file = opened(self.path)
+        except (FileNotFoundError, NoSuchObjectError) as error:
             raise DataError(f"{self.path} is missing. Convert the source again", path=self.path) from error
-        except (OSError, UnicodeDecodeError, pa.ArrowException) as error:  # Unicode: the name of a column
+        except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: the name of a column, a digest
             raise _corrupt(self.path, str(error)[:120]) from error
         try:
             self._check_layout()
@@ -94,6 +99,7 @@ class ShardFile:
         """
         rows = min(self.rows_per_group, self.shard.rows - group * self.rows_per_group)
         try:
+            self._fetch(group)
             names = [*(["label"] if self.schema.classes else []), *(["line"] if lines else []), "image"]
             table = self._file.read_row_group(group, names, use_threads=False).combine_chunks()
             pixels = _fixed_binary(table.column("image").chunk(0), self.schema)
@@ -114,13 +120,36 @@ class ShardFile:
             )
         return Block(pixels, labels, numbers)
 
+    def prove_pieces(self) -> list[str]:
+        """Read all bytes; return which pieces of the manifest they are not. Raises as `read_group` does."""
+        try:
+            data = self._fetched.fetch_all() if self._fetched else self.path.read_bytes()
+        except (OSError, ValueError) as error:
+            raise _corrupt(self.path, str(error)[:120]) from error
+        pieces = [*self.shard.groups, *([self.shard.footer] if self.shard.footer else [])]
+        wrong = [p for p in pieces if digest_bytes(data[p.start : p.start + p.length]) != p.digest]
+        return [f"the bytes from {piece.start:,} on are not those of the manifest" for piece in wrong]
+
+    def _fetch(self, group: int) -> None:
+        if self._fetched:
+            self._fetched.fetch(group)
+
     def read_labels(self, group: int) -> Array:
         """Return the labels (rows,) of a row group without reading its pixels. Raises as `read_group` does."""
         try:
+            self._fetch(group)
             table = self._file.read_row_group(group, columns=["label"], use_threads=False)
             return _integers(table.combine_chunks().column("label").chunk(0), np.int32)
         except (OSError, KeyError, IndexError, ValueError, pa.ArrowException) as error:
             raise _corrupt(self.path, str(error)[:120]) from error
+
+
+def check_whole(path: Path, shard: Shard) -> None:
+    """Raise CorruptShardError if a file has other bytes than the manifest says, OSError if it is missing."""
+    facts = path.stat()
+    if facts.st_size != shard.bytes:
+        raise _corrupt(path, f"it has {facts.st_size} bytes, the manifest says {shard.bytes}")
+    check_digest(path, shard.digest, _identity(facts))
 
 
 def _identity(facts: os.stat_result) -> tuple[int, ...]:
@@ -156,7 +185,7 @@ def _fixed_binary(column: pa.FixedSizeBinaryArray, schema: Schema) -> Array:
     return data[start : start + len(column) * schema.features].reshape(len(column), schema.features)
 
 
-def row_group_table(manifest: Manifest, folder: Path) -> Array:
+def row_group_table(manifest: Manifest, folder: Location) -> Array:
     """Return (groups,) structured int64 with `shard`, `group` (within the shard) and `rows`, in order.
 
     Raises DataError for a shard that is too small for the rows that the manifest says, or missing: a manifest of a
@@ -175,8 +204,10 @@ def row_group_table(manifest: Manifest, folder: Path) -> Array:
     return table
 
 
-def _size_of(path: Path) -> int:
+def _size_of(path: Location) -> int:
     try:
+        if isinstance(path, ObjectPath):
+            return path.stat().size
         return path.stat().st_size
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NoSuchObjectError) as error:
         raise DataError(f"{path} is missing. Convert the source again", path=path) from error

@@ -6,7 +6,6 @@ import functools
 import itertools
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from streamtrain.block import Array, Block
 from streamtrain.schema import Schema
 from streamtrain.shards.manifest import Manifest
 from streamtrain.shards.reader import ShardFile, row_group_table
+from streamtrain.storage.objects import Location, absolute
 
 _DENSITY_SAMPLES = 8  # row groups, evenly spaced: the first alone may hold one class
 
@@ -31,8 +31,8 @@ class RowGroups:
     first:     (groups,) int64, the first row of each that is read, of `rows` rows; None if all are read whole
     """
 
-    folder: Path
-    absolute: Path
+    folder: Location
+    absolute: Location
     manifest: Manifest
     schema: Schema
     table: Array
@@ -40,10 +40,10 @@ class RowGroups:
     first: Array | None = None
 
     @classmethod
-    def open(cls, folder: Path) -> RowGroups:
+    def open(cls, folder: Location) -> RowGroups:
         """Return those of a folder of shards. Raises DataError if its manifest is missing or damaged."""
         manifest = Manifest.load(folder)
-        return cls(folder, folder.absolute(), manifest, manifest.schema, row_group_table(manifest, folder))
+        return cls(folder, absolute(folder), manifest, manifest.schema, row_group_table(manifest, folder))
 
     def __len__(self) -> int:
         return len(self.table)

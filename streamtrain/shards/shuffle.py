@@ -27,6 +27,8 @@ from streamtrain.shards.reader import ShardFile
 from streamtrain.shards.writer import GROUP_BYTES, GROUPS_PER_SHARD, rows_per_group, write_shard
 from streamtrain.storage.destination import Destination
 from streamtrain.storage.names import given_path
+from streamtrain.storage.object_file import open_to_read
+from streamtrain.storage.objects import Location, ObjectPath, given_place
 from streamtrain.storage.ownership import REJECTED
 from streamtrain.storage.permissions import make_folder, opened
 
@@ -50,7 +52,12 @@ class ShuffleProgress:
 
 
 def shuffle(
-    data: str | Path, dest: str | Path, *, seed: int = 0, memory_bytes: int = 256_000_000, overwrite: bool = False
+    data: str | Path | ObjectPath,
+    dest: str | Path,
+    *,
+    seed: int = 0,
+    memory_bytes: int = 256_000_000,
+    overwrite: bool = False,
 ) -> dict[str, Manifest]:
     """Shuffle a folder of shards, or each part of it; return the manifests by part, under "" without parts.
 
@@ -67,10 +74,15 @@ def shuffle(
 
 
 def iter_shuffle(
-    data: str | Path, dest: str | Path, *, seed: int = 0, memory_bytes: int = 256_000_000, overwrite: bool = False
+    data: str | Path | ObjectPath,
+    dest: str | Path,
+    *,
+    seed: int = 0,
+    memory_bytes: int = 256_000_000,
+    overwrite: bool = False,
 ) -> Iterator[ShuffleProgress]:
     """Shuffle as `shuffle` does; yield the progress, and with the last one the manifests."""
-    source, dest = given_path(data, "data"), given_path(dest, "dest")
+    source, dest = given_place(data, "data"), given_path(dest, "dest")
     seed = checked("seed", seed, Integer(0))
     memory_bytes = checked("memory_bytes", memory_bytes, Integer(1))
     destination = Destination(dest, overwrite, [source])
@@ -85,7 +97,7 @@ def iter_shuffle(
     return run()
 
 
-def shuffle_into(source: Path, folder: Path, *, seed: int, memory_bytes: int) -> Iterator[ShuffleProgress]:
+def shuffle_into(source: Location, folder: Path, *, seed: int, memory_bytes: int) -> Iterator[ShuffleProgress]:
     """Shuffle into a folder that exists and is not published yet; see `shuffle` for the arguments."""
     manifests = {part: Manifest.load(part) for part in split_folders(source)}
     rows, done = sum(manifest.rows for manifest in manifests.values()), 0
@@ -100,7 +112,7 @@ def shuffle_into(source: Path, folder: Path, *, seed: int, memory_bytes: int) ->
             yield ShuffleProgress(done, rows, {})
         shuffled[name] = work.finish()
     if (source / REJECTED).exists():
-        with (source / REJECTED).open("rb") as read, opened(folder / REJECTED, "xb") as written:
+        with open_to_read(source / REJECTED) as read, opened(folder / REJECTED, "xb") as written:
             shutil.copyfileobj(read, written)
             written.flush()
             os.fsync(written.fileno())
@@ -133,7 +145,9 @@ def max_rows_in_memory(schema: Schema, memory_bytes: int) -> int:
 class _Shuffle:
     """Make the two passes over one folder of shards."""
 
-    def __init__(self, source: Path, manifest: Manifest, folder: Path, *, seed: int, memory_bytes: int) -> None:
+    def __init__(
+        self, source: Location, manifest: Manifest, folder: Path, *, seed: int, memory_bytes: int
+    ) -> None:
         self.source, self.manifest, self.folder, self.seed = source, manifest, folder, seed
         self.spill = folder / "spill"
         self.batch_rows = max_rows_in_memory(manifest.schema, memory_bytes)

@@ -14,10 +14,12 @@ from streamtrain.errors import CorruptShardError, DataError
 from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.metrics.pixel_statistics import PixelStatistics, class_sums
 from streamtrain.shards.consistency import contradictions, rounding, same
+from streamtrain.shards.fetched import footer_of
 from streamtrain.shards.manifest import Manifest, Shard, split_folders
 from streamtrain.shards.reader import ShardFile, check_digest
 from streamtrain.shards.writer import rows_per_group
-from streamtrain.storage.names import given_path
+from streamtrain.storage.object_file import open_to_read
+from streamtrain.storage.objects import Location, NoSuchObjectError, ObjectPath, given_place
 from streamtrain.storage.ownership import MANIFEST, REJECTED
 
 
@@ -53,7 +55,7 @@ class VerifyReport:
         return not self.problems
 
 
-def verify(data: str | Path) -> VerifyReport:
+def verify(data: str | Path | ObjectPath) -> VerifyReport:
     """Read every byte of a folder of shards, or of its parts, and return all faults.
 
     Raises DataError if there is no manifest, neither in the folder nor in those right below it.
@@ -62,16 +64,17 @@ def verify(data: str | Path) -> VerifyReport:
     return last
 
 
-def iter_verify(data: str | Path) -> Iterator[VerifyReport]:
+def iter_verify(data: str | Path | ObjectPath) -> Iterator[VerifyReport]:
     """Verify as `verify` does; yield what was found after each shard, and at the end all of it."""
-    folder = given_path(data, "data")
+    folder = given_place(data, "data")
     return _iter_verify(folder, split_folders(folder))
 
 
-def _iter_verify(folder: Path, parts: list[Path]) -> Iterator[VerifyReport]:
+def _iter_verify(folder: Location, parts: list[Location]) -> Iterator[VerifyReport]:
     check_digest.cache_clear()  # a file that was checked before may be damaged now
+    footer_of.cache_clear()
     problems: list[Problem] = []
-    manifests: dict[Path, Manifest] = {}
+    manifests: dict[Location, Manifest] = {}
     for part in parts:
         try:
             manifests[part] = Manifest.read(part)
@@ -88,7 +91,9 @@ def _iter_verify(folder: Path, parts: list[Path]) -> Iterator[VerifyReport]:
                 shards, rows = shards + 1, rows + shard.rows
             except CorruptShardError as damage:
                 found = [damage.what]
-            except DataError:
+            except DataError as error:
+                if not isinstance(error.__cause__, FileNotFoundError | NoSuchObjectError):
+                    raise
                 found = ["it is missing"]
             audit.complete &= not found
             problems += [Problem(_name(part / shard.file, folder), what) for what in found]
@@ -106,8 +111,8 @@ def _iter_verify(folder: Path, parts: list[Path]) -> Iterator[VerifyReport]:
     yield VerifyReport(shards, total, rows, tuple(problems))
 
 
-def _name(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
+def _name(path: Location, folder: Location) -> str:
+    return str(path)[len(str(folder / "x")) - 1 :]
 
 
 class _Audit:
@@ -124,7 +129,10 @@ class _Audit:
     def read_shard(self, shard: Shard, file: ShardFile) -> list[str]:
         """Read every row group of a shard; return its faults."""
         classes = len(self.manifest.schema.classes)
-        counts, found = np.zeros(classes, dtype=np.int64), dict[str, None]()  # a set in order of discovery
+        counts, found = (
+            np.zeros(classes, dtype=np.int64),
+            dict.fromkeys(file.prove_pieces()),
+        )  # a set in order of discovery
         for group in range(-(-shard.rows // self.manifest.rows_per_group)):
             block = file.read_group(group)
             found |= dict.fromkeys(self._check_lines(block.lines) + self._check_pixels(block.pixels))
@@ -182,16 +190,27 @@ def _check_groups(manifest: Manifest) -> list[str]:
     return [] if size == rows_per_group(manifest.schema) else [f"row groups of {size} rows are not of 1 MiB"]
 
 
-def _unknown_files(folder: Path, parts: list[Path], manifests: dict[Path, Manifest]) -> list[Problem]:
+def _unknown_files(folder: Location, parts: list[Location], manifests: dict[Location, Manifest]) -> list[Problem]:
     """Return files that the manifests do not know."""
+    if str(folder).startswith("http"):
+        return []  # the web has no lists
     known = {folder / REJECTED, *parts, *(part / name for part in parts for name in (MANIFEST, REJECTED))}
     known |= {part / shard.file for part, manifest in manifests.items() for shard in manifest.shards}
     places = ({folder} | {*parts}) - {part for part in parts if part not in manifests}  # a damaged one cannot say
-    there = {path for place in places for path in place.iterdir()}
-    return [Problem(_name(path, folder), "the manifest does not know this file") for path in sorted(there - known)]
+    there = {path for place in places for path in _inside(place)}
+    return [
+        Problem(_name(path, folder), "the manifest does not know this file")
+        for path in sorted(there - known, key=str)
+    ]
 
 
-def _check_rejected(folder: Path, part: Path, manifest: Manifest) -> list[str]:
+def _inside(folder: Location) -> list[Location]:
+    if isinstance(folder, Path):
+        return [*folder.iterdir()]
+    return [folder / name.rstrip("/") for name in folder.names()]
+
+
+def _check_rejected(folder: Location, part: Location, manifest: Manifest) -> list[str]:
     """Check the number of rejected rows, one a line; those of a split lie next to its parts."""
     places = [part / REJECTED]
     if part != folder or manifest.totals.in_other_parts:
@@ -201,7 +220,7 @@ def _check_rejected(folder: Path, part: Path, manifest: Manifest) -> list[str]:
         return []  # a part was shuffled alone: its rejected rows lie with the source
     lines = 0
     if path:
-        with path.open("rb") as file:
+        with open_to_read(path) as file:
             lines = sum(1 for _ in file)
     rejected = manifest.totals.rejected
     return [] if lines == rejected else [f"{rejected} rows were rejected, {REJECTED} has {lines}"]

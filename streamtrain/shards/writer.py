@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 
 from streamtrain.block import Block
 from streamtrain.schema import Schema
-from streamtrain.shards.manifest import Shard, digest_bytes
+from streamtrain.shards.manifest import Piece, Shard, digest_bytes
 from streamtrain.storage.permissions import opened
 
 GROUP_BYTES = 1 << 20  # decoded pixels in a row group, at most
@@ -49,7 +50,7 @@ def write_shard(path: Path, block: Block, schema: Schema, *, labelled: bool, com
         pa.Array.from_buffers(kind, len(block), [None, buffer])  # pa.array() would import pandas: 40 MB
         for kind, buffer in zip(types.types, buffers, strict=True)
     ]
-    sink = pa.BufferOutputStream()
+    sink, written = pa.BufferOutputStream(), list[pq.FileMetaData]()
     pq.write_table(
         pa.table(columns, schema=types),
         sink,
@@ -60,6 +61,7 @@ def write_shard(path: Path, block: Block, schema: Schema, *, labelled: bool, com
         write_statistics=False,
         write_page_checksum=True,
         column_encoding={"line": "DELTA_BINARY_PACKED"},
+        metadata_collector=written,
     )
     data = memoryview(sink.getvalue())
     with opened(path, "wb") as file:
@@ -67,4 +69,15 @@ def write_shard(path: Path, block: Block, schema: Schema, *, labelled: bool, com
         file.flush()
         os.fsync(file.fileno())
     counts = np.bincount(block.labels, minlength=len(schema.classes)).tolist() if schema.classes else []
-    return Shard(path.name, len(block), len(data), digest_bytes(data), tuple(counts))
+    return Shard(path.name, len(block), len(data), digest_bytes(data), tuple(counts), *_pieces(data, written[0]))
+
+
+def _pieces(data: memoryview, metadata: pq.FileMetaData) -> tuple[tuple[Piece, ...], Piece]:
+    """Return the row groups of a Parquet file, whose column chunks follow one another, and the rest."""
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    columns = [[group.column(c) for c in range(group.num_columns)] for group in groups]
+    starts = [chunks[0].data_page_offset for chunks in columns]
+    last = starts[-1] + sum(chunk.total_compressed_size for chunk in columns[-1])
+    bounds = itertools.pairwise([*starts, last, len(data)])
+    *pieces, footer = (Piece(start, stop - start, digest_bytes(data[start:stop])) for start, stop in bounds)
+    return tuple(pieces), footer

@@ -13,7 +13,7 @@ from pathlib import Path
 from streamtrain.errors import RunError, UsageError, argument
 from streamtrain.storage.locks import lock_folder
 from streamtrain.storage.names import hidden_sibling, real_path
-from streamtrain.storage.objects import refuse_writing
+from streamtrain.storage.objects import Location, local_paths, refuse_writing
 from streamtrain.storage.ownership import MARK, mark, why_foreign, why_not_unfinished
 from streamtrain.storage.permissions import common_mode, make_folder
 from streamtrain.storage.publish import replace_folder
@@ -32,7 +32,7 @@ class Destination:
 
     path: Path
     overwrite: bool = False
-    reads: Sequence[Path] = ()
+    reads: Sequence[Location] = ()
 
     def check(self) -> None:
         """Raise UsageError if what stands there may not be replaced, or a name cannot be written in UTF-8."""
@@ -48,7 +48,7 @@ class Destination:
             raise UsageError(f"{path} is a file, but this command writes a folder. {_OTHER_NAME}")
         if Path.cwd().is_relative_to(real_path(path)):
             raise UsageError(f"{path} holds the current folder, which cannot be replaced. {_OTHER_NAME}")
-        if read := _overlapping(path, self.reads):
+        if read := _overlapping(path, local_paths(self.reads)):
             raise UsageError(
                 f"{path} exists already, and replacing it would destroy the input {read}. {_OTHER_NAME}"
             )
@@ -60,7 +60,7 @@ class Destination:
     def make(self, staging: Path) -> None:
         """Make an empty folder to be filled, in place of one that a killed process left."""
         remove_unfinished(staging)
-        make_folder(staging, mode=common_mode(self.reads))
+        make_folder(staging, mode=common_mode(local_paths(self.reads)))
         mark(staging)
 
     def publish(self, staging: Path) -> None:

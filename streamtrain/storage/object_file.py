@@ -5,10 +5,15 @@ from __future__ import annotations
 import io
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from streamtrain.storage.objects import ObjectPath
+from streamtrain.storage.objects import Location, ObjectPath
 
 _FIRST_BYTES = 1 << 20  # of a place that was jumped to
 _BLOCK_BYTES = 4 << 20  # of one that is read on from; the next such block is fetched meanwhile
+
+
+def open_to_read(place: Location) -> io.BufferedReader:
+    """Open a file or an object to read its bytes."""
+    return io.BufferedReader(ObjectFile(place)) if isinstance(place, ObjectPath) else place.open("rb")
 
 
 class ObjectFile(io.RawIOBase):

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from streamtrain.errors import DataError, UsageError
+from streamtrain.storage.names import given_path
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -106,7 +107,7 @@ class ObjectPath:
         with _asked(self) as (obstore, store):
             data = bytes(obstore.get(store, self.key, options=options).bytes())
         if len(data) != stop - start:
-            raise DataError(f"{self} has {start + len(data):,} bytes, not {stop:,}. Copy it again", path=self)
+            raise ShortObjectError(self)
         return data
 
     def names(self) -> list[str]:
@@ -120,6 +121,11 @@ class ObjectPath:
 
 
 Location = Path | ObjectPath
+
+
+def absolute(place: Location) -> Location:
+    """Return a place that does not depend on the current folder."""
+    return place.absolute() if isinstance(place, Path) else place
 
 
 def is_one_file(place: Location) -> bool:
@@ -142,6 +148,13 @@ def local_paths(places: Iterable[Location | None]) -> list[Path]:
 
 class NoSuchObjectError(DataError):
     """There is no object of that name."""
+
+
+class ShortObjectError(DataError):
+    """An object ends before the bytes that were asked for."""
+
+    def __init__(self, path: ObjectPath) -> None:
+        super().__init__(f"{path} is shorter than it should be. Copy it there again", path=path)
 
 
 def location(named: str | os.PathLike[str] | ObjectPath) -> Location:
@@ -179,6 +192,8 @@ def _asked(path: ObjectPath) -> Iterator[tuple[ModuleType, ObjectStore]]:
         if isinstance(error, FileNotFoundError) or " 404 " in str(error):
             message = f"{path}: there is no such object. Check the bucket and the name"
             raise NoSuchObjectError(message, path=path) from error
+        if " 416 " in str(error):
+            raise ShortObjectError(path) from error
         raise DataError(f"{path} {_what_failed(path, error)}", path=path) from error
 
 
@@ -198,6 +213,13 @@ def _what_failed(path: ObjectPath, error: Exception) -> str:
     return (
         f"cannot be reached: {text[-120:].strip()}. Check the address and the network, then run the command again"
     )
+
+
+def given_place(named: str | os.PathLike[str] | ObjectPath, name: str) -> Location:
+    """Return what a user gave as the parameter `name`. Raises UsageError for an empty path or one with a NUL."""
+    if not isinstance(named, ObjectPath):
+        given_path(named, name)
+    return location(named)
 
 
 @functools.cache

@@ -128,7 +128,7 @@ def _shard_names(folder: Path) -> set[str]:
 
 
 def _split_names(folder: Path) -> set[str]:
-    """Return what belongs to the parts of a split; a shuffled copy of one part, or other data, is not of them."""
+    """Return what belongs to the parts of a split, but not to a shuffled copy of one, other data or all rows."""
     manifests = {part.parent.name: _manifest(part.parent) for part in sorted(folder.glob(f"*/{MANIFEST}"))}
     parts = {name: manifest for name, manifest in manifests.items() if manifest}
     digests = {manifest.digest for manifest in parts.values()}
@@ -138,7 +138,7 @@ def _split_names(folder: Path) -> set[str]:
         for name, manifest in parts.items()
         if manifest.sources == sources
         and not (manifest.shuffle and manifest.shuffle.source in digests)
-        and (len(parts) == 1 or manifest.totals.in_other_parts)
+        and manifest.totals.in_other_parts
     }
     names = {f"{part}/{name}" for part, manifest in parts.items() for name in manifest.files}
     return names | _rejected(list(parts.values()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterable
-from pathlib import Path
 
 from streamtrain.block import Array, Block
 from streamtrain.memory import EvaluationSizes, Plan, Workload, plan
@@ -12,20 +11,20 @@ from streamtrain.schema import Schema
 from streamtrain.settings import Integer, checked
 from streamtrain.shards.manifest import Manifest
 from streamtrain.shards.row_groups import RowGroups
-from streamtrain.storage.names import given_path
+from streamtrain.storage.objects import Location, ObjectPath, given_place
 from streamtrain.stream.batches import Minibatches, Transform
 from streamtrain.stream.order import Cursor, Order
 from streamtrain.stream.windows import DecodedRows
 
 
-def open_shards(path: str | Path, *, workers: int = os.cpu_count() or 1) -> Shards:
+def open_shards(path: str | os.PathLike[str] | ObjectPath, *, workers: int = os.cpu_count() or 1) -> Shards:
     """Open a folder of shards for reading.
 
-    path:    the folder; a later change of the current folder does not matter
+    path:    the folder, or its address as s3://bucket/shards; a later change of the current folder does not matter
     workers: how many threads may decode
     Raises DataError if its manifest is missing or damaged, UsageError if `workers` is below 1.
     """
-    return Shards(RowGroups.open(given_path(path, "path")), workers=checked("workers", workers, Integer(1)))
+    return Shards(RowGroups.open(given_place(path, "path")), workers=checked("workers", workers, Integer(1)))
 
 
 class Shards:
@@ -48,7 +47,7 @@ class Shards:
         return f"<Shards {self.folder}: {self.rows:,} rows of {shape} {schema.dtype}, {classes}>"
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Location:
         """Where the shards lie."""
         return self.row_groups.folder
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from streamtrain.errors import DataError, UsageError, argument
 from streamtrain.nn.mlp import MLP
 from streamtrain.schema import Schema
-from streamtrain.shards.manifest import Manifest, Source, digest_of_file
+from streamtrain.shards.manifest import Manifest, Source
+from streamtrain.shards.source_digest import digest_of_source
 from streamtrain.storage.locks import lock_file
-from streamtrain.storage.names import given_path, hidden_sibling
+from streamtrain.storage.names import hidden_sibling
+from streamtrain.storage.objects import Location, ObjectPath, given_place, location
 from streamtrain.storage.ownership import MANIFEST
 from streamtrain.stream.dataset import Shards, open_shards
 from streamtrain.train.checkpoint import Checkpoint, load
@@ -47,8 +49,9 @@ def open_data(data: Data) -> Shards:
         return data
     if not isinstance(data, str | os.PathLike):
         raise UsageError(f"data is a {type(data).__name__}. Pass shards, or the path of shards or of a CSV")
-    path = given_path(data, "data")
-    if not path.is_file():
+    path = given_place(data, "data")
+    if isinstance(path, ObjectPath) or not path.is_file():
+        refuse_csv_in_store(path)
         return open_shards(path)
     from streamtrain.convert import convert
 
@@ -110,12 +113,21 @@ def schema_of(like: Model | Shards) -> Schema:
     """
     if isinstance(like, Shards):
         return like.schema
-    if isinstance(like, str | os.PathLike) and (Path(like) / "manifest.json").exists():
-        return open_shards(Path(like)).schema
+    if isinstance(like, str | os.PathLike) and (location(like) / "manifest.json").exists():
+        return open_shards(location(like)).schema
     schema = open_model(like).schema
     if not isinstance(schema, Schema):
         raise DataError("the model has no classes and pixel range yet: train it first")
     return schema
+
+
+def refuse_csv_in_store(place: Location) -> None:
+    """Raise DataError if an address is that of a CSV: its shards could not be written next to it."""
+    if isinstance(place, ObjectPath) and not (place / MANIFEST).exists() and place.exists():
+        command = shlex.join(["streamtrain", "convert", str(place), f"{place.name}.shards"])
+        raise DataError(
+            f"{place} is a CSV in a store. Convert it first, and name its shards: {command}", path=place
+        )
 
 
 def changed(path: Path, folder: Path) -> bool:
@@ -138,4 +150,4 @@ def _differs(path: Path, source: Source, *, made_ns: int) -> bool:
     if facts.st_size != source.size:
         return True
     untouched = facts.st_mtime_ns == source.mtime_ns and facts.st_ctime_ns < made_ns
-    return not untouched and digest_of_file(path) != source.digest
+    return not untouched and digest_of_source(path, like=source.digest) != source.digest

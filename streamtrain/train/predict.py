@@ -19,6 +19,8 @@ from streamtrain.nn.functional import softmax
 from streamtrain.nn.mlp import MLP
 from streamtrain.schema import Schema
 from streamtrain.shards.fractions import quotients
+from streamtrain.storage.objects import Location, location
+from streamtrain.storage.ownership import MANIFEST
 from streamtrain.stream.batches import normalise
 from streamtrain.stream.dataset import Shards, open_shards
 from streamtrain.train.compatibility import DataSummary, check, pixel_names
@@ -61,18 +63,22 @@ def predict(model: Model, data: Shards | str | os.PathLike[str] | Iterable[Block
     """
     net = open_model(model)
     schema = schema_of(net)
-    if isinstance(data, str | os.PathLike) and Path(data).is_dir():
-        data = open_shards(Path(data))
+    if isinstance(data, str | os.PathLike) and _are_shards(location(data)):
+        data = open_shards(location(data))
     if isinstance(data, Shards):
         blocks, where = _checked(net, data), str(data.folder)
         schema = schema.stored_as(data.schema.dtype, data.schema.denominator)
         return (part for block in blocks for part in _predict(net, schema, block, where))
     if isinstance(data, str | os.PathLike):
-        blocks, where = _check_first(net, _csv_blocks(Path(data), schema), str(data)), str(data)
+        blocks, where = _check_first(net, _csv_blocks(location(data), schema), str(data)), str(data)
     else:
         given = ((_as_in_source(block, schema), ()) for block in data)
         blocks, where = _check_first(net, given, "the data"), "the data"
     return (part for block in blocks for part in _predict(net, schema.of_source, block, where))
+
+
+def _are_shards(place: Location) -> bool:
+    return place.is_dir() if isinstance(place, Path) else (place / MANIFEST).exists()
 
 
 def predict_block(model: MLP, schema: Schema, block: Block) -> Iterator[Predictions]:
@@ -113,7 +119,7 @@ def _check_first(model: MLP, blocks: Iterator[tuple[Block, tuple[str, ...]]], wh
     return chain([block], (block for block, _ in blocks))
 
 
-def _csv_blocks(path: Path, schema: Schema) -> Iterator[tuple[Block, tuple[str, ...]]]:
+def _csv_blocks(path: Location, schema: Schema) -> Iterator[tuple[Block, tuple[str, ...]]]:
     from streamtrain.convert.rows import iter_rows
 
     for rows in iter_rows(path, features=schema.features):

@@ -16,6 +16,7 @@ from streamtrain.errors import RunError, UsageError, argument
 from streamtrain.memory import Plan
 from streamtrain.nn.mlp import MLP
 from streamtrain.storage.names import given_path
+from streamtrain.storage.objects import absolute, location
 from streamtrain.stream.dataset import Shards, open_shards
 from streamtrain.train.build import build_optimizer, plan_memory, steps_before
 from streamtrain.train.checkpoint import Checkpoint, load, weights_sha256
@@ -76,7 +77,7 @@ def recipe(config: TrainConfig, paths: Mapping[str, str | None], sets: Sets, pla
     """
     others = {"test": sets.test, "val": sets.val}
     return {
-        **{name: path and str(Path(path).absolute()) for name, path in paths.items()},
+        **{name: path and str(absolute(location(path))) for name, path in paths.items()},
         **{f"{name}_digest": data.manifest.content_digest for name, data in others.items() if data},
         **config.to_recipe(),
         **({"init_sha256": weights_sha256(load(config.init).model.state_dict())} if config.init else {}),
@@ -119,7 +120,8 @@ def open_recorded_sets(
     paths: where each of them is now; None for a set that the run does not have
     Raises RunError if one of them is missing or other data.
     """
-    if missing := [name for name, path in paths.items() if path and not Path(path).exists()]:
+    places = {name: location(path) for name, path in paths.items() if path}
+    if missing := [name for name, place in places.items() if isinstance(place, Path) and not place.exists()]:
         command = shlex.join(["streamtrain", "train", "--resume", str(run.folder)])
         for name, path in paths.items():
             if name in missing or path != run.recipe[name]:
@@ -160,7 +162,7 @@ def resume_training(
     if epochs is not None:
         _check_epochs(run, config, checkpoint, epochs)
         config = replace(config, epochs=epochs)
-    given = {name: str(Path(path).absolute()) for name, path in moved.items() if path}
+    given = {name: str(absolute(location(path))) for name, path in moved.items() if path}
     finished = start.cursor.epoch > config.epochs or _has_stopped(config, checkpoint)
     recorded = {} if finished else {name: run.recipe[name] for name in ("data", "test", "val")}
     sets = open_recorded_sets(run, recorded | given, open_data=open_data)

@@ -18,6 +18,7 @@ from streamtrain.errors import RunError
 from streamtrain.process import peak_rss_mb
 from streamtrain.schema import Schema
 from streamtrain.storage.destination import Destination, discard, staging_of
+from streamtrain.storage.objects import Location
 from streamtrain.storage.ownership import BEST, LAST, METRICS, PREVIOUS, RECIPE
 from streamtrain.storage.permissions import opened
 from streamtrain.storage.publish import write_file
@@ -49,7 +50,7 @@ class Run:
         recipe: Mapping[str, Any],
         *,
         overwrite: bool = False,
-        reads: Sequence[Path] = (),
+        reads: Sequence[Location] = (),
     ) -> Run:
         """Publish a folder with the recipe and a checkpoint of the initial weights, whole, before any step.
 

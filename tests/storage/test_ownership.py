@@ -231,6 +231,19 @@ def test_streamtrains_own_is_replaced_when_it_is_asked(tree: Path) -> None:
         assert [path for path in here.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.parametrize("words", [["convert", "d.csv"], ["shuffle", "split"], ["train", "split/train", "--out"]])
+def test_a_folder_that_holds_shards_is_not_replaced_for_them(tree: Path, words: list[str]) -> None:
+    """As after `convert d.csv data/shards`: the folder is the user's, unless its parts are those of one split."""
+    with copied(tree) as here:
+        (here / "data").mkdir()
+        shutil.move("shards", "data/shards")
+        assert "data exists already, and is neither shards nor a run" in call(*words, "data", "--overwrite")
+        shutil.copytree("data/shards", "split/all")
+        if words[0] == "convert":
+            assert "split exists already, and holds all, " in call(*words, "split", "--overwrite")
+        assert files_below(here / "data" / "shards") == files_below(tree / "shards")
+
+
 def test_a_file_of_the_users_in_a_folder_of_ours_is_named(tree: Path) -> None:
     with copied(tree):
         for folder, name in (("run", "notes.txt"), ("shards", "shard-00009.parquet"), ("split/test", "own.csv")):

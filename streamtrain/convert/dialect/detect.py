@@ -11,7 +11,6 @@ from streamtrain.convert.dialect.columns import (
     declared_drops,
     empty_columns,
     index_columns,
-    is_square,
 )
 from streamtrain.convert.dialect.dialect import Dialect
 from streamtrain.convert.dialect.formats import refuse_foreign, refuse_foreign_lines
@@ -19,6 +18,7 @@ from streamtrain.convert.dialect.header import Opening, class_header, find_openi
 from streamtrain.convert.dialect.label_column import find_label, named_labels
 from streamtrain.convert.dialect.labels import read_labels
 from streamtrain.convert.dialect.layout import find_layout
+from streamtrain.convert.dialect.no_images import refuse_drawing, refuse_labels_alone
 from streamtrain.convert.dialect.options import ReadOptions
 from streamtrain.convert.dialect.pixels import (
     are_decimal,
@@ -30,7 +30,6 @@ from streamtrain.convert.dialect.pixels import (
 )
 from streamtrain.convert.dialect.sample import SAMPLE_BYTES, Sample, sample_lines
 from streamtrain.convert.dialect.unlike import Candidates, refuse_no_pixels, refuse_unlike
-from streamtrain.errors import DataError
 
 __all__ = ["SAMPLE_BYTES", "Detection", "detect"]
 
@@ -57,7 +56,7 @@ def detect(sample: bytes, *, path: str, whole: bool, options: ReadOptions) -> De
     opening = find_opening(first, lines, layout, options, path=path)
     found = rows_after(opening, lines, path=path)
     if whole:
-        _refuse_drawing(found, options)
+        refuse_drawing(found, options)
     return _described(opening, found, find_columns(found, options), options)
 
 
@@ -67,6 +66,7 @@ def _described(opening: Opening, found: Sample, columns: Columns, options: ReadO
     candidates = Candidates(found, pixels, columns.label, options)
     refuse_no_pixels(candidates)
     numeric = numeric_rows(found, pixels)
+    refuse_labels_alone(candidates)
     refuse_unlike(candidates)
     listed = class_header(opening, found, columns.label)
     labels = read_labels(found, columns.label, listed, options)
@@ -138,15 +138,3 @@ def _shortened(reasons: Sequence[str]) -> list[str]:
     """Return at most five reasons; the last one counts the rest."""
     more = len(reasons) - 4
     return [*reasons] if more < 2 else [*reasons[:4], f"and {more} further columns are left out"]
-
-
-def _refuse_drawing(sample: Sample, options: ReadOptions) -> None:
-    """Raise DataError if the file is one image: as many rows as columns, and a row is not a square image."""
-    rows, columns = len(sample.rows), sample.fields
-    alone = options.label is None and options.shape is None and options.features is None
-    if alone and rows == columns > 8 and not is_square(columns) and not is_square(columns - 1):
-        raise DataError(
-            f"{sample.path}: {rows} rows of {columns} values look like one image that fills the file. "
-            "streamtrain reads files with one image in each row",
-            path=sample.path,
-        )

@@ -142,4 +142,4 @@ def cell_format(text: str) -> tuple[str, str]:
 
 def is_number_format(what: str) -> bool:
     """Whether what `cell_format` found is a number in another format, rather than a word or nothing."""
-    return what not in ("a word", "no value", "the name of an image file")
+    return what not in ("a word", "no value", "the name of an image file", "several numbers in one value")

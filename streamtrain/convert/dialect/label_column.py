@@ -106,6 +106,8 @@ def _by_values(sample: Sample, left: list[int], pixels: int | None) -> tuple[ran
     words = [end for end in wordy if not _is_truth(sample, ends[end])]
     digits = [end for end, c in ends.items() if is_digits(sample.cells(c))]
     single = words or digits or [end for end, c in ends.items() if is_label_like(sample, c, left)]
+    if not single and is_square(len(left) - 1) and not is_square(len(left)):
+        single = _alone_varied(sample, ends)
     onehot = {} if words or digits else onehot_columns(sample, left, pixels)
     if onehot and pixels is not None and len(left) - 1 != pixels:
         single = []
@@ -123,6 +125,18 @@ def _by_values(sample: Sample, left: list[int], pixels: int | None) -> tuple[ran
         first, last = sample.names[left[0]], sample.names[left[-1]]
         return range(0), f"no label: all columns are named alike, {quoted(first)} to {quoted(last)}"
     raise _undecided(sample, single, [*onehot.items()])
+
+
+def _alone_varied(sample: Sample, ends: dict[str, int]) -> list[str]:
+    """Return the end whose column has several common values, if the other is blank as the corner of an image."""
+    shares = {}
+    for end, column in ends.items():
+        common = Counter(sample.cells(column)).most_common(64)
+        shares[end] = common[0][1] / len(sample.rows)
+        if sum(times for _, times in common if times > 1) < _MOST * len(sample.rows):
+            return []
+    varied = [end for end, share in shares.items() if share < _MOST]
+    return varied if len(varied) == 1 else []
 
 
 def _undecided(sample: Sample, single: list[str], onehot: list[tuple[str, range]]) -> DataError:

@@ -16,10 +16,9 @@ from streamtrain.convert.dialect.sample import Sample
 from streamtrain.convert.text.cells import DECIMAL
 from streamtrain.errors import DataError, UsageError, argument
 
-_MOST = 0.9  # share of the rows that must have a property; the rest may be odd
-_FEWEST_ROWS = 20  # with fewer, it is not decided whether a column follows from the label
-_PROBABILITIES = range(3, 101)  # columns that may hold the probabilities of as many classes
-_FEWEST_PIXELS = 4  # up to this number of pixels, a column is not compared with the others
+MOST = 0.9  # share of the rows that must have a property; the rest may be odd
+FEWEST_ROWS = 20  # with fewer, it is not decided whether a column follows from the label
+FEWEST_PIXELS = 4  # up to this number of pixels, a column is not compared with the others
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,14 @@ def refuse_unlike(found: Candidates) -> None:
     """Raise DataError for a column of numbers that does not behave like the other pixels, naming the next step."""
     if found.options.keeps_every_column:
         return
-    _refuse_labels_alone(found)
-    for rule in (_named_unlike, _onehot_again, _label_again, _label_in_part, _beyond_the_others):
+    for rule in (
+        _named_unlike,
+        _onehot_again,
+        _label_again,
+        _label_in_part,
+        _beyond_the_others,
+        _unlike_its_neighbours,
+    ):
         columns, why = rule(found)
         if columns:
             _refuse(found, columns, why)
@@ -64,7 +69,7 @@ def _refuse(found: Candidates, columns: Sequence[int], why: str) -> None:
 
 def _refuse_too_few(found: Candidates) -> None:
     sample, options = found.sample, found.options
-    few = range(sample.fields) if len(found.pixels) <= _FEWEST_PIXELS else ()
+    few = range(sample.fields) if len(found.pixels) <= FEWEST_PIXELS else ()
     files = [c for c in few if _mostly([IMAGE_FILE.fullmatch(cell) is not None for cell in sample.cells(c)])]
     if files:
         place = sample.first_cell(files[0], [bool(IMAGE_FILE.fullmatch(cell)) for cell in sample.cells(files[0])])
@@ -118,38 +123,6 @@ def _has_words(sample: Sample, column: int) -> bool:
     return len(words) > 0.15 * len(sample.rows)
 
 
-def _refuse_labels_alone(found: Candidates) -> None:
-    """Raise DataError if the columns hold labels or parts of them, unless as many pixels are declared."""
-    sample, pixels = found.sample, found.pixels
-    if found.options.pixels == len(pixels):
-        return
-    table = sample.table[:, pixels]
-    same = (table == table[:, :1]).all(axis=1)
-    shares = (table >= 0).all(axis=1) & (np.abs(table.sum(axis=1) - 1) < 0.01)  # a one-hot label too
-    enough = len(table) >= _FEWEST_ROWS
-    if same.mean() >= _MOST and len({*table[same, 0]}) > 2 and sample.facts.whole[pixels[0]] >= _MOST:
-        what = "hold the same number in each row, as labels do"
-    elif enough and len(pixels) in _PROBABILITIES and shares.mean() >= _MOST:
-        what = "add up to 1 in each row, as the probabilities of classes do"
-    elif enough and len(pixels) <= _FEWEST_PIXELS and all(_are_few_numbers(sample, c) for c in pixels):
-        what = "hold few different whole numbers, as labels do"
-    else:
-        return
-    raise DataError(
-        f"{sample.path}: the {len(pixels)} columns that are left for the pixels, {sample.title(pixels[0])} to "
-        f"{sample.title(pixels[-1])}, {what}. If they are the pixels of an image, declare its `shape`",
-        option="shape",
-        path=sample.path,
-        column=pixels[0] + 1,
-    )
-
-
-def _are_few_numbers(sample: Sample, column: int) -> bool:
-    """Whether a column holds whole numbers, at most 64 different ones, that repeat in most rows."""
-    different = sample.facts.distinct[column] * len(sample.rows)
-    return bool(sample.facts.whole[column] >= _MOST and different <= min(64, 0.5 * len(sample.rows)))
-
-
 def _named_unlike(found: Candidates) -> tuple[list[int], str]:
     odd = [c for c in found.pixels if c in found.sample.odd_names]
     return odd[:1], "is named unlike the pixels"
@@ -187,7 +160,7 @@ def _label_in_part(found: Candidates) -> tuple[list[int], str]:
     for ordered in () if _are_complete(found) else _ends(found):
         cells = found.sample.cells(ordered[0])
         common = Counter(cells).most_common(1)[0][1]
-        if common < _MOST * len(cells) and _follows(cells, labels):
+        if common < MOST * len(cells) and _follows(cells, labels):
             return ordered[:1], "is the same in all rows of a class"
     return [], ""
 
@@ -203,7 +176,7 @@ def _labels(found: Candidates) -> list[str]:
         return []
     labels = [" ".join(row[c] for c in found.label) for row in found.sample.rows]
     classes = len(set(labels))
-    enough = len(labels) >= max(_FEWEST_ROWS, 2 * classes)
+    enough = len(labels) >= max(FEWEST_ROWS, 2 * classes)
     return labels if enough and classes > 1 else []
 
 
@@ -225,13 +198,13 @@ def _follows(values: Sequence[object], keys: Sequence[object]) -> bool:
     usual = {key: counts.most_common(1)[0] for key, counts in common.items()}
     kept = sum(times for _, times in usual.values())
     different = {value for value, times in usual.values() if times > 1}
-    return kept >= _MOST * len(values) and len(different) > 1 and len(common) <= 0.5 * len(values)
+    return kept >= MOST * len(values) and len(different) > 1 and len(common) <= 0.5 * len(values)
 
 
 def _beyond_the_others(found: Candidates) -> tuple[list[int], str]:
     """Find a column whose middle value lies outside the range of all other pixels."""
     facts, pixels = found.sample.facts, found.pixels
-    if _are_complete(found) or len(pixels) <= _FEWEST_PIXELS:
+    if _are_complete(found) or len(pixels) <= FEWEST_PIXELS:
         return [], ""
     table = found.sample.table[:, pixels]
     order = sorted(pixels, key=lambda c: (-facts.middle[c], c))
@@ -239,13 +212,37 @@ def _beyond_the_others(found: Candidates) -> tuple[list[int], str]:
         for count in (1, 2):
             some = sorted(ordered[:count])
             others = sign * np.delete(table, [pixels.index(c) for c in some], axis=1)
-            edge = float(np.sort(np.nanmax(others, axis=1, initial=-np.inf))[int(_MOST * (len(table) - 1))])
-            inner = float(np.sort(np.nanmin(others, axis=1, initial=np.inf))[int((1 - _MOST) * (len(table) - 1))])
+            edge = float(np.sort(np.nanmax(others, axis=1, initial=-np.inf))[int(MOST * (len(table) - 1))])
+            inner = float(np.sort(np.nanmin(others, axis=1, initial=np.inf))[int((1 - MOST) * (len(table) - 1))])
             middle = min(sign * float(facts.middle[c]) for c in some)
             # If all others are 0 or more, any number below 0 is outside.
             margin = 0.05 * (edge - inner) if edge > 0 else 0
             if middle > max(edge + margin, 0):
                 return some[:1], f"is mostly {sign * middle:g} or {'more' if sign > 0 else 'less'}"
+    return [], ""
+
+
+def _unlike_its_neighbours(found: Candidates) -> tuple[list[int], str]:
+    """Find a column at an end that never holds the background, or often small numbers, as no pixel next to it.
+
+    The background is the most common value of all pixels.
+    """
+    facts, pixels, table = found.sample.facts, found.pixels, found.sample.table
+    values, times = np.unique(table[:, pixels], return_counts=True)
+    background, brightest = values[times.argmax()], np.sort(facts.high[pixels])[int(0.9 * len(pixels))]
+    if times.max() < 0.25 * times.sum() or len(table) < FEWEST_ROWS or found.options.pixels == len(pixels):
+        return [], ""
+    for ordered in _ends(found):
+        columns = ordered[:7]
+        share = (table[:, columns] == background).mean(axis=0)
+        small = (share < 0.85) & (facts.low[columns] >= 0) & (facts.high[columns] <= 0.05 * brightest)
+        if len(columns) < 7 or (small | (share <= 0.05))[1:].sum() > 2:
+            continue
+        low, high = facts.low[ordered[0]], facts.high[ordered[0]]
+        if share[0] == 0:
+            return ordered[:1], f"holds {low:g} to {high:g}, never {background:g} as most values"
+        if small[0] and brightest >= 100 and not _is_like_classes(found.sample, ordered[0], pixels):
+            return ordered[:1], f"holds only {low:g} to {high:g}, in many rows"
     return [], ""
 
 
@@ -276,7 +273,7 @@ def _is_like_classes(sample: Sample, column: int, pixels: Sequence[int]) -> bool
     values = [cell for cell in sample.cells(column) if cell]
     common = Counter(values).most_common()
     frequent = [float(v) for v, times in common if times > 1 and v.isdecimal()]
-    if facts.whole[column] < _MOST or not 3 <= len(frequent) <= 64 or not may_be_label(sample, column):
+    if facts.whole[column] < MOST or not 3 <= len(frequent) <= 64 or not may_be_label(sample, column):
         return False
     dense = min(frequent) in (0, 1) and max(frequent) - min(frequent) + 1 <= 1.2 * len(frequent)
     brightest = float(np.sort(facts.high[list(pixels)])[len(pixels) // 2])

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from streamtrain.convert.text.physical_file import STDIN, physical_path
 from streamtrain.errors import DataError, UsageError
-from streamtrain.storage.names import given_path
-from streamtrain.storage.objects import Location, NoSuchObjectError, ObjectPath, location
+from streamtrain.storage.objects import Location, NoSuchObjectError, ObjectPath, given_place
 
 _CSV_NAME = re.compile(
     r"(part-[\w-]+|[^.].*\.(csv|tsv|txt|data|dat|tra|tes))(\.(gz|bz2|xz|zst|zip))?",  # part-00000 is Spark's
@@ -21,7 +20,7 @@ _CSV_NAME = re.compile(
 _FTP = re.compile(r"ftps?://", re.IGNORECASE)
 
 
-def find_sources(sources: Sequence[str | os.PathLike[str]]) -> list[Location]:
+def find_sources(sources: Sequence[str | os.PathLike[str] | ObjectPath]) -> list[Location]:
     """Return the files that paths, glob patterns and folders name, in the order given; those of a pattern sorted.
 
     `-` is standard input, `archive.zip:member.csv` a member of an archive; a folder stands for its CSV-like files.
@@ -30,8 +29,8 @@ def find_sources(sources: Sequence[str | os.PathLike[str]]) -> list[Location]:
     """
     found: list[Location] = []
     for named in sources:
-        given_path(os.fspath(named), "source")
-        place, source = location(named), os.fspath(named)
+        place = given_place(named, "source")
+        source = str(named) if isinstance(named, ObjectPath) else os.fspath(named)
         if isinstance(place, ObjectPath):
             found += _objects(place, source)
             continue

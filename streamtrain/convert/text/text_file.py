@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import io
 import os
 import re
@@ -14,11 +13,10 @@ import zipfile
 from dataclasses import dataclass
 from typing import cast
 
-import xxhash
-
 from streamtrain.convert.text.decompress import DECOMPRESS_ERRORS, FORMATS, MultiMemberStream
 from streamtrain.convert.text.physical_file import Version, physical_path
 from streamtrain.errors import DataError, UsageError
+from streamtrain.shards.source_digest import SourceDigest, digest_of_stream
 from streamtrain.storage.object_file import ObjectFile
 from streamtrain.storage.objects import Location, ObjectPath
 
@@ -159,18 +157,15 @@ class TextFile:
     def facts(self) -> FileFacts:
         """Return what was read; call it at the end. Raises DataError if the file changed in the meantime."""
         if not self._file or not self._start:
-            return FileFacts("-", self._hashed.bytes, 0, f"xxh3_128:{self._hashed.hash.hexdigest()}")
+            return FileFacts("-", self._hashed.bytes, 0, self._hashed.digest.value())
         now = Version.of(self._file)
-        size, digest = self._hashed.bytes, self._hashed.hash.hexdigest()
+        size, digest = self._hashed.bytes, self._hashed.digest.value()
         if self._format == "zip":  # not read from start to end, so hashed separately
             self._raw.seek(0)
-            size, digest = (
-                now.size,
-                hashlib.file_digest(cast(io.FileIO, self._raw), xxhash.xxh3_128).hexdigest(),
-            )
+            size, digest = now.size, digest_of_stream(self._raw)
         if self._start != now or size != now.size:
             raise DataError(f"{self.path} changed while it was read. Let its writer finish, then convert again")
-        return FileFacts(str(self.path), size, now.mtime_ns, f"xxh3_128:{digest}")
+        return FileFacts(str(self.path), size, now.mtime_ns, digest)
 
 
 def _open(file: Location | None) -> io.RawIOBase:
@@ -232,10 +227,14 @@ class _Hashed(io.RawIOBase):
     """A raw file that counts and hashes the bytes read from it."""
 
     def __init__(self, raw: io.RawIOBase) -> None:
-        self._raw, self.hash, self.bytes = raw, xxhash.xxh3_128(), 0
+        self._raw, self.digest = raw, SourceDigest()
 
     def readable(self) -> bool:
         return True
+
+    @property
+    def bytes(self) -> int:
+        return self.digest.bytes
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # any writable buffer
         size = self._raw.readinto(buffer) or 0
@@ -243,8 +242,7 @@ class _Hashed(io.RawIOBase):
         return size
 
     def update(self, data: memoryview) -> None:
-        self.hash.update(data)
-        self.bytes += len(data)
+        self.digest.update(data)
 
 
 class _RewindableStdin(io.RawIOBase):

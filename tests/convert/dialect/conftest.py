@@ -352,6 +352,18 @@ def _two_labels(d: Digits) -> Written:
     return Written(lines(rows, header), names, d.pixels, also=([str(k % 2) for k in d.labels],))
 
 
+@public("labels by tens")
+def _tens(d: Digits) -> Written:
+    rows = np.column_stack([d.labels * 10 + 10, d.pixels])
+    return Written(lines(rows), [str(k * 10 + 10) for k in d.labels], d.pixels)
+
+
+@public("classes 0 and 255")
+def _black_or_white(d: Digits) -> Written:
+    labels = d.labels % 2 * 255
+    return Written(lines(np.column_stack([labels, d.pixels])), [str(k) for k in labels], d.pixels)
+
+
 @public("each line many times")
 def _repeated(d: Digits) -> Written:
     times = max(2, 6000 // len(d.labels))
@@ -445,6 +457,25 @@ def probabilities(labels: np.ndarray) -> np.ndarray:
     """Shares (rows, 10) that add up to 1."""
     shares = np.random.default_rng(5).random((len(labels), 10)) ** 4 + np.eye(10)[labels]
     return (shares / shares.sum(axis=1, keepdims=True)).round(4)
+
+
+TROUBLED |= {
+    "a writer's number": with_rows(lambda rows: [[r[0], 100 + i % 13, *r[1:]] for i, r in enumerate(rows)], ""),
+    "width and height": with_rows(lambda rows: [[r[0], 8, 8, *r[1:]] for r in rows], ""),
+    "a weight of 1": with_rows(lambda rows: [[r[0], 1, *r[1:]] for r in rows], ""),
+    "a confidence": with_rows(
+        lambda rows: [[r[0], f"{0.9 + i % 100 / 2000:.4f}", *r[1:]] for i, r in enumerate(rows)], ""
+    ),
+    "a mean after the pixels": with_rows(lambda rows: [[*r, sum(map(int, r[1:])) / len(r)] for r in rows], ""),
+    "a box around the digit": with_rows(
+        lambda rows: (
+            [["label", "box", *(f"p{i}" for i in range(len(rows[0]) - 1))]]
+            + [[r[0], "3 4 20 22", *r[1:]] for r in rows]
+        ),
+        "",
+    ),
+    "a test flag and a fold": with_rows(lambda rows: [[*r, i % 5, i % 2] for i, r in enumerate(rows)], ""),
+}
 
 
 TROUBLED |= {

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from shared import contents
+from shared import contents, source_digest
 
 from streamtrain.convert import convert
 from streamtrain.convert import pipeline as conversion
@@ -24,7 +24,7 @@ from streamtrain.convert.text.chunks import Chunk, ChunkBuffer, chunks
 from streamtrain.convert.text.text_file import TextFile
 from streamtrain.convert.write.parallel import map_chunks
 from streamtrain.errors import DataError
-from streamtrain.shards.manifest import Manifest, digest_bytes
+from streamtrain.shards.manifest import Manifest
 
 FIELDS = 17
 
@@ -84,7 +84,7 @@ def test_chunks_of_every_size_from_a_byte_to_two_rows_find_the_same(plain: Path)
         whole = findings(paths, dialect, chunk_bytes=1 << 20, workers=1)
         assert whole["counts"][0] == len(paths) * len(text.splitlines())
         assert (len(whole["rows"][0]), len(whole["bad"])) == (len(paths) * 52, len(paths) * 4)
-        assert whole["digests"] == [digest_bytes(path.read_bytes()) for path in paths]
+        assert whole["digests"] == [source_digest(path.read_bytes()) for path in paths]
         assert whole["read"] == [path.stat().st_size for path in paths]
         sizes = range(1, longest + 3) if paths != [plain, packed, plain] else range(5, 2 * longest, 23)
         for size in sizes:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from shared import source_digest
 
 from streamtrain.convert import convert
 from streamtrain.convert.text import text_file as opening
@@ -22,7 +23,7 @@ from streamtrain.convert.text.physical_file import STDIN
 from streamtrain.convert.text.sources import find_sources
 from streamtrain.convert.text.text_file import TextFile
 from streamtrain.errors import DataError, UsageError
-from streamtrain.shards.manifest import Manifest, digest_bytes
+from streamtrain.shards.manifest import Manifest
 
 TEXT = "".join(f"{i % 10},{i % 256},{i * 7 % 256},0,{i * i % 256}\n" for i in range(20_000)).encode()
 HEAD = b"".join(TEXT.splitlines(keepends=True)[:300])
@@ -39,7 +40,7 @@ def text_of(path: Path, *, size: int = 100_000) -> bytes:
         text = b"".join(iter(lambda: file.read(size), b""))
         raw_bytes, facts = file.raw_bytes, file.facts()
     if path != STDIN:
-        assert facts.digest == digest_bytes(path.read_bytes())
+        assert facts.digest == source_digest(path.read_bytes())
         assert facts.size == path.stat().st_size == raw_bytes or zipfile.is_zipfile(path)
     return text
 
@@ -129,7 +130,7 @@ def test_a_zip_gives_its_one_file_or_the_chosen_one(tmp_path: Path) -> None:
         TextFile(tmp_path / "two.zip:nope.csv")
     conversion = convert(f"{two}:in/test.csv", tmp_path / "out", label="first")
     assert conversion.totals.kept == 300
-    assert Manifest.load(tmp_path / "out").sources[0].digest == digest_bytes(two.read_bytes())
+    assert Manifest.load(tmp_path / "out").sources[0].digest == source_digest(two.read_bytes())
 
 
 def test_a_truncated_zip_is_an_error(tmp_path: Path) -> None:
@@ -159,7 +160,7 @@ def test_every_line_end_reads_the_same_at_any_size_and_place(tmp_path: Path, end
         read = list(chunks(file, chunk_bytes=size))
         assert b"".join(chunk.text(0, chunk.size) for chunk in read) == expected
         assert sum(chunk.lines for chunk in read) == expected.count(b"\n")
-        assert file.facts().digest == digest_bytes(source.read_bytes())
+        assert file.facts().digest == source_digest(source.read_bytes())
 
 
 def stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
@@ -176,7 +177,7 @@ def test_standard_input_is_sniffed_and_converted_without_a_seek(
     conversion = convert("-", tmp_path / "out", label="first")
     assert conversion.totals.kept == 60 * 20_000
     [source] = Manifest.load(tmp_path / "out").sources
-    assert (source.path, source.size, source.digest) == ("-", len(packed), digest_bytes(packed))
+    assert (source.path, source.size, source.digest) == ("-", len(packed), source_digest(packed))
     if kind == "plain":
         with pytest.raises(UsageError, match="only once"):
             TextFile(STDIN)
