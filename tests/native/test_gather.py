@@ -14,7 +14,7 @@ from streamtrain.native.gather import gather_scaled, gather_scaled_reference
 from streamtrain.schema import Schema
 from streamtrain.stream.batches import normalise
 
-RANGES = [(0, 255), (0, 16), (1, 200), (-7, 3), (0, 0), (255, 0), (0.1, 0.7), (-1e-3, 1e30), (3, 3 + 2**-20)]
+RANGES = [(0, 255), (0, 16), (1, 200), (-7, 3), (0, 0), (0.1, 0.7), (-1e-3, 1e30), (3, 3 + 2**-20)]
 
 
 @pytest.mark.parametrize("pixel_range", RANGES)
