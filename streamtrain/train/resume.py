@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypedDict
+from typing import Annotated, Any, NamedTuple, TypedDict
 
 import torch
+from msgspec import Meta
 
 from streamtrain.decode import PathText, Positive, convert
 from streamtrain.errors import RunError, UsageError, argument
@@ -106,7 +107,7 @@ def recorded_config(run: Run, checkpoint: Checkpoint) -> TrainConfig:
 class _Recorded(TypedDict):
     """The keys of a recipe in addition to the settings."""
 
-    data: PathText
+    data: Annotated[PathText, Meta(min_length=1)]
     test: PathText | None
     val: PathText | None
     window_rows: Positive

@@ -490,7 +490,15 @@ def test_a_project_that_moved_goes_on_from_a_copy_of_its_source(
 @pytest.mark.parametrize(
     "forged",
     [
-        *({"lr": "0.05"}, {"epochs": 2.5}, {"window_rows": -5}, {"data": 5}, {"memory": "x"}, {"hidden": [7]}),
+        *(
+            {"lr": "0.05"},
+            {"epochs": 2.5},
+            {"window_rows": -5},
+            {"data": 5},
+            {"data": ""},
+            {"memory": "x"},
+            {"hidden": [7]},
+        ),
         *({"test": None, "seed": -1}, {"hidden": [[]]}, {"batch_size": 0}, {"epochs": 0}, {"test": 7}),
     ],
     ids=str,
