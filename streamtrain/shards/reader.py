@@ -53,6 +53,8 @@ class ShardFile:
                 self._file = opened(self.path)
         except (FileNotFoundError, NoSuchObjectError) as error:
             raise DataError(f"{self.path} is missing. Convert the source again", path=self.path) from error
+        except UnicodeEncodeError:  # Parquet opens files by names that are text
+            raise
         except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: the name of a column, a digest
             raise _corrupt(self.path, str(error)[:120]) from error
         try:

@@ -68,7 +68,7 @@ def iter_fit(model: MLP, train: Data, options: FitOptions) -> Iterator[Event]:
     """Train as `fit` does, and yield events: Progress, Evaluating or EpochReport.
 
     Progress comes after each step, Evaluating several times during an evaluation, EpochReport after each epoch.
-    The tensors of the model are up to date at each event.
+    The tensors of the model are up to date at each event; do not change them before the loop ends.
     """
     return _written_back(_with_warnings(Training(model, open_data(train), options)))
 

@@ -197,7 +197,7 @@ def test_a_checkpoint_every_few_steps_is_kept_while_training(
     monkeypatch.setattr(Run, "save", noted)
     options = ("--epochs", "1", "--batch-size", "100", "--checkpoint-every", "2steps")
     assert call_cli("train", shards, "--out", "run", *options).returncode == 0
-    assert saved == [(1, 200), (1, 400), (1, 600)]  # and the end of the epoch, with its metrics
+    assert saved == [(1, 200), (1, 400), (1, 600)]  # the end of the epoch is saved with its metrics
 
 
 def test_rows_sorted_by_class_are_warned_of_in_training(

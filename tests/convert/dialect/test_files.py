@@ -147,7 +147,7 @@ def test_what_is_not_a_csv_is_named(digits: Callable[..., Digits], tmp_path: Pat
 
 def test_a_web_address_and_a_pipe_are_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"is a web address\. Download the file first"):
-        convert("https://example.org/train.csv", tmp_path / "out")
+        convert("ftp://example.org/train.csv", tmp_path / "out")
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(StreamtrainError, match="is not an ordinary file"):
         convert(tmp_path / "pipe.csv", tmp_path / "out")
