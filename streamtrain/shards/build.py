@@ -62,7 +62,7 @@ def write_shards(
     >>> pixels, labels = np.arange(48, dtype=np.uint8).reshape(3, 16), np.array([7, 2, 7])
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_shards([Block(pixels, labels, np.arange(1, 4))], f"{folder}/shards")[""].schema
-    Schema(image_shape=(4, 4), dtype='uint8', pixel_range=(0, 47), classes=('2', '7'))
+    Schema(image_shape=(4, 4), dtype='uint8', pixel_range=(0, 47), classes=('2', '7'), denominator=1)
     """
     if schema and any(given is not None for given in (image_shape, pixel_range, classes)):
         raise UsageError("`schema` has the shape, range and classes. Pass it, or the others", option="schema")

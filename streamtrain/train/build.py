@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from streamtrain.engine.sparse import EVALUATION
 from streamtrain.errors import DataError, UsageError, argument
@@ -29,19 +30,29 @@ def plan_memory(train: Shards, hidden: Sequence[int], config: FitConfig) -> Plan
     layers = [train.schema.features, *hidden, len(train.schema.classes)]
     parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(layers))
     parameters *= 4 if config.optimizer == "adam" else 2 if config.momentum else 1  # with what the optimiser keeps
-    plan = train.plan(
-        config.memory_bytes,
+    sized = partial(
+        train.plan,
         batch_size=config.batch_size,
         parameters=parameters,
         units=sum(layers[1:]) * (2 if config.dropout else 1),  # with the masks, and what they leave
         evaluation=EVALUATION,
         augmented=config.augment != "none",
     )
-    if plan.predicted_peak_bytes > (there := machine_memory()):
+    there = machine_memory()
+    try:
+        sized(there)
+    except UsageError as error:
+        raise UsageError(
+            f"this net, in batches of {config.batch_size} rows, does not fit in the {there / 1e9:.1f} GB of this "
+            "machine. Use fewer `hidden` units, or a smaller `batch_size`",
+            option="hidden",
+        ) from error
+    plan = sized(config.memory_bytes)
+    if plan.predicted_peak_bytes > there:
         fits = argument("memory_bytes", there // 2 // 10**6 * 10**6)
         raise UsageError(
             f"training would take {plan.predicted_peak_bytes / 1e9:.1f} GB by `memory_bytes`, but this machine "
-            f"has {there / 1e9:.1f} GB. Pass {fits}, or use a smaller net",
+            f"has {there / 1e9:.1f} GB. Pass {fits}",
             option="memory_bytes",
         )
     return plan

@@ -274,7 +274,8 @@ def test_options_come_from_a_file_and_the_environment_and_the_command_line_wins(
         ("--momentum", "nan", "--momentum is nan, but must be a number of at least 0 and below 1"),
         ("--weight-decay", "inf", "--weight-decay is inf, but must be a number of at least 0"),
         ("--seed", str(2**64), "--seed"),
-        ("--hidden", "1000000000000", "--memory 256MB is too small"),
+        ("--hidden", "1000000000000", "below 2^31"),
+        ("--hidden", "300000", "--memory 256MB is too small"),
     ],
 )
 def test_a_setting_out_of_range_is_refused_before_a_run_is_made(
@@ -289,9 +290,10 @@ def test_a_setting_out_of_range_is_refused_before_a_run_is_made(
 def test_a_net_too_large_for_any_machine_is_refused_in_a_line(
     call_cli: RunCli, shards: Path, tmp_path: Path
 ) -> None:
-    done = call_cli("train", shards, "--out", "run", "--hidden", "1000000000000", "--memory", "9000000GB")
-    assert done.returncode == 1
-    assert done.stderr == "error: the --hidden layers do not fit in memory. Use fewer units\n"
+    done = call_cli("train", shards, "--out", "run", "--hidden", "2147483647", "--memory", "9000000GB")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: this net, in batches of 256 rows, does not fit in the ")
+    assert done.stderr.endswith("Use fewer --hidden units, or a smaller --batch-size\n")
     assert list(tmp_path.iterdir()) == []
 
 
