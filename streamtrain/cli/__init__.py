@@ -154,14 +154,15 @@ def group() -> None:
 @contextlib.contextmanager
 def on_a_full_disk(output: str | Path, again: Callable[[], str]) -> Iterator[None]:
     """Context manager: report a full disk with the command that continues, which `again` returns then."""
-    from streamtrain.storage.publish import disk_is_full
+    from streamtrain.storage.publish import TooLittleSpaceError, disk_is_full
 
     try:
         yield
     except OSError as error:
         if not disk_is_full(error):
             raise
-        raise RunError(f"{output}: the disk is full. Free some space, then continue with: {again()}") from error
+        what = error.strerror if isinstance(error, TooLittleSpaceError) else "the disk is full"
+        raise RunError(f"{output}: {what}. Free some space, then continue with: {again()}") from error
 
 
 def main(*, has_output: bool = True) -> None:

@@ -32,6 +32,9 @@ from streamtrain.storage.destination import Destination, discard, remove_unfinis
 from streamtrain.storage.locks import lock_folder
 from streamtrain.storage.names import given_path, hidden_sibling
 from streamtrain.storage.objects import Location, local_paths, location
+from streamtrain.storage.publish import check_space
+
+_SHARE_TO_JUDGE_BY = 50  # a fiftieth of the source shows how large the shards will be
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,9 @@ class _Request:
                 read = sum(source.size for source in ledger.sources) + step.bytes_read
                 if step.facts:
                     ledger.end_file(step.facts)
+                if read * _SHARE_TO_JUDGE_BY > total > 0:
+                    all_bytes = builder.bytes_written * total / read * (2 if options.shuffle else 1)
+                    check_space(staging, all_bytes - builder.bytes_written)
                 yield Progress(read, total, ledger.totals.kept, time.monotonic() - started)
             if labels:
                 ledger.end_file(labels.end())

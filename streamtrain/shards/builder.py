@@ -77,6 +77,7 @@ class ShardBuilder:
     shares:   the share of the rows for each part; one part takes all rows
     compression: of the shards, one of `declare.COMPRESSIONS`
     disorder: label disorder of all rows in their order
+    bytes_written: of the shards that were added
     denominator: if above 1, float32 pixels that are all fractions of it are stored as their numerators
     """
 
@@ -96,7 +97,7 @@ class ShardBuilder:
         for part in self.parts.values():
             if not part.folder.exists():
                 make_folder(part.folder)
-        self.disorder = LabelDisorder()
+        self.disorder, self.bytes_written = LabelDisorder(), 0
         self._classes: dict[str, int] = {}  # the names of the labels that occur → where `disorder` counts them
 
     def write(self, block: Block, number: int, names: tuple[str, ...]) -> WrittenRows:
@@ -130,6 +131,7 @@ class ShardBuilder:
         for name, part in self.parts.items():
             if name in rows.parts:
                 part.add(rows.parts[name])
+                self.bytes_written += rows.parts[name].shard.bytes
         if rows.names:
             present = np.flatnonzero(np.bincount(rows.labels, minlength=len(rows.names)))
             place = np.full(len(rows.names), -1, dtype=np.int64)

@@ -7,6 +7,7 @@ import ctypes
 import errno
 import os
 import re
+import shutil
 import stat
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import BinaryIO
 from streamtrain.storage.locks import is_unlocked
 from streamtrain.storage.names import hidden_sibling
 from streamtrain.storage.permissions import opened
+from streamtrain.text import megabytes
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -28,6 +30,18 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class TooLittleSpaceError(OSError):
+    """Raised before a disk is full, if what is still to be written cannot fit on it."""
+
+
+def check_space(folder: Path, needed_bytes: float) -> None:
+    """Raise TooLittleSpaceError if the disk of a folder has not half of what is estimated to be needed."""
+    free = shutil.disk_usage(folder).free
+    if needed_bytes > 2 * free:
+        what = f"about {megabytes(needed_bytes)} more are needed, but the disk has {megabytes(free)} free"
+        raise TooLittleSpaceError(errno.ENOSPC, what, str(folder))
 
 
 def disk_is_full(error: OSError) -> bool:

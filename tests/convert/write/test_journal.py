@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import re
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -223,6 +225,22 @@ def test_a_full_disk_is_reported_with_the_way_to_continue(
     monkeypatch.undo()
     monkeypatch.setattr(module, "map_chunks", whole)
     assert CliRunner().invoke(group, [*arguments, "--resume"], standalone_mode=False).return_value == 3
+
+
+def test_a_disk_that_cannot_hold_the_shards_is_noticed_before_it_is_full(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["convert", str(source), str(tmp_path / "out"), "--on-bad-row", "reject"]
+    there = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda folder: there._replace(free=1000))
+        done = CliRunner().invoke(group, arguments, standalone_mode=False)
+    assert isinstance(done.exception, RunError)
+    found = r"out: about [\d.]+ kB more are needed, but the disk has 1\.0 kB free\. Free some space, then"
+    assert re.search(found, str(done.exception))
+    assert not (tmp_path / "out").exists()
+    resumed = CliRunner().invoke(group, [*arguments, "--resume"], standalone_mode=False)
+    assert resumed.return_value == 3, resumed.stderr
 
 
 def test_a_source_that_changes_while_it_is_read_is_an_error(source: Path, tmp_path: Path) -> None:
