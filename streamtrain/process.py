@@ -1,14 +1,21 @@
-"""Memory and threads of the process itself: what it used, and how malloc and OpenMP behave in it."""
+"""The process itself: the memory it used, how malloc and OpenMP behave in it, and what it closes at its exit."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
+import functools
 import os
 import resource
 import sys
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 
@@ -78,3 +85,29 @@ def shorten_openmp_spin() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+
+
+_open_generators: weakref.WeakSet[Generator[Any, Any, Any]] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_open_generators.clear)  # their threads are not in the child
+
+
+def closed_at_exit(make: Callable[P, Generator[T]]) -> Callable[P, Generator[T]]:
+    """Decorate a generator function whose generators must not be left to the end of the interpreter.
+
+    A loop that a script left early is closed at its exit, when threads can still be joined and modules are whole.
+    """
+
+    @functools.wraps(make)
+    def made(*args: P.args, **kwargs: P.kwargs) -> Generator[T]:
+        generator = make(*args, **kwargs)
+        _open_generators.add(generator)
+        return generator
+
+    return made
+
+
+@atexit.register
+def _close_generators() -> None:
+    for generator in list(_open_generators):
+        with contextlib.suppress(ValueError):  # another thread is in it
+            generator.close()

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from streamtrain.block import Array
+from streamtrain.process import closed_at_exit
 
 MIN_ROWS, MIN_UNITS = 128, 32  # of a slice: smaller ones multiply slower
 MAX_SLICES = 16
@@ -45,7 +46,8 @@ def one_thread() -> Iterator[int]:
         torch.set_num_threads(threads)
 
 
-def in_one_thread(events: Generator[E]) -> Iterator[E]:
+@closed_at_exit
+def in_one_thread(events: Generator[E]) -> Generator[E]:
     """Yield the events, computed with one thread of torch; between them the caller's settings hold."""
     try:
         while True:

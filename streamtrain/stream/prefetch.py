@@ -9,11 +9,14 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from streamtrain.process import closed_at_exit
+
 Job = TypeVar("Job")
 Slot = TypeVar("Slot")
 Task = Callable[[], object]
 
 
+@closed_at_exit
 def prefetch(
     jobs: Iterable[Job], slots: Sequence[Slot], *, tasks: Callable[[Job, Slot], Iterable[Task]], workers: int
 ) -> Generator[tuple[Job, Slot]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -259,3 +261,23 @@ def test_a_transform_changes_what_is_learned_and_not_what_is_evaluated(data: Sha
     assert report.train
     assert st.evaluate(model, data).loss == report.train.loss
     assert report.train.loss != report.train_loss
+
+
+LEFT_EARLY = """
+import streamtrain as st
+data = st.open_shards("{shards}")
+minibatches = iter(data.minibatches(batch_size=16))
+next(minibatches)
+events = st.iter_fit(st.MLP(64), data, test=data, epochs=3, batch_size=16)
+for _ in range(60):  # some way into the second epoch, while the first is evaluated
+    next(events)
+print("left")
+"""
+
+
+def test_a_script_that_leaves_its_loops_early_ends_in_silence(shards: Path) -> None:
+    script = LEFT_EARLY.format(shards=shards)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "left\n", "")
