@@ -86,7 +86,10 @@ def same(one: Any, other: Any, error: float = 0) -> bool:
 
     error: by how much floats may differ even if that is much of them, as for a sum near 0
     """
-    one, other = np.asarray(one), np.asarray(other)
+    try:
+        one, other = np.asarray(one), np.asarray(other)
+    except ValueError:  # a table whose rows have several lengths
+        return False
     if one.dtype.kind != "f" or one.shape != other.shape or other.dtype.kind not in "fi":
         return np.array_equal(one, other)
     return bool(np.allclose(one, other, rtol=1e-9, atol=error))

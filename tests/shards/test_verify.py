@@ -155,6 +155,11 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "manifest.json",
         "the class sums do not add up to the sums of the pixels",
     ),
+    "class sums of several lengths": (
+        lambda d: rewrite(d, class_sums=[[], *(Manifest.load(d).class_sums or [])[1:]]),
+        "manifest.json",
+        "not of 64 positions",
+    ),
     "a largest pixel below the least": (
         lambda d: rewrite(d, pixels=Manifest.load(d).pixels | {"min": [255] * 64}),
         "manifest.json",
