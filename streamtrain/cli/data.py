@@ -35,9 +35,15 @@ def open_recorded_data(path: str, run: str | Path, *, workers: int, again: Seque
     """Open data that a run names. Nothing is written: the run may come from somebody else.
 
     again: the words of the command that takes the data as its last word
-    Raises DataError if it is a CSV that was not converted yet.
+    Raises DataError if it is a CSV that was not converted yet, or an address on the web.
     """
     source = location(path)
+    if isinstance(source, ObjectPath) and str(source).startswith("http"):
+        raise DataError(
+            f"{run} names {path}, and nothing is fetched from the web because a run names it. If it is the right "
+            f"place, name it yourself: {shlex.join([*again, path])}",
+            path=path,
+        )
     if isinstance(source, ObjectPath) or source.is_dir() or not source.exists():
         refuse_csv_in_store(source)
         return open_shards(source, workers=workers)

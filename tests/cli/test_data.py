@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from streamtrain.cli.data import open_recorded_data
+from streamtrain.errors import DataError
 from streamtrain.shards.verify import verify
 from streamtrain.train.checkpoint import load_checkpoint
 from streamtrain.train.run import Run
@@ -111,3 +113,10 @@ def test_what_a_run_names_is_only_read(run_cli: RunCli, csv: Path, shards: Path,
     assert resumed.stderr.endswith(f"name it yourself: streamtrain train --resume run --test {csv}\n")
     assert names(csv.parent) == ["d.csv"]
     assert run_cli("report", "run", "--test", csv, "-q").returncode == 0
+
+
+def test_an_address_on_the_web_that_a_run_names_is_not_fetched() -> None:
+    again = ["streamtrain", "report", "run", "--test"]
+    with pytest.raises(DataError, match="nothing is fetched from the web because a run names it") as refused:
+        open_recorded_data("http://127.0.0.1:9/shards", "run", workers=1, again=again)
+    assert str(refused.value).endswith("streamtrain report run --test http://127.0.0.1:9/shards")
