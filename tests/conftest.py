@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--long"):
-        mark = pytest.mark.timeout(4 * 3600)
+        mark = pytest.mark.timeout(4 * 3600, method="thread")  # a campaign may need SIGALRM for itself
     else:
         mark = pytest.mark.skip(reason="a long campaign: runs with --long")
     for item in items:
