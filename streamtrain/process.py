@@ -37,7 +37,7 @@ def machine_memory() -> int:
     """Return the bytes of memory that this machine has, or this container may use."""
     size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):  # there is none, or it says "max"
+        with contextlib.suppress(OSError, ValueError):  # the file is missing, or says "max"
             size = min(size, int(Path(limit).read_text()))
     return size
 

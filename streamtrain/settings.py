@@ -108,17 +108,24 @@ def written(value: Any, metavar: str | None) -> Any:
     return f"{value / 1e6:g}MB" if metavar == "SIZE" else value
 
 
-def words(flag: str, *value: Any, metavar: str | None = None) -> list[str]:
-    """Return the words of the command line that give a value; the flag alone if there is none.
+def negated(flag: str) -> str:
+    """Return the flag that switches a setting off.
 
-    >>> words("--memory", 9_000_000, metavar="SIZE"), words("--eval-train", False)
+    >>> negated("--eval-train")
+    '--no-eval-train'
+    """
+    return f"{flag[:2]}no-{flag[2:]}"
+
+
+def words(flag: str, value: Any, metavar: str | None = None) -> list[str]:
+    """Return the words of the command line that give a value.
+
+    >>> words("--memory", 9_000_000, "SIZE"), words("--eval-train", False)
     (['--memory', '9MB'], ['--no-eval-train'])
     """
-    for given in value:
-        if isinstance(given, bool):
-            return [flag if given else f"--{'no-'}{flag[2:]}"]
-        return [flag, str(written(given, metavar))]
-    return [flag]
+    if isinstance(value, bool):
+        return [flag if value else negated(flag)]
+    return [flag, str(written(value, metavar))]
 
 
 def check_settings(config: Any) -> None:

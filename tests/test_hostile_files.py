@@ -29,7 +29,8 @@ import pytest
 from streamtrain.cli import main
 from streamtrain.convert.options import ConvertOptions
 from streamtrain.convert.pipeline import iter_convert
-from streamtrain.shards.manifest import _text, digest_bytes, digest_of_json
+from streamtrain.shards.digests import digest_bytes, digest_of_json
+from streamtrain.shards.manifest import _text
 
 MISSING = object()  # the key is left out
 DEEP = "[" * 1_000_000 + "]" * 1_000_000

@@ -17,7 +17,8 @@ from streamtrain.block import Block
 from streamtrain.cli import demo, dry_run
 from streamtrain.errors import DataError, RunError, UsageError
 from streamtrain.report.run_view import view
-from streamtrain.shards.manifest import MANIFEST, Manifest, _text, digest_of_json
+from streamtrain.shards.digests import digest_of_json
+from streamtrain.shards.manifest import MANIFEST, Manifest, _text
 from streamtrain.stream.order import Cursor
 from streamtrain.train.config import FitConfig, TrainConfig
 from streamtrain.train.fit import Training

@@ -14,8 +14,8 @@ from streamtrain.cli.signals import exit_code, sigterm_exits
 from streamtrain.errors import DataError
 from streamtrain.import_path import python_command
 from streamtrain.storage.objects import ObjectPath, local_paths, location
-from streamtrain.stream.dataset import Shards, open_shards
-from streamtrain.train.inputs import csv_shards, refuse_csv_in_store
+from streamtrain.stream.dataset import Shards
+from streamtrain.train.inputs import open_place
 
 
 def open_data(path: str, *, quiet: bool, workers: int) -> Shards:
@@ -23,12 +23,8 @@ def open_data(path: str, *, quiet: bool, workers: int) -> Shards:
 
     Raises DataError if the CSV has changed since they were made.
     """
-    source = location(path)
-    if isinstance(source, ObjectPath) or source.is_dir() or not source.exists():
-        refuse_csv_in_store(source)
-        return open_shards(source, workers=workers)
-    make = partial(_convert_in_subprocess, source, quiet=quiet, workers=workers)
-    return open_shards(csv_shards(source, make=make, tell=say), workers=workers)
+    make = partial(_convert_in_subprocess, quiet=quiet, workers=workers)
+    return open_place(location(path), make=make, tell=say, workers=workers)
 
 
 def open_recorded_data(path: str, run: str | Path, *, workers: int, again: Sequence[str]) -> Shards:
@@ -38,24 +34,21 @@ def open_recorded_data(path: str, run: str | Path, *, workers: int, again: Seque
     Raises DataError if it is a CSV that was not converted yet, or an address on the web.
     """
     source = location(path)
-    if isinstance(source, ObjectPath) and str(source).startswith("http"):
+    if isinstance(source, ObjectPath) and source.scheme.startswith("http"):
         raise DataError(
             f"{run} names {path}, and nothing is fetched from the web because a run names it. If it is the right "
             f"place, name it yourself: {shlex.join([*again, path])}",
             path=path,
         )
-    if isinstance(source, ObjectPath) or source.is_dir() or not source.exists():
-        refuse_csv_in_store(source)
-        return open_shards(source, workers=workers)
 
-    def refuse(_: Path) -> None:
+    def refuse(*_: Path) -> None:
         raise DataError(
             f"{run} names {path}, which is not converted, and what a run names is only read. If it is the right "
             f"file, name it yourself: {shlex.join([*again, path])}",
             path=path,
         )
 
-    return open_shards(csv_shards(source, make=refuse, tell=say), workers=workers)
+    return open_place(source, make=refuse, tell=say, workers=workers)
 
 
 def read_for(path: str | None) -> list[Path]:

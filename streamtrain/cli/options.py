@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from streamtrain.settings import Integer, Number, OneOf, Setting, settings, words, written
+from streamtrain.settings import Integer, Number, OneOf, Setting, negated, settings, words, written
 
 Decorator = Callable[[Any], Any]  # of a function or a command
 
@@ -110,7 +110,7 @@ def options_of(config: type, *, only: Collection[str] = (), but: Collection[str]
 def _option(each: Setting) -> Decorator:
     flag, kind = each.flag, _type(each)
     if each.default is True:
-        flag += f"/--{'no-'}{flag[2:]}"
+        flag += f"/{negated(flag)}"
     return click.option(
         flag,
         each.name,
@@ -191,4 +191,5 @@ def flag(name: str, *value: Any) -> str:
     """
     setting = _settings().get(name)
     spelled = setting.flag.partition("/")[0] if setting else f"--{name.replace('_', '-')}"
-    return shlex.join(words(spelled, *value, metavar=setting.metavar if setting else None))
+    metavar = setting.metavar if setting else None
+    return shlex.join([word for each in value for word in words(spelled, each, metavar)] or [spelled])

@@ -100,12 +100,17 @@ def command(
             for number, label, shares in _predicted(checkpoint, rows, proba=proba):
                 write([start + number, label, *shares[3 - len(columns) :]])
             done += len(rows.block) + len(rows.bad)
+    _conclude(console, out, done, rejected)
+    return 3 if rejected else 0
+
+
+def _conclude(console: Console, out: str | None, done: int, rejected: int) -> None:
+    """Say how many rows have a label, and how many have none."""
     if rejected > _WARNINGS:
         warn(f"{rejected:,} bad rows in all got no label, {rejected - _WARNINGS:,} of them not shown")
     without = f", {rejected:,} of them without a label" if rejected else ""
     if out:
         console.note(f"{out}: {plural(done, 'row')}{without}")
-    return 3 if rejected else 0
 
 
 def _check_out(out: Path, columns: Sequence[str], reads: Sequence[Path], *, overwrite: bool) -> None:

@@ -19,6 +19,7 @@ from streamtrain.storage.objects import location
 if TYPE_CHECKING:
     from streamtrain.report.error_analysis import ErrorAnalysis
     from streamtrain.report.run_view import RunView
+    from streamtrain.stream.dataset import Shards
     from streamtrain.train.checkpoint import Checkpoint
 
 
@@ -37,7 +38,7 @@ def command(
 
     Example: streamtrain report runs/first --test shards/test
     """
-    from streamtrain.cli.data import open_data, open_recorded_data, read_for
+    from streamtrain.cli.data import read_for
     from streamtrain.report.page import render
     from streamtrain.report.run_view import RunView, iter_view
     from streamtrain.storage.destination import check_file
@@ -53,11 +54,7 @@ def command(
     for run in runs:
         data, digest = (test, None) if test else _recorded_data(run, load(run))
         reads += read_for(data)
-        if test:
-            shards = open_data(data, quiet=console.quiet, workers=workers)
-        else:
-            again = ["streamtrain", "report", run, "--test"]
-            shards = open_recorded_data(data, run, workers=workers, again=again)
+        shards = _open(data, run, given=bool(test), quiet=console.quiet, workers=workers)
         if digest and not shards.manifest.matches(digest):
             warn(f"{data} changed since {run} was trained")
         with console.progress() as line:
@@ -80,6 +77,15 @@ def command(
         {"file": str(path), "bytes": len(page), "runs": figures},
         f"{path}: {len(page) / 1e6:.1f} MB, opens in any browser",
     )
+
+
+def _open(data: str, run: str, *, given: bool, quiet: bool, workers: int) -> Shards:
+    """Open the data of a run; given: by the user, who may have it converted."""
+    from streamtrain.cli.data import open_data, open_recorded_data
+
+    if given:
+        return open_data(data, quiet=quiet, workers=workers)
+    return open_recorded_data(data, run, workers=workers, again=["streamtrain", "report", run, "--test"])
 
 
 def _recorded_data(run: str, checkpoint: Checkpoint) -> tuple[str, str | None]:

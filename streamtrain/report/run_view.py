@@ -214,7 +214,7 @@ class RunView:
         line += [word for name in ("test", "val") if recipe.get(name) for word in (f"--{name}", str(recipe[name]))]
         for each in settings_of(TrainConfig):
             if recipe.get(each.key) is not None:
-                line += words(each.flag, recipe[each.key], metavar=each.metavar)
+                line += words(each.flag, recipe[each.key], each.metavar)
         return [*lines, shlex.join([*line, "--out", "again"])]
 
     def _picture(self, mistake: Mistake) -> Picture:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
-import io
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streamtrain.shards.manifest import Piece, Shard, digest_bytes
+from streamtrain.shards.digests import digest_bytes
+from streamtrain.shards.manifest import Piece, Shard
+from streamtrain.storage.object_file import SeekableFile
 from streamtrain.storage.objects import ObjectPath, ShortObjectError
 
 _FOOTERS = 256  # parsed footers that are kept, of a few kB each
 
 
-class FetchedShard(io.RawIOBase):
+class FetchedShard(SeekableFile):
     """A shard as a file of which one row group is here: the one that was last asked for with `fetch`.
 
     metadata: what its footer says
@@ -22,8 +23,8 @@ class FetchedShard(io.RawIOBase):
     """
 
     def __init__(self, path: ObjectPath, shard: Shard) -> None:
-        self.path, self.shard = path, shard
-        self._at, self._start, self._data = 0, 0, b""
+        super().__init__(shard.bytes)
+        self.path, self.shard, self._start, self._data = path, shard, 0, b""
         if shard.footer:
             self.metadata = footer_of(path, shard.footer)
         else:  # as version 1 has it: one digest of the whole shard
@@ -45,23 +46,6 @@ class FetchedShard(io.RawIOBase):
         if digest_bytes(self._data) != self.shard.digest:
             raise ValueError("its bytes are not those that were written (digest)")
         return self._data
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position and return it."""
-        self._at = offset + (0, self._at, self.shard.bytes)[whence]
-        return self._at
 
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes. Raises OSError if they are not of what was fetched."""

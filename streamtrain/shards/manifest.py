@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shlex
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypedDict
 
-import xxhash
 from msgspec import Meta
 
 from streamtrain.decode import Count, Finite, Number, PathText, Positive, convert, parse
@@ -18,7 +15,9 @@ from streamtrain.errors import DataError
 from streamtrain.metrics.pixel_statistics import Pixels
 from streamtrain.schema import Schema
 from streamtrain.shards.consistency import contradictions
-from streamtrain.storage.objects import Location, ObjectPath, is_one_file
+from streamtrain.shards.digests import digest_of_json
+from streamtrain.shards.folders import what_is_missing
+from streamtrain.storage.objects import Location
 from streamtrain.storage.ownership import FORMAT, MANIFEST
 from streamtrain.storage.publish import write_file
 
@@ -219,7 +218,7 @@ class Manifest:
         """Return the manifest of a folder, whatever it says. Raises DataError as `load` does for the rest."""
         path = folder / MANIFEST
         if not path.exists():
-            raise DataError(_what_is_missing(folder), path=folder)
+            raise DataError(what_is_missing(folder), path=folder)
         try:
             text = path.read_bytes()
             body = convert(parse(json.loads, text), dict[str, Any])
@@ -257,42 +256,6 @@ def _damaged(path: Location, what: str) -> DataError:
     return DataError(f"{path} is damaged: {what}. Convert the source again", path=path)
 
 
-def _what_is_missing(folder: Location) -> str:
-    """Return the message for a folder without a manifest."""
-    command = f"streamtrain convert CSV {shlex.quote(str(folder))}"
-    if isinstance(folder, ObjectPath):
-        command = "streamtrain convert CSV FOLDER, then copy FOLDER there"
-    if is_one_file(folder):
-        command = shlex.join(["streamtrain", "convert", str(folder), f"{folder}.shards"])
-        return f"{folder} is a file, not a folder of shards. Convert it first: {command}"
-    if isinstance(folder, Path) and not folder.exists():
-        return f"{folder}: there is no such folder. Make it: {command}"
-    if parts := [part.name for part in _parts_of(folder)]:
-        return f"{folder} has parts: {', '.join(parts)[:100]}. Name one: {folder / parts[0]}"
-    return (
-        f"{folder}: no {MANIFEST}, so it holds no shards, or their conversion is unfinished. Make them: {command}"
-    )
-
-
-def split_folders(folder: Location) -> list[Location]:
-    """Return the folder itself if a manifest lies in it, the parts of a split below it otherwise.
-
-    Raises DataError if there is no manifest in either.
-    """
-    parts = [folder] if (folder / MANIFEST).exists() else _parts_of(folder) or [folder]
-    if not (parts[0] / MANIFEST).exists():
-        Manifest.load(folder)  # says what is missing
-    return parts
-
-
-def _parts_of(folder: Location) -> list[Location]:
-    """Return the folders right below it that hold shards, sorted."""
-    if isinstance(folder, Path):
-        return [*sorted(path.parent for path in folder.glob(f"[!.]*/{MANIFEST}"))]
-    parts = [folder / name for name in folder.names() if name.endswith("/") and not name.startswith(".")]
-    return [part for part in parts if (part / MANIFEST).exists()]
-
-
 def _text(body: dict[str, Any]) -> bytes:
     """Return the text of a file: each key begins a line, and so does each part of what it stands for."""
     return f"{{\n{_joined(f'{json.dumps(key)}: {_lines(value)}' for key, value in body.items())}\n}}\n".encode()
@@ -313,19 +276,3 @@ def _joined(lines: Iterable[str]) -> str:
 def _compact(body: dict[str, Any]) -> bytes:
     """Return the text without spaces and line ends, which json writes without leaving C."""
     return json.dumps(body).encode().translate(None, b" \n")
-
-
-def digest_of_file(path: Path) -> str:
-    """Return `xxh3_128:` and the digest of a file's bytes, read a buffer at a time. Raises OSError."""
-    with path.open("rb", buffering=0) as file:
-        return f"xxh3_128:{hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()}"
-
-
-def digest_bytes(data: bytes | memoryview) -> str:
-    """Return `xxh3_128:` and the digest of bytes."""
-    return f"xxh3_128:{xxhash.xxh3_128_hexdigest(data)}"
-
-
-def digest_of_json(body: dict[str, Any]) -> str:
-    """Return `xxh3_128:` and the digest of the canonical JSON text: sorted keys, no spaces."""
-    return digest_bytes(json.dumps(body, sort_keys=True, separators=(",", ":")).encode())

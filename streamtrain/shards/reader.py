@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 from streamtrain.block import Array, Block
 from streamtrain.errors import CorruptShardError, DataError
 from streamtrain.schema import Schema
+from streamtrain.shards.digests import digest_bytes, digest_of_file
 from streamtrain.shards.fetched import FetchedShard
-from streamtrain.shards.manifest import Manifest, Shard, digest_bytes, digest_of_file
+from streamtrain.shards.manifest import Manifest, Shard
 from streamtrain.shards.writer import column_types
 from streamtrain.storage.objects import Location, NoSuchObjectError, ObjectPath
 

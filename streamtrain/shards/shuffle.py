@@ -22,7 +22,8 @@ from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.process import machine_memory
 from streamtrain.schema import Schema
 from streamtrain.settings import Integer, checked
-from streamtrain.shards.manifest import Manifest, Shard, Shuffled, split_folders
+from streamtrain.shards.folders import split_folders
+from streamtrain.shards.manifest import Manifest, Shard, Shuffled
 from streamtrain.shards.reader import ShardFile
 from streamtrain.shards.writer import GROUP_BYTES, GROUPS_PER_SHARD, rows_per_group, write_shard
 from streamtrain.storage.destination import Destination

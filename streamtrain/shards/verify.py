@@ -15,7 +15,8 @@ from streamtrain.metrics.label_disorder import LabelDisorder
 from streamtrain.metrics.pixel_statistics import PixelStatistics, class_sums
 from streamtrain.shards.consistency import contradictions, rounding, same
 from streamtrain.shards.fetched import footer_of
-from streamtrain.shards.manifest import Manifest, Shard, split_folders
+from streamtrain.shards.folders import split_folders
+from streamtrain.shards.manifest import Manifest, Shard
 from streamtrain.shards.reader import ShardFile, check_digest
 from streamtrain.shards.writer import rows_per_group
 from streamtrain.storage.object_file import open_to_read

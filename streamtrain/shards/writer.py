@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from streamtrain.block import Block
 from streamtrain.schema import Schema
-from streamtrain.shards.manifest import Piece, Shard, digest_bytes
+from streamtrain.shards.digests import digest_bytes
+from streamtrain.shards.manifest import Piece, Shard
 from streamtrain.storage.permissions import opened
 
 GROUP_BYTES = 1 << 20  # decoded pixels in a row group, at most

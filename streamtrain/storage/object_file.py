@@ -16,23 +16,11 @@ def open_to_read(place: Location) -> io.BufferedReader:
     return io.BufferedReader(ObjectFile(place)) if isinstance(place, ObjectPath) else place.open("rb")
 
 
-class ObjectFile(io.RawIOBase):
-    """An object, opened in one state: reading raises DataError if it has changed since.
+class SeekableFile(io.RawIOBase):
+    """A file of `size` bytes that is read from a position, `_at`, which `seek` moves."""
 
-    facts: that state
-    """
-
-    def __init__(self, path: ObjectPath) -> None:
-        self.path, self.facts = path, path.stat()
-        self._at = self._start = 0
-        self._block = b""
-        self._pool = ThreadPoolExecutor(1)
-        self._ahead: tuple[int, Future[bytes]] | None = None
-
-    def close(self) -> None:
-        """Close the file; a block that is being fetched is left to itself."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        super().close()
+    def __init__(self, size: int) -> None:
+        self._size, self._at = size, 0
 
     def readable(self) -> bool:
         """Return True."""
@@ -42,14 +30,29 @@ class ObjectFile(io.RawIOBase):
         """Return True."""
         return True
 
-    def tell(self) -> int:
-        """Return the position."""
-        return self._at
-
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to a position and return it."""
-        self._at = offset + (0, self._at, self.facts.size)[whence]
+        self._at = offset + (0, self._at, self._size)[whence]
         return self._at
+
+
+class ObjectFile(SeekableFile):
+    """An object, opened in one state: reading raises DataError if it has changed since.
+
+    facts: that state
+    """
+
+    def __init__(self, path: ObjectPath) -> None:
+        self.path, self.facts = path, path.stat()
+        super().__init__(self.facts.size)
+        self._start, self._block = 0, b""
+        self._pool = ThreadPoolExecutor(1)
+        self._ahead: tuple[int, Future[bytes]] | None = None
+
+    def close(self) -> None:
+        """Close the file; a block that is being fetched is left to itself."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        super().close()
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # any writable buffer
         """Fill the start of `buffer` from the position on; return how many bytes, 0 at the end."""

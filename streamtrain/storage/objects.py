@@ -199,11 +199,11 @@ def _asked(path: ObjectPath) -> Iterator[tuple[ModuleType, ObjectStore]]:
 
 def _what_failed(path: ObjectPath, error: Exception) -> str:
     """Return what the error of a store means, and the next step."""
-    kind, scheme, text = type(error).__name__, path.root.partition(":")[0], str(error).partition("\n")[0]
+    kind, text = type(error).__name__, str(error).partition("\n")[0]
     if kind == "PreconditionError":
         return "changed while it was read. Let its writer finish, then start again"
     if "169.254.169.254" in text or "metadata.google" in text or "ccount must be specified" in text:
-        return f"needs credentials, and none were found. Set {_KEYS[scheme]}"
+        return f"needs credentials, and none were found. Set {_KEYS[path.scheme]}"
     if kind in ("PermissionDeniedError", "UnauthenticatedError") or " 403 " in text or " 401 " in text:
         return "may not be read or written with these credentials (access denied). Check them, and their rights"
     if kind == "NotSupportedError" or "range request" in text.lower():

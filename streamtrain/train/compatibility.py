@@ -18,7 +18,8 @@ from streamtrain.decode import Count, Finite, Number, convert
 from streamtrain.errors import DataError
 from streamtrain.nn.mlp import MLP
 from streamtrain.schema import Schema
-from streamtrain.shards.manifest import Parse, digest_bytes
+from streamtrain.shards.digests import digest_bytes
+from streamtrain.shards.manifest import Parse
 from streamtrain.stream.dataset import Shards
 
 _MIN_ROWS = 100  # of data whose mean image is compared

@@ -12,11 +12,11 @@ from pathlib import Path
 from streamtrain.errors import DataError, UsageError, argument
 from streamtrain.nn.mlp import MLP
 from streamtrain.schema import Schema
+from streamtrain.shards.digests import digest_of_source
 from streamtrain.shards.manifest import Manifest, Source
-from streamtrain.shards.source_digest import digest_of_source
 from streamtrain.storage.locks import lock_file
 from streamtrain.storage.names import hidden_sibling
-from streamtrain.storage.objects import Location, ObjectPath, given_place, location
+from streamtrain.storage.objects import Location, ObjectPath, given_place, is_one_file, location
 from streamtrain.storage.ownership import MANIFEST
 from streamtrain.stream.dataset import Shards, open_shards
 from streamtrain.train.checkpoint import Checkpoint, load
@@ -49,19 +49,42 @@ def open_data(data: Data) -> Shards:
         return data
     if not isinstance(data, str | os.PathLike):
         raise UsageError(f"data is a {type(data).__name__}. Pass shards, or the path of shards or of a CSV")
-    path = given_place(data, "data")
-    if isinstance(path, ObjectPath) or not path.is_file():
-        refuse_csv_in_store(path)
-        return open_shards(path)
-    from streamtrain.convert import convert
 
-    folder = csv_shards(
-        path,
-        make=lambda folder: convert(path, folder, resume=True),
-        tell=lambda text: warnings.warn(text, stacklevel=4),
+    def make(csv: Path, folder: Path) -> None:
+        from streamtrain.convert import convert
+
+        convert(csv, folder, resume=True)
+
+    return open_place(
+        given_place(data, "data"),
+        make=make,
+        tell=lambda text: warnings.warn(text, stacklevel=5),
         again=f"Convert it again with {argument('overwrite', True)}",
     )
-    return open_shards(folder)
+
+
+def open_place(
+    place: Location,
+    *,
+    make: Callable[[Path, Path], None],
+    tell: Callable[[str], object],
+    again: str | None = None,
+    workers: int = os.cpu_count() or 1,
+) -> Shards:
+    """Open a folder of shards, or CSV.shards for a CSV.
+
+    make: makes the shards of a CSV, in a folder; tell, again: as for `csv_shards`
+    workers: as for `open_shards`
+    Raises DataError if an address is that of a CSV: its shards could not be written next to it.
+    """
+    if isinstance(place, Path) and is_one_file(place):
+        place = csv_shards(place, make=functools.partial(make, place), tell=tell, again=again)
+    elif isinstance(place, ObjectPath) and not (place / MANIFEST).exists() and place.exists():
+        command = shlex.join(["streamtrain", "convert", str(place), f"{place.name}.shards"])
+        raise DataError(
+            f"{place} is a CSV in a store. Convert it first, and name its shards: {command}", path=place
+        )
+    return open_shards(place, workers=workers)
 
 
 def csv_shards(
@@ -113,21 +136,12 @@ def schema_of(like: Model | Shards) -> Schema:
     """
     if isinstance(like, Shards):
         return like.schema
-    if isinstance(like, str | os.PathLike) and (location(like) / "manifest.json").exists():
+    if isinstance(like, str | os.PathLike) and (location(like) / MANIFEST).exists():
         return open_shards(location(like)).schema
     schema = open_model(like).schema
     if not isinstance(schema, Schema):
         raise DataError("the model has no classes and pixel range yet: train it first")
     return schema
-
-
-def refuse_csv_in_store(place: Location) -> None:
-    """Raise DataError if an address is that of a CSV: its shards could not be written next to it."""
-    if isinstance(place, ObjectPath) and not (place / MANIFEST).exists() and place.exists():
-        command = shlex.join(["streamtrain", "convert", str(place), f"{place.name}.shards"])
-        raise DataError(
-            f"{place} is a CSV in a store. Convert it first, and name its shards: {command}", path=place
-        )
 
 
 def changed(path: Path, folder: Path) -> bool:

@@ -17,7 +17,8 @@ from streamtrain.convert import convert
 from streamtrain.errors import UsageError
 from streamtrain.shards.build import write_shards
 from streamtrain.shards.declare import COMPRESSIONS
-from streamtrain.shards.manifest import Manifest, digest_of_json
+from streamtrain.shards.digests import digest_of_json
+from streamtrain.shards.manifest import Manifest
 from streamtrain.shards.shuffle import shuffle
 from streamtrain.shards.verify import verify
 from streamtrain.stream.dataset import open_shards

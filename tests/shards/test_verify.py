@@ -20,7 +20,8 @@ from streamtrain.cli import group
 from streamtrain.convert import convert
 from streamtrain.errors import CorruptShardError, DataError
 from streamtrain.shards import reader as read
-from streamtrain.shards.manifest import Manifest, Shard, digest_of_file, digest_of_json
+from streamtrain.shards.digests import digest_of_file, digest_of_json
+from streamtrain.shards.manifest import Manifest, Shard
 from streamtrain.shards.reader import ShardFile
 from streamtrain.shards.shuffle import shuffle
 from streamtrain.shards.verify import VerifyReport, iter_verify, verify

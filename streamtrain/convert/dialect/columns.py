@@ -75,7 +75,7 @@ def declared_column(sample: Sample, text: str, option: str) -> int:
 def _numbered_column(sample: Sample, number: int, named: Sequence[int], option: str) -> int:
     """Return the column at position `number`.
 
-    Raises UsageError if there is none, or if the name of another column is this number.
+    Raises UsageError if no column is there, or if another column has this number as its name.
     """
     here = number - 1 if 1 <= number <= sample.fields else None
     other = next((c for c in named if c != here), None)

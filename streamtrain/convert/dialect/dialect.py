@@ -22,7 +22,7 @@ class Dialect:
     header:      whether the first row of each file names the columns
     names:       the column names of that header, or empty
     fields:      values in a row
-    label:       the label's first column counted from 0, or None if there is none
+    label:       the label's first column counted from 0, or None without labels
     label_kind:  number (a non-negative integer), decimal (the same written as 6.0000), word, text (words and
                  whole numbers of any size), onehot (a column for each class), or digits (a value with a digit for
                  each class, as 0000100000)

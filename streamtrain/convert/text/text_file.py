@@ -16,7 +16,7 @@ from typing import cast
 from streamtrain.convert.text.decompress import DECOMPRESS_ERRORS, FORMATS, MultiMemberStream
 from streamtrain.convert.text.physical_file import Version, physical_path
 from streamtrain.errors import DataError, UsageError
-from streamtrain.shards.source_digest import SourceDigest, digest_of_stream
+from streamtrain.shards.digests import SourceDigest, digest_of_stream
 from streamtrain.storage.object_file import ObjectFile
 from streamtrain.storage.objects import Location, ObjectPath
 
@@ -54,7 +54,7 @@ class TextFile:
         self._unread = b""
         buffer = io.BufferedReader(self._hashed, _READ_BYTES)
         # From a file without moving its position: the bytes of a plain one are hashed by `update_hash`.
-        magic = _first_bytes(self._raw) if self._file else buffer.peek(8)[:8]
+        magic = self._first_bytes() if self._file else buffer.peek(8)[:8]
         self._format, make = next((f for start, f in FORMATS.items() if magic.startswith(start)), ("", None))
         self._text: io.BufferedIOBase = buffer
         if make:
@@ -93,15 +93,12 @@ class TextFile:
 
     def read_at(self, offset: int, buffer: memoryview) -> int:
         """Fill a buffer from a plain file and return the number of bytes, fewer only at its end; thread-safe."""
-        if isinstance(self._raw, ObjectFile):
-            return self._raw.read_at(offset, buffer)
-        filled = 0
-        while filled < len(buffer):
-            size = os.preadv(self._raw.fileno(), [buffer[filled:]], offset + filled)
-            if not size:
-                break
-            filled += size
-        return filled
+        assert isinstance(self._raw, _DiskFile | ObjectFile)
+        return self._raw.read_at(offset, buffer)
+
+    def _first_bytes(self) -> bytes:
+        first = bytearray(8)
+        return bytes(first[: self.read_at(0, memoryview(first))])
 
     def update_hash(self, data: memoryview) -> None:
         """Hash the next bytes of a plain file, which `read_at` has read."""
@@ -168,13 +165,27 @@ class TextFile:
         return FileFacts(str(self.path), size, now.mtime_ns, digest)
 
 
+class _DiskFile(io.FileIO):
+    """A file on a disk, which can also be read at any place, as an ObjectFile can."""
+
+    def read_at(self, offset: int, buffer: memoryview) -> int:
+        """Fill a buffer and return the number of bytes, fewer only at the end; thread-safe."""
+        filled = 0
+        while filled < len(buffer):
+            size = os.preadv(self.fileno(), [buffer[filled:]], offset + filled)
+            if not size:
+                break
+            filled += size
+        return filled
+
+
 def _open(file: Location | None) -> io.RawIOBase:
     if file is None:
         return _standard_input(cast(io.BufferedReader, sys.stdin.buffer)).rewound()
     if isinstance(file, ObjectPath):
         return ObjectFile(file)
     try:
-        raw = open(file, "rb", buffering=0, opener=_opener)  # noqa: SIM115 - its owner closes it
+        raw = _DiskFile(file, opener=_opener)  # its owner closes it
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}. Check its permissions") from error
     if not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
@@ -190,13 +201,6 @@ def _version(raw: io.RawIOBase) -> Version:
     if isinstance(raw, ObjectFile):
         return Version(raw.facts.size, raw.facts.mtime_ns, raw.facts.e_tag)
     return Version.of(raw.fileno())
-
-
-def _first_bytes(raw: io.RawIOBase) -> bytes:
-    if not isinstance(raw, ObjectFile):
-        return os.pread(raw.fileno(), 8, 0)
-    first = bytearray(8)
-    return bytes(first[: raw.read_at(0, memoryview(first))])
 
 
 def _opener(path: str, flags: int) -> int:

@@ -12,7 +12,8 @@ from streamtrain.convert.parse.parse import Parsed, parse_chunk
 from streamtrain.convert.parse.row_parser import BadRow, BadRows
 from streamtrain.convert.text.chunks import Chunk, ChunkBuffer
 from streamtrain.shards.builder import ShardBuilder
-from streamtrain.shards.manifest import LineCounts, digest_bytes
+from streamtrain.shards.digests import digest_bytes
+from streamtrain.shards.manifest import LineCounts
 from streamtrain.shards.parts import WrittenRows, numbered_classes
 
 
@@ -23,7 +24,7 @@ class ChunkResult:
     digest:   of its text
     rows:     those kept; none if a bad row ends the conversion
     bad:      the bad rows while the chunk is in memory; the first alone if it ends the conversion
-    rejected: the file that holds them as lines of JSON, None if there are none
+    rejected: the file of the rejected rows, as lines of JSON; None if no row was rejected
     """
 
     digest: str

@@ -29,7 +29,8 @@ from streamtrain.decode import decode_json
 from streamtrain.errors import DataError, UsageError
 from streamtrain.metrics.pixel_statistics import ClassSums, PixelStatistics
 from streamtrain.metrics.row_range import RowMaximum
-from streamtrain.shards.manifest import LineCounts, Shard, digest_bytes, digest_of_file
+from streamtrain.shards.digests import digest_bytes, digest_of_file
+from streamtrain.shards.manifest import LineCounts, Shard
 from streamtrain.shards.parts import WrittenPart, WrittenRows
 from streamtrain.storage.destination import Destination, refuse_foreign, staging_of
 from streamtrain.storage.objects import Location
@@ -220,9 +221,9 @@ def _pack(result: ChunkResult) -> bytes:
 
 
 def _read(path: Path) -> tuple[ChunkResult, str] | None:
-    """Return a result and the digest of its rejected rows, or None if there is none of this user's.
+    """Return a result and the digest of its rejected rows.
 
-    So it is too for one that is torn, or not as `_pack` writes it.
+    Returns None for a record that is missing, torn, of another user, or not as `_pack` writes it.
     """
     data = path.read_bytes() if path.exists() and _is_own(path) else b""
     start = len(digest_bytes(b""))

@@ -1,15 +1,36 @@
-"""The digest of a source, made of those of its 16 MiB blocks, which can be read in any order and place."""
+"""Digests, xxh3_128, of bytes, files and JSON values; against faults, not against forgers.
+
+That of a source is made of those of its 16 MiB blocks, which can be read in any order and place.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 from pathlib import Path
+from typing import Any
 
 import xxhash
 
 BLOCK_BYTES = 16 << 20
 _KIND = "xxh3_128/16MiB:"
+
+
+def digest_bytes(data: bytes | memoryview) -> str:
+    """Return `xxh3_128:` and the digest of bytes."""
+    return f"xxh3_128:{xxhash.xxh3_128_hexdigest(data)}"
+
+
+def digest_of_file(path: Path) -> str:
+    """Return `xxh3_128:` and the digest of a file's bytes, read a buffer at a time. Raises OSError."""
+    with path.open("rb", buffering=0) as file:
+        return f"xxh3_128:{hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()}"
+
+
+def digest_of_json(body: dict[str, Any]) -> str:
+    """Return `xxh3_128:` and the digest of the canonical JSON text: sorted keys, no spaces."""
+    return digest_bytes(json.dumps(body, sort_keys=True, separators=(",", ":")).encode())
 
 
 class SourceDigest:
@@ -44,9 +65,9 @@ def digest_of_source(path: Path, like: str = _KIND) -> str:
 
     like: a digest of the kind that is wanted; manifests of version 1 have plain ones, `xxh3_128:`
     """
+    if not like.startswith(_KIND):
+        return digest_of_file(path)
     with path.open("rb", buffering=0) as file:
-        if not like.startswith(_KIND):
-            return f"xxh3_128:{hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()}"
         return digest_of_stream(file)
 
 
