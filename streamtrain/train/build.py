@@ -120,8 +120,16 @@ def steps_before(config: FitConfig, rows: int, at: Cursor) -> int:
     return (epoch - 1) * -(-rows // config.batch_size) + -(-done // config.batch_size)
 
 
-def check_fit(model: MLP, train: Shards) -> None:
-    """Raise DataError unless the data has labels, and as many pixels and classes as the model."""
+def check_fit(model: MLP, train: Shards, config: FitConfig) -> None:
+    """Raise DataError unless the data has labels, and as many pixels and classes as the model.
+
+    Raises UsageError for a setting of layers that the model does not have.
+    """
+    if config.dropout and not model.hidden:
+        raise UsageError(
+            "`dropout` leaves out units of hidden layers, and the model has none. Leave `dropout` out",
+            option="dropout",
+        )
     if not train.schema.classes:
         raise DataError(f"{train.folder} has no labels to learn. Convert it again with `label`")
     if (train.schema.features, len(train.schema.classes)) != (model.features, model.classes):

@@ -169,6 +169,13 @@ class FitConfig:
             raise UsageError(
                 f"`momentum` is of sgd, and {self.optimizer} has its own. Leave `momentum` out", option="momentum"
             )
+        for name in ("step_epochs", "step_factor"):
+            if self.schedule != "step" and getattr(self, name) != getattr(FitConfig, name):
+                raise UsageError(
+                    f"`{name}` is of the step schedule, not of {self.schedule}. Leave `{name}` out, or pass "
+                    "`schedule='step'`",
+                    option=name,
+                )
         if self.warmup >= self.epochs:
             raise UsageError(
                 f"`warmup` is {self.warmup:g} epochs, but must be less than `epochs`, which is {self.epochs}",

@@ -126,7 +126,7 @@ class Training:
         self.warnings: list[str] = []
         if model.schema:
             train, self.warnings = read_as_learned(model, train)
-        check_fit(model, train)
+        check_fit(model, train, config)
         self.model, self.train, self.config = model, train, config
         self.summary = DataSummary.of(train)
         if len(self.summary.present) == 1:

@@ -80,13 +80,21 @@ def test_without_options_the_settings_are_those_of_the_library(name: str) -> Non
     assert parsed(name) == config()
 
 
+# Settings that are refused without another one.
+TOGETHER = {
+    "max_rejected": {"on_bad_row": "reject"},
+    "step_epochs": {"schedule": "step"},
+    "step_factor": {"schedule": "step"},
+}
+
+
 @pytest.mark.parametrize(("name", "setting"), [(name, each) for name in GIVEN for each in GIVEN[name]])
 def test_each_option_gives_its_setting_and_no_other(name: str, setting: str) -> None:
     config, _ = ARGUMENTS[name]
     text, value = GIVEN[name][setting]
     words = [flag(setting, text == "yes")] if text in ("yes", "no") else [flag(setting), text]
-    together = {"on_bad_row": "reject"} if setting == "max_rejected" else {}
-    options = parsed(name, *words, *(["--on-bad-row", "reject"] if together else []))
+    together = TOGETHER.get(setting, {})
+    options = parsed(name, *words, *(word for other, given in together.items() for word in (flag(other), given)))
     assert options == config(**{setting: value}, **together) != config(**together)
 
 

@@ -287,6 +287,23 @@ def test_a_setting_out_of_range_is_refused_before_a_run_is_made(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--hidden", "none", "--dropout", "0.5"), "--dropout leaves out units of hidden layers"),
+        (("--step-epochs", "3"), "--step-epochs is of the step schedule, not of constant"),
+        (("--schedule", "cosine", "--step-factor", "0.5"), "--step-factor is of the step schedule, not of cosine"),
+    ],
+)
+def test_a_setting_that_would_change_nothing_is_refused_before_a_run_is_made(
+    call_cli: RunCli, shards: Path, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    done = call_cli("train", shards, "--out", "run", *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_net_too_large_for_any_machine_is_refused_in_a_line(
     call_cli: RunCli, shards: Path, tmp_path: Path
 ) -> None:

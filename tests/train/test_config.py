@@ -125,7 +125,9 @@ def test_an_option_of_the_command_line_reaches_what_the_setting_of_that_name_rea
 
 
 def test_a_recipe_comes_back_and_one_that_lacks_a_setting_is_refused() -> None:
-    config = TrainConfig(**BASE | OTHER | {"momentum": 0.0, "init": "/a/run"}, eval_train=False)
+    config = TrainConfig(
+        **BASE | OTHER | {"momentum": 0.0, "init": "/a/run", "schedule": "step"}, eval_train=False
+    )
     recipe = json.loads(json.dumps(config.to_recipe()))
     assert TrainConfig.from_recipe(recipe) == config
     for each in settings(TrainConfig):
